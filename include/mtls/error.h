@@ -1,0 +1,107 @@
+/* Multipath TLS: every error, once. Code, name (as in JSON and logs) and text come from one list.
+ * Codes are stable; new ones are added at the end of a band. */
+#ifndef MTLS_ERROR_H
+#define MTLS_ERROR_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* X(symbol, code, "name", "text") */
+#define MTLS_ERROR_LIST(X)                                                                        \
+    /* general */                                                                                 \
+    X(NOMEM, -1, "out-of-memory", "out of memory")                                                \
+    X(ARG, -2, "invalid-argument", "invalid argument")                                            \
+    X(INTERNAL, -3, "internal-error", "internal error")                                           \
+    X(IO, -4, "system-error", "a system call failed")                                             \
+    X(CRYPTO, -5, "crypto-error", "libcrypto failed")                                             \
+    X(LIMIT, -6, "limit-reached", "a limit of this process was reached")                          \
+    X(FORKED, -7, "forked", "the handshake was begun in another process")                         \
+    X(STOPPED, -8, "stopped", "the library is shutting down")                                     \
+    X(NOT_HOOKED, -9, "not-hooked", "this SSL_CTX is not hooked")                                 \
+    /* configuration and files */                                                                 \
+    X(CONFIG_SYNTAX, -100, "config-syntax", "configuration: syntax error")                        \
+    X(CONFIG_KEY, -101, "config-unknown-word", "configuration: unknown word")                     \
+    X(CONFIG_VALUE, -102, "config-value", "configuration: bad value")                             \
+    X(CONFIG_CONFLICT, -103, "config-conflict", "configuration: words contradict each other")     \
+    X(HOSTS_FILE, -104, "hosts-file-unreadable", "memory of verified hosts cannot be read")       \
+    X(HOSTS_CORRUPT, -105, "hosts-file-corrupt", "memory of verified hosts is corrupt")           \
+    X(LISTEN, -106, "listen-failed", "path-2 listener could not be opened")                       \
+    X(PROVIDER, -107, "provider-missing", "the mtls provider could not be loaded")                \
+    /* wire */                                                                                    \
+    X(EXT_NOT_OURS, -200, "ext-not-ours", "extension 0xFF4D is not Multipath TLS's")              \
+    X(EXT_MALFORMED, -201, "ext-malformed", "malformed Multipath TLS extension")                  \
+    X(EXT_VERSION, -202, "ext-version", "no common Multipath TLS version")                        \
+    X(EXT_CHANGED, -203, "ext-changed", "extension differs in the second ClientHello")            \
+    X(FRAME_PREFACE, -204, "frame-preface", "path 2 does not begin with our preface")             \
+    X(FRAME_TYPE, -205, "frame-type", "path-2 frame of unknown type or wrong direction")          \
+    X(FRAME_VERSION, -206, "frame-version", "path-2 frame of unknown version")                    \
+    X(FRAME_LENGTH, -207, "frame-length", "path-2 frame of wrong length")                         \
+    X(FRAME_VALUE, -208, "frame-value", "path-2 frame with a bad field")                          \
+    X(FRAME_CLAIM, -209, "frame-claim", "path-2 frame for a claim that is not open")              \
+    X(FRAME_REPEATED, -210, "frame-repeated", "path-2 frame repeated")                            \
+    X(FRAME_OVERFLOW, -211, "frame-overflow", "too much unparsed or unsent path-2 data")          \
+    X(READY_MISMATCH, -212, "ready-mismatch", "READY does not echo our HELLO")                    \
+    X(TRANSCRIPT_ORDER, -213, "transcript-order", "handshake messages out of order")              \
+    X(TRANSCRIPT_SUITE, -214, "transcript-suite", "unknown cipher suite or hash")                 \
+    X(SOCKS_REPLY, -215, "socks-reply", "malformed SOCKS5 reply")                                 \
+    X(SOCKS_AUTH, -216, "socks-auth", "SOCKS5 proxy wants authentication")                        \
+    X(SOCKS_REFUSED, -217, "socks-refused", "SOCKS5 proxy: connection refused by the server")     \
+    X(SOCKS_FAILED, -218, "socks-failed", "SOCKS5 proxy could not connect")                       \
+    X(RECORD, -219, "resumption-record", "malformed resumption record")                           \
+    /* paths */                                                                                   \
+    X(PATH_NONE, -300, "no-path2", "no second path is configured or found")                       \
+    X(PATH_INADMISSIBLE, -301, "path2-inadmissible", "path 2's address is of no admissible origin") \
+    X(PATH_NOT_DISTINCT, -302, "paths-not-distinct", "path 2 is not distinct from path 1")        \
+    X(PATH_UNKNOWN, -303, "path1-unknown", "path 1's socket is not known, paths cannot be judged") \
+    X(PATH_RESOLVE, -304, "path2-resolve", "look-up over path 2 failed")                          \
+    X(PATH_BIND, -305, "path2-bind", "path 2 could not be bound to its device or address")        \
+    X(PATH_REFUSED, -306, "path2-refused", "path 2 was refused")                                  \
+    X(PATH_UNREACHABLE, -307, "path2-unreachable", "path 2 is unreachable")                       \
+    X(PATH_TIMEOUT, -308, "path2-timeout", "path 2 did not answer in time")                       \
+    X(PATH_CLOSED, -309, "path2-closed", "path 2 was closed")                                     \
+    X(PATH_FOREIGN, -310, "path2-foreign", "path 2 is answered by something else")                \
+    X(PATH_BUSY, -311, "path2-busy", "the server is too busy to verify")                          \
+    X(PATH_NOT_HERE, -312, "path2-not-here", "the server says this TLS port is not hooked")       \
+    X(PATH_PROXY, -313, "path2-proxy", "path 2's proxy failed")                                   \
+    /* verification */                                                                            \
+    X(PROOF_WRONG, -400, "proof-wrong", "proof is wrong: path 1 is intercepted")                  \
+    X(PROOF_MISSING, -401, "proof-missing", "no proof came: path 1 intercepted, or path 2 reached another node") \
+    X(PROOF_TOO_FEW, -402, "proof-too-few", "fewer distinct paths confirmed than needed")         \
+    X(CONFIRM_WRONG, -403, "confirm-wrong", "client's confirmation is wrong")                     \
+    X(CONFIRM_MISSING, -404, "confirm-missing", "client's confirmation did not come in time")     \
+    X(DEADLINE, -405, "deadline", "the handshake's deadline is over")                             \
+    X(DOWNGRADE, -406, "downgrade", "path 2 says the server speaks Multipath TLS, path 1 hides it") \
+    X(DOWNGRADE_LATE, -407, "downgrade-late", "path 2 showed too late that path 1 was downgraded; data was exposed") \
+    X(NOT_OFFERED, -408, "not-offered", "peer does not offer Multipath TLS and the policy requires it") \
+    X(REMEMBERED, -409, "remembered", "host was verified before and does not offer Multipath TLS now") \
+    X(TLS_VERSION, -410, "tls-version", "TLS below 1.3")                                          \
+    X(TRANSCRIPT, -411, "transcript-lost", "application took the message callback: no transcript hash") \
+    X(EARLY_DATA, -412, "early-data", "0-RTT or half-RTT data before verification")               \
+    X(GATE_DISPLACED, -413, "gate-displaced", "the BIO was replaced in mid-handshake")            \
+    X(PEER_CLOSED, -414, "peer-closed", "peer closed before it was confirmed")                    \
+    X(GATE_FLOOD, -415, "gate-flood", "too much data while gated")                                \
+    X(JOIN_REUSED, -416, "join-reused", "ClientHello repeats the join value of an ended session") \
+    X(NOT_PROTECTED_CTX, -417, "context-not-hooked", "switched to an SSL_CTX that is not hooked") \
+    X(EXPORTER, -418, "exporter", "TLS exporter failed")                                          \
+    X(PSK_MODE, -419, "psk-mode", "session resumed without a key exchange")                       \
+    X(NAME_UNKNOWN, -420, "name-unknown", "no server name: set SNI or name=")                     \
+    X(ABANDONED, -421, "abandoned", "the connection ended before the decision")
+
+enum mtls_error {
+    MTLS_OK = 0,
+#define MTLS_ERROR_ENUM(sym, code, name, text) MTLS_ERR_##sym = code,
+    MTLS_ERROR_LIST(MTLS_ERROR_ENUM)
+#undef MTLS_ERROR_ENUM
+};
+
+/* The name ("proof-wrong"; "ok" for 0; "unknown" for a code that is none). Static storage. */
+__attribute__((visibility("default"))) const char *mtls_error_name(int code);
+
+/* One plain English clause. Static storage, never NULL. */
+__attribute__((visibility("default"))) const char *mtls_error_string(int code);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

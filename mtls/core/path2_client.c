@@ -1,0 +1,1 @@
+typedef int mtls_placeholder;

@@ -1,0 +1,43 @@
+/* Concept: the handshake's transcript hash, ClientHello .. server Finished (RFC 8446 section 4.4.1,
+ * with the message_hash rule after a HelloRetryRequest), from whole handshake messages.
+ * Owns a copy of the ClientHello until the hash is known, then one hash context. */
+#ifndef MTLS_CORE_TRANSCRIPT_H
+#define MTLS_CORE_TRANSCRIPT_H
+
+#include "common.h"
+#include "crypto.h"
+
+enum { MTLS_TRANSCRIPT_HELLO_MAX = 1 << 17 /* bytes of buffered ClientHello */ };
+
+struct mtls_transcript;
+
+/* *out is the caller's; c must outlive it. Errors: MTLS_ERR_NOMEM. */
+MTLS_NODISCARD int mtls_transcript_new(struct mtls_transcript **out, struct mtls_crypto *c);
+void mtls_transcript_free(struct mtls_transcript *t); /* NULL is fine */
+
+/* Adds one whole handshake message (4-byte header included), in the order of the wire, from either
+ * side. Messages after the server's Finished are ignored. A ClientHello as the first message or after
+ * HelloRetryRequest is taken; a ClientHello at any other point starts the transcript anew only through
+ * mtls_transcript_reset(). Errors (sticky): MTLS_ERR_TRANSCRIPT_ORDER (header length differs from len,
+ * message before ClientHello, second HelloRetryRequest, client message before server Finished,
+ * not TLS 1.3), MTLS_ERR_TRANSCRIPT_SUITE, MTLS_ERR_LIMIT, MTLS_ERR_NOMEM, MTLS_ERR_CRYPTO. */
+MTLS_NODISCARD int mtls_transcript_message(struct mtls_transcript *t, bool from_server,
+                                           const uint8_t *msg, size_t len);
+void mtls_transcript_reset(struct mtls_transcript *t);
+
+/* TH; th has room for MTLS_HASH_MAX. Errors: MTLS_ERR_TRANSCRIPT when server Finished has not been added
+ * or an earlier error stands. */
+MTLS_NODISCARD int mtls_transcript_get(const struct mtls_transcript *t, uint8_t *th, size_t *hlen);
+
+/* Facts read on the way: messages seen so far. */
+struct mtls_transcript_facts {
+    bool server_hello, hello_retry, encrypted_extensions, complete;
+    bool tls13;        /* ServerHello chose 0x0304 in supported_versions */
+    bool key_share;    /* ServerHello has a key_share: not psk_ke [RES] */
+    bool psk;          /* ServerHello has pre_shared_key */
+    bool client_auth;  /* a CertificateRequest was seen */
+    uint16_t suite;
+};
+void mtls_transcript_facts(const struct mtls_transcript *t, struct mtls_transcript_facts *out);
+
+#endif

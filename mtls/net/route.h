@@ -1,0 +1,26 @@
+/* Concept: the facts of one path, read from the live socket and from the kernel's routing (rtnetlink), never guessed
+ * from a source address [PATH]. Blocking only on the local kernel. */
+#ifndef MTLS_NET_ROUTE_H
+#define MTLS_NET_ROUTE_H
+
+#include <sys/socket.h>
+
+#include "../core/distinct.h"
+
+/* Fills facts (known, local, remote, ifindex, dev, loopback, gateway, lladdr) of a connected TCP or MPTCP socket:
+ * getsockname/getpeername; the egress device is SO_BINDTODEVICE's if set, else RTM_GETROUTE's answer for
+ * (remote, local, SO_MARK, uid); lladdr by RTM_GETNEIGH. tunnel, proxied, proxy and resolver are left alone.
+ * v4-mapped addresses become IPv4. Errors: MTLS_ERR_PATH_UNKNOWN (not a connected IP socket), MTLS_ERR_IO;
+ * facts->known is false then. */
+MTLS_NODISCARD int mtls_route_of_socket(int fd, struct mtls_path_facts *facts);
+/* The same for a destination without a socket (a plan, not evidence). */
+MTLS_NODISCARD int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts);
+
+/* The device that owns a local address. Errors: MTLS_ERR_PATH_BIND. */
+MTLS_NODISCARD int mtls_device_of_address(const struct mtls_addr *local, char dev[MTLS_IF_MAX + 1], int *ifindex);
+bool mtls_device_is_loopback(const char *dev);
+
+void mtls_addr_to_sockaddr(const struct mtls_addr *a, struct sockaddr_storage *ss, socklen_t *len);
+MTLS_NODISCARD int mtls_addr_from_sockaddr(struct mtls_addr *a, const struct sockaddr *sa, socklen_t len);
+
+#endif

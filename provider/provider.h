@@ -1,0 +1,36 @@
+/* Concept: the provider "mtls": what it offers and how libmtls reaches the copy that is built in.
+ * Owns everything in its provider context; no globals but the observer's thread-local slot. libcrypto only. */
+#ifndef MTLS_PROVIDER_PROVIDER_H
+#define MTLS_PROVIDER_PROVIDER_H
+
+#include <openssl/core.h>
+#include <openssl/types.h>
+
+/* EVP_MAC "MTLS1-PROOF": HMAC-SHA-256 over label || 00 || the data given to update. Key: 32 bytes.
+ * Parameters: "role" (UTF-8 "server" | "client", required), "protocol" (UTF-8 "mtls1" (default) | "smkex1").
+ * Labels: "<protocol> server proof", "<protocol> client confirm". Size 32, never truncated. */
+#define MTLS_ALG_PROOF "MTLS1-PROOF"
+#define MTLS_PROOF_PARAM_ROLE "role"
+#define MTLS_PROOF_PARAM_PROTOCOL "protocol"
+
+/* EVP_KDF "MTLS1-EK": the TLS 1.3 exporter (RFC 8446 section 7.5) with our label and the empty context, from the
+ * exporter_master_secret. Parameters: "digest", "key" (exporter_master_secret), "protocol" as above (the label is
+ * "EXPORTER-Multipath-TLS-1"; smkex1 has none and is refused). Output: 64 bytes (k_s | k_c), other lengths are refused. */
+#define MTLS_ALG_EK "MTLS1-EK"
+
+/* The transcript observer: "TLS13-KDF" with the property mtls.observer=yes, a wrapper around the default one, which notes
+ * in a thread-local slot the derivation of "exp master": TH (ClientHello .. server Finished) and the exporter_master_secret.
+ * Chosen by the property query "?mtls.observer=yes". Read back with EVP_KDF "MTLS1-OBSERVED": derive of 2 + 64 + 64
+ * bytes: hash length (1), secret length (1), TH (64, zero-padded), exporter_master_secret (64, zero-padded), and the slot is
+ * wiped; fails when the slot is empty. */
+#define MTLS_ALG_OBSERVED "MTLS1-OBSERVED"
+#define MTLS_OBSERVER_QUERY "?mtls.observer=yes"
+
+/* Provider parameter (UTF-8 pointer): the configuration words of its openssl.cnf section as one string. */
+#define MTLS_PROV_PARAM_CONFIG "mtls-config"
+
+/* For OSSL_PROVIDER_add_builtin(libctx, "mtls", mtls_provider_init). */
+int mtls_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
+                       const OSSL_DISPATCH **out, void **provctx);
+
+#endif
