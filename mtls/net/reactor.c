@@ -1,1 +1,506 @@
-typedef int mtls_placeholder;
+/* Concept: the reactor (see reactor.h): one epoll instance, a timer heap on one timerfd, the engine lock,
+ * and the thread that runs them. Knows nothing of path 2. */
+#include "reactor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+
+#include "fork.h"
+
+enum { BATCH = 64, SLOT_WAKE = 0, SLOT_TIMER = 1, SLOT_FIRST = 2, WATCHES_MAX = 1 << 20 };
+
+struct mtls_watch {
+    struct mtls_reactor *reactor;
+    uint32_t slot;
+    int fd;
+    mtls_watch_fn *fn;
+    void *arg;
+};
+
+struct mtls_timer {
+    struct mtls_reactor *reactor;
+    mtls_tstamp at;
+    size_t pos; /* in the heap, SIZE_MAX = not armed */
+    mtls_timer_fn *fn;
+    void *arg;
+};
+
+struct slot {
+    struct mtls_watch *watch;
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct mtls_reactor {
+    int epoll_fd, wake_fd, timer_fd;
+    bool thread_runs, app_driven;
+    pthread_t thread;
+    struct slot *slots;
+    uint32_t nslots, free_slot;
+    struct mtls_timer **heap;
+    size_t heap_len, heap_cap, ntimers;
+    mtls_tstamp armed_for; /* what timer_fd is set to */
+};
+
+static pthread_mutex_t engine_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t process_once = PTHREAD_ONCE_INIT;
+static struct mtls_reactor *the_reactor;
+static bool stopped;
+static mtls_fork_child_fn *fork_child_fn;
+
+mtls_tstamp mtls_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (mtls_tstamp)ts.tv_sec * 1000000u + (mtls_tstamp)ts.tv_nsec / 1000u;
+}
+
+int64_t mtls_wallclock(void)
+{
+    return (int64_t)time(NULL);
+}
+
+void mtls_engine_lock(void)
+{
+    pthread_mutex_lock(&engine_mutex);
+}
+
+void mtls_engine_unlock(void)
+{
+    pthread_mutex_unlock(&engine_mutex);
+}
+
+static void reactor_close(struct mtls_reactor *r)
+{
+    if (r->epoll_fd >= 0)
+        close(r->epoll_fd);
+    if (r->wake_fd >= 0)
+        close(r->wake_fd);
+    if (r->timer_fd >= 0)
+        close(r->timer_fd);
+    free(r->slots);
+    free(r->heap);
+    free(r);
+}
+
+static void fork_child(void)
+{
+    struct mtls_reactor *old = the_reactor;
+
+    pthread_mutex_init(&engine_mutex, NULL);
+    if (fork_child_fn != NULL)
+        fork_child_fn();
+    the_reactor = NULL;
+    if (old != NULL)
+        reactor_close(old);
+}
+
+void mtls_reactor_on_fork_child(mtls_fork_child_fn *fn)
+{
+    fork_child_fn = fn;
+}
+
+/* Runs first inside OPENSSL_cleanup: after it nothing of ours calls libcrypto any more. */
+static void at_exit(void)
+{
+    struct mtls_reactor *r;
+    uint64_t one = 1;
+
+    mtls_engine_lock();
+    stopped = true;
+    r = the_reactor;
+    mtls_engine_unlock();
+    if (r != NULL && r->thread_runs && !pthread_equal(r->thread, pthread_self())) {
+        if (write(r->wake_fd, &one, sizeof(one)) == sizeof(one))
+            pthread_join(r->thread, NULL);
+    }
+}
+
+static void process_init(void)
+{
+    pthread_atfork(mtls_engine_lock, mtls_engine_unlock, fork_child);
+    OPENSSL_atexit(at_exit);
+}
+
+/* ---- watches ---- */
+
+static int slots_grow(struct mtls_reactor *r)
+{
+    uint32_t n = r->nslots == 0 ? 64 : r->nslots * 2, i;
+    struct slot *grown;
+
+    if (n > WATCHES_MAX)
+        return MTLS_ERR_LIMIT;
+    grown = realloc(r->slots, n * sizeof(*grown));
+    if (grown == NULL)
+        return MTLS_ERR_NOMEM;
+    memset(grown + r->nslots, 0, (n - r->nslots) * sizeof(*grown));
+    for (i = r->nslots < SLOT_FIRST ? SLOT_FIRST : r->nslots; i < n; i++)
+        grown[i].next_free = i + 1 < n ? i + 1 : 0;
+    r->free_slot = r->nslots < SLOT_FIRST ? SLOT_FIRST : r->nslots;
+    r->slots = grown;
+    r->nslots = n;
+    return 0;
+}
+
+static int epoll_add(struct mtls_reactor *r, int fd, uint32_t events, uint32_t slot, uint32_t generation)
+{
+    struct epoll_event ev = {.events = events,
+                             .data.u64 = (uint64_t)generation << 32 | slot};
+
+    return epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : MTLS_ERR_IO;
+}
+
+int mtls_watch_new(struct mtls_watch **out, struct mtls_reactor *r, int fd, uint32_t epoll_events,
+                   mtls_watch_fn *fn, void *arg)
+{
+    struct mtls_watch *w = calloc(1, sizeof(*w));
+    struct slot *slot;
+    int err = w == NULL ? MTLS_ERR_NOMEM : 0;
+
+    if (err == 0 && r->free_slot == 0)
+        err = slots_grow(r);
+    if (err == 0) {
+        w->reactor = r;
+        w->slot = r->free_slot;
+        w->fd = fd;
+        w->fn = fn;
+        w->arg = arg;
+        slot = &r->slots[w->slot];
+        err = epoll_add(r, fd, epoll_events, w->slot, slot->generation);
+    }
+    if (err != 0) {
+        free(w);
+        return err;
+    }
+    r->free_slot = slot->next_free;
+    slot->watch = w;
+    *out = w;
+    return 0;
+}
+
+int mtls_watch_set(struct mtls_watch *w, uint32_t epoll_events)
+{
+    struct epoll_event ev = {
+        .events = epoll_events,
+        .data.u64 = (uint64_t)w->reactor->slots[w->slot].generation << 32 | w->slot};
+
+    return epoll_ctl(w->reactor->epoll_fd, EPOLL_CTL_MOD, w->fd, &ev) == 0 ? 0 : MTLS_ERR_IO;
+}
+
+void mtls_watch_free(struct mtls_watch *w)
+{
+    struct slot *slot;
+
+    if (w == NULL)
+        return;
+    epoll_ctl(w->reactor->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+    slot = &w->reactor->slots[w->slot];
+    slot->watch = NULL;
+    slot->generation++; /* events of this batch that name the old one are dropped */
+    slot->next_free = w->reactor->free_slot;
+    w->reactor->free_slot = w->slot;
+    free(w);
+}
+
+/* ---- timers: a binary heap ---- */
+
+static void heap_place(struct mtls_reactor *r, size_t pos, struct mtls_timer *t)
+{
+    r->heap[pos] = t;
+    t->pos = pos;
+}
+
+static void heap_up(struct mtls_reactor *r, size_t pos)
+{
+    struct mtls_timer *t = r->heap[pos];
+
+    while (pos > 0 && r->heap[(pos - 1) / 2]->at > t->at) {
+        heap_place(r, pos, r->heap[(pos - 1) / 2]);
+        pos = (pos - 1) / 2;
+    }
+    heap_place(r, pos, t);
+}
+
+static void heap_down(struct mtls_reactor *r, size_t pos)
+{
+    struct mtls_timer *t = r->heap[pos];
+    size_t child;
+
+    while ((child = 2 * pos + 1) < r->heap_len) {
+        if (child + 1 < r->heap_len && r->heap[child + 1]->at < r->heap[child]->at)
+            child++;
+        if (r->heap[child]->at >= t->at)
+            break;
+        heap_place(r, pos, r->heap[child]);
+        pos = child;
+    }
+    heap_place(r, pos, t);
+}
+
+static void heap_remove(struct mtls_reactor *r, struct mtls_timer *t)
+{
+    size_t pos = t->pos;
+    struct mtls_timer *last;
+
+    if (pos == SIZE_MAX)
+        return;
+    t->pos = SIZE_MAX;
+    last = r->heap[--r->heap_len];
+    if (last == t)
+        return;
+    heap_place(r, pos, last);
+    heap_up(r, pos);
+    heap_down(r, last->pos);
+}
+
+/* Only ever sets the timerfd earlier; when it fires too early the loop sets it anew. */
+static void arm(struct mtls_reactor *r)
+{
+    mtls_tstamp at = r->heap_len > 0 ? r->heap[0]->at : MTLS_TSTAMP_NEVER;
+    struct itimerspec its = {{0, 0}, {0, 0}};
+
+    if (at >= r->armed_for)
+        return;
+    r->armed_for = at;
+    its.it_value.tv_sec = (time_t)(at / 1000000u);
+    its.it_value.tv_nsec = (long)(at % 1000000u) * 1000 + 1; /* 0 would disarm */
+    timerfd_settime(r->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+int mtls_timer_new(struct mtls_timer **out, struct mtls_reactor *r, mtls_timer_fn *fn, void *arg)
+{
+    struct mtls_timer *t;
+    struct mtls_timer **grown;
+
+    if (r->ntimers == r->heap_cap) { /* room for every timer that exists: setting one cannot fail */
+        size_t cap = r->heap_cap == 0 ? 64 : r->heap_cap * 2;
+
+        grown = realloc(r->heap, cap * sizeof(struct mtls_timer *));
+        if (grown == NULL)
+            return MTLS_ERR_NOMEM;
+        r->heap = grown;
+        r->heap_cap = cap;
+    }
+    t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return MTLS_ERR_NOMEM;
+    t->reactor = r;
+    t->pos = SIZE_MAX;
+    t->fn = fn;
+    t->arg = arg;
+    r->ntimers++;
+    *out = t;
+    return 0;
+}
+
+void mtls_timer_set(struct mtls_timer *t, mtls_tstamp at)
+{
+    struct mtls_reactor *r = t->reactor;
+
+    heap_remove(r, t);
+    if (at == MTLS_TSTAMP_NEVER)
+        return;
+    t->at = at;
+    heap_place(r, r->heap_len++, t);
+    heap_up(r, t->pos);
+    arm(r);
+}
+
+void mtls_timer_free(struct mtls_timer *t)
+{
+    if (t == NULL)
+        return;
+    heap_remove(t->reactor, t);
+    t->reactor->ntimers--;
+    free(t);
+}
+
+/* ---- running ---- */
+
+static struct mtls_reactor *reactor_new(void)
+{
+    struct mtls_reactor *r = calloc(1, sizeof(*r));
+
+    if (r == NULL)
+        return NULL;
+    r->armed_for = MTLS_TSTAMP_NEVER;
+    r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (r->epoll_fd < 0 || r->wake_fd < 0 || r->timer_fd < 0 || slots_grow(r) != 0 ||
+        epoll_add(r, r->wake_fd, EPOLLIN, SLOT_WAKE, 0) != 0 ||
+        epoll_add(r, r->timer_fd, EPOLLIN, SLOT_TIMER, 0) != 0) {
+        reactor_close(r);
+        return NULL;
+    }
+    return r;
+}
+
+struct mtls_reactor *mtls_reactor_get(void)
+{
+    pthread_once(&process_once, process_init);
+    if (the_reactor == NULL && !stopped)
+        the_reactor = reactor_new();
+    return stopped ? NULL : the_reactor;
+}
+
+static void run_timers(struct mtls_reactor *r, mtls_tstamp now)
+{
+    size_t budget = r->heap_len; /* a timer that sets itself to the past waits for the next round */
+
+    r->armed_for = MTLS_TSTAMP_NEVER;
+    while (budget-- > 0 && r->heap_len > 0 && r->heap[0]->at <= now && !stopped) {
+        struct mtls_timer *t = r->heap[0];
+
+        heap_remove(r, t);
+        t->fn(t->arg, now);
+    }
+    arm(r);
+}
+
+static void run_events(struct mtls_reactor *r, const struct epoll_event *events, int n)
+{
+    mtls_tstamp now = mtls_now();
+    uint64_t drain;
+    int i;
+
+    for (i = 0; i < n && !stopped; i++) {
+        uint32_t slot = (uint32_t)events[i].data.u64;
+        uint32_t generation = (uint32_t)(events[i].data.u64 >> 32);
+
+        if (slot == SLOT_WAKE || slot == SLOT_TIMER) {
+            ssize_t got = read(slot == SLOT_WAKE ? r->wake_fd : r->timer_fd, &drain, sizeof(drain));
+
+            (void)got;
+            if (slot == SLOT_TIMER)
+                run_timers(r, mtls_now());
+        } else if (slot < r->nslots && r->slots[slot].watch != NULL &&
+                   r->slots[slot].generation == generation) {
+            struct mtls_watch *w = r->slots[slot].watch;
+
+            w->fn(w->arg, events[i].events, now);
+        }
+    }
+}
+
+static void *thread_main(void *arg)
+{
+    struct mtls_reactor *r = arg;
+    struct epoll_event events[BATCH];
+    bool stop = false;
+
+    while (!stop) {
+        int n = epoll_wait(r->epoll_fd, events, BATCH, -1);
+
+        mtls_engine_lock();
+        stop = stopped;
+        if (!stop && n > 0)
+            run_events(r, events, n);
+        mtls_engine_unlock();
+    }
+    return NULL;
+}
+
+int mtls_reactor_start(struct mtls_reactor *r, bool app_driven)
+{
+    sigset_t all, before;
+    int rc;
+
+    if (stopped)
+        return MTLS_ERR_STOPPED;
+    if (r->thread_runs || r->app_driven)
+        return 0;
+    if (app_driven) {
+        r->app_driven = true;
+        return 0;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&r->thread, NULL, thread_main, r);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return MTLS_ERR_IO;
+    r->thread_runs = true;
+    return 0;
+}
+
+int mtls_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    int rc;
+
+    if (pthread_condattr_init(&attr) != 0)
+        return MTLS_ERR_NOMEM;
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    rc = pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+    return rc == 0 ? 0 : MTLS_ERR_NOMEM;
+}
+
+static void dispatch(struct mtls_reactor *r, int timeout_ms)
+{
+    struct epoll_event events[BATCH];
+    int n;
+
+    mtls_engine_unlock();
+    n = epoll_wait(r->epoll_fd, events, BATCH, timeout_ms);
+    mtls_engine_lock();
+    if (n > 0 && !stopped)
+        run_events(r, events, n);
+}
+
+void mtls_reactor_wait(struct mtls_reactor *r, pthread_cond_t *cond, mtls_tstamp until)
+{
+    mtls_tstamp now = mtls_now();
+    struct timespec ts = {.tv_sec = (time_t)(until / 1000000u),
+                          .tv_nsec = (long)(until % 1000000u) * 1000};
+
+    if (until <= now)
+        return;
+    if (r->app_driven) {
+        mtls_tstamp ms = (until - now + 999) / 1000;
+
+        dispatch(r, ms > 1000 ? 1000 : (int)ms);
+        return;
+    }
+    pthread_cond_timedwait(cond, &engine_mutex, &ts);
+}
+
+int mtls_reactor_fd_lock(void)
+{
+    struct mtls_reactor *r;
+    int fd = MTLS_ERR_STOPPED;
+
+    mtls_engine_lock();
+    r = mtls_reactor_get();
+    if (r != NULL)
+        fd = r->epoll_fd;
+    mtls_engine_unlock();
+    return fd;
+}
+
+int mtls_reactor_dispatch_lock(void)
+{
+    struct mtls_reactor *r;
+    int err = MTLS_ERR_STOPPED;
+
+    mtls_engine_lock();
+    r = mtls_reactor_get();
+    if (r != NULL) {
+        dispatch(r, 0);
+        err = 0;
+    }
+    mtls_engine_unlock();
+    return err;
+}
