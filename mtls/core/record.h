@@ -27,7 +27,8 @@ MTLS_NODISCARD int mtls_record_encode(const struct mtls_record *r, uint8_t *out,
 MTLS_NODISCARD int mtls_record_parse(const uint8_t *data, size_t len, struct mtls_record *out);
 
 /* Whether the record vouches for a session to name:port now, under a policy that wants k paths, the scope
- * bits and at most max_age_s. verified_at in the future by more than 300 s, or too old: no. */
+ * bits and at most max_age_s (0 = never). verified_at in the future by more than 300 s, or too old: no. A
+ * record of MTLS_MODE_RESUME never vouches here: that mode is weaker. */
 bool mtls_record_valid(const struct mtls_record *r, const char *name, uint16_t port, uint8_t k,
                        uint8_t scope, uint32_t max_age_s, int64_t now_at);
 

@@ -19,8 +19,11 @@ void mtls_transcript_free(struct mtls_transcript *t); /* NULL is fine */
  * side. Messages after the server's Finished are ignored. A ClientHello as the first message or after
  * HelloRetryRequest is taken; a ClientHello at any other point starts the transcript anew only through
  * mtls_transcript_reset(). Errors (sticky): MTLS_ERR_TRANSCRIPT_ORDER (header length differs from len,
- * message before ClientHello, second HelloRetryRequest, client message before server Finished,
- * not TLS 1.3), MTLS_ERR_TRANSCRIPT_SUITE, MTLS_ERR_LIMIT, MTLS_ERR_NOMEM, MTLS_ERR_CRYPTO. */
+ * malformed ServerHello, message before ClientHello, second HelloRetryRequest, client message before
+ * server Finished, a message that has no place in a TLS 1.3 server's first flight), MTLS_ERR_TLS_VERSION
+ * (ServerHello does not choose 0x0304 in supported_versions; facts.tls13 is false then),
+ * MTLS_ERR_TRANSCRIPT_SUITE (unknown, or another than HelloRetryRequest's), MTLS_ERR_LIMIT (ClientHello
+ * over the bound), MTLS_ERR_NOMEM, MTLS_ERR_CRYPTO. */
 MTLS_NODISCARD int mtls_transcript_message(struct mtls_transcript *t, bool from_server,
                                            const uint8_t *msg, size_t len);
 void mtls_transcript_reset(struct mtls_transcript *t);
@@ -29,7 +32,8 @@ void mtls_transcript_reset(struct mtls_transcript *t);
  * or an earlier error stands. */
 MTLS_NODISCARD int mtls_transcript_get(const struct mtls_transcript *t, uint8_t *th, size_t *hlen);
 
-/* Facts read on the way: messages seen so far. */
+/* Facts read on the way: messages seen so far. tls13 and suite are set by HelloRetryRequest already, key_share
+ * and psk by ServerHello alone. */
 struct mtls_transcript_facts {
     bool server_hello, hello_retry, encrypted_extensions, complete;
     bool tls13;        /* ServerHello chose 0x0304 in supported_versions */
