@@ -29,7 +29,7 @@ struct mtls_path_spec {
     struct mtls_host proxy;       /* via=socks5h://HOST:PORT */
     bool tunnel;                  /* tunnel=yes: proxy or device is a protected tunnel */
     uint8_t distinct;             /* bits; default MTLS_DISTINCT_CLIENT */
-    char text[512];               /* canonical text: equal specs have equal text (pool key, reports) */
+    char text[768];               /* canonical text: equal specs have equal text (pool key, reports) */
 };
 
 struct mtls_config {
@@ -71,7 +71,12 @@ MTLS_NODISCARD int mtls_config_format(const struct mtls_config *c, char *out, si
 MTLS_NODISCARD int mtls_host_parse(struct mtls_host *h, const char *text);
 /* "ADDR:PORT" or "[ADDR]:PORT" (port 0: "ADDR"); returns the length. cap 56 suffices. */
 int mtls_addr_format(const struct mtls_addr *a, char *out, size_t cap);
-/* Lower case, one trailing dot removed, LDH and underscore labels; returns 0 or MTLS_ERR_CONFIG_VALUE. */
+/* Lower case, one trailing dot removed, LDH and underscore labels; an address literal becomes its canonical text. A name
+ * whose last label is a number is neither. Returns 0 or MTLS_ERR_CONFIG_VALUE. */
 MTLS_NODISCARD int mtls_name_canonical(const char *name, char out[MTLS_HOST_MAX + 1]);
+
+/* Fills spec->text from the other members, for specifications that are made and not parsed (`auto`).
+ * Errors: MTLS_ERR_CONFIG_VALUE when it does not fit. */
+MTLS_NODISCARD int mtls_path_spec_format(struct mtls_path_spec *spec);
 
 #endif
