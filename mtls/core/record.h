@@ -20,8 +20,8 @@ struct mtls_record {
     char name[MTLS_HOST_MAX + 1]; /* canonical; server: SNI, may be empty */
 };
 
-/* Returns the length (<= MTLS_RECORD_MAX) or MTLS_ERR_ARG. Layout: "MTLr" version(1)=1 mode k scope verified_at(8)
- * max_age(4) port(2) namelen(1) name. */
+/* Returns the length (<= MTLS_RECORD_MAX) or MTLS_ERR_ARG (cap too small, a field that the parser would
+ * refuse). Layout: "MTLr" version(1)=1 mode k scope verified_at(8) max_age(4) port(2) namelen(1) name. */
 MTLS_NODISCARD int mtls_record_encode(const struct mtls_record *r, uint8_t *out, size_t cap);
 /* Errors: MTLS_ERR_RECORD (anything else than exactly one well-formed record). */
 MTLS_NODISCARD int mtls_record_parse(const uint8_t *data, size_t len, struct mtls_record *out);

@@ -32,8 +32,8 @@ void mtls_transcript_reset(struct mtls_transcript *t);
  * or an earlier error stands. */
 MTLS_NODISCARD int mtls_transcript_get(const struct mtls_transcript *t, uint8_t *th, size_t *hlen);
 
-/* Facts read on the way: messages seen so far. tls13 and suite are set by HelloRetryRequest already, key_share
- * and psk by ServerHello alone. */
+/* Facts read on the way: messages seen so far. tls13 and suite are set by HelloRetryRequest already,
+ * key_share and psk by ServerHello alone. */
 struct mtls_transcript_facts {
     bool server_hello, hello_retry, encrypted_extensions, complete;
     bool tls13;        /* ServerHello chose 0x0304 in supported_versions */
