@@ -1,1 +1,514 @@
-typedef int mtls_placeholder;
+/* Concept: where a path really goes, asked of the kernel: its routes, its neighbours and its
+ * devices. Nothing is cached and nothing is changed. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "netlink.h"
+#include "route.h"
+
+enum { DSCP_MASK = 0xfc };
+
+/* ---- Addresses ---- */
+
+void mtls_addr_to_sockaddr(const struct mtls_addr *a, struct sockaddr_storage *ss, socklen_t *len)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(a->port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(a->port)};
+
+    memset(ss, 0, sizeof(*ss)); /* AF_UNSPEC, for an address of no family */
+    *len = 0;
+    if (a->family == 4) {
+        memcpy(&v4.sin_addr, a->ip, sizeof(v4.sin_addr));
+        memcpy(ss, &v4, sizeof(v4));
+        *len = sizeof(v4);
+    } else if (a->family == 6) {
+        memcpy(&v6.sin6_addr, a->ip, sizeof(v6.sin6_addr));
+        memcpy(ss, &v6, sizeof(v6));
+        *len = sizeof(v6);
+    }
+}
+
+/* family: AF_INET or AF_INET6; a v4-mapped address becomes the IPv4 address that it is. */
+static void addr_set(struct mtls_addr *a, int family, const void *ip, uint16_t port)
+{
+    struct in6_addr v6;
+
+    memset(a, 0, sizeof(*a));
+    a->port = port;
+    if (family == AF_INET) {
+        a->family = 4;
+        memcpy(a->ip, ip, 4);
+        return;
+    }
+    memcpy(&v6, ip, sizeof(v6));
+    a->family = IN6_IS_ADDR_V4MAPPED(&v6) ? 4 : 6;
+    if (a->family == 4)
+        memcpy(a->ip, v6.s6_addr + 12, 4);
+    else
+        memcpy(a->ip, v6.s6_addr, 16);
+}
+
+int mtls_addr_from_sockaddr(struct mtls_addr *a, const struct sockaddr *sa, socklen_t len)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+
+    if (len < sizeof(sa->sa_family))
+        return MTLS_ERR_ARG;
+    if (sa->sa_family == AF_INET && len >= sizeof(v4)) {
+        memcpy(&v4, sa, sizeof(v4));
+        addr_set(a, AF_INET, &v4.sin_addr, ntohs(v4.sin_port));
+    } else if (sa->sa_family == AF_INET6 && len >= sizeof(v6)) {
+        memcpy(&v6, sa, sizeof(v6));
+        addr_set(a, AF_INET6, &v6.sin6_addr, ntohs(v6.sin6_port));
+    } else {
+        return MTLS_ERR_ARG;
+    }
+    return 0;
+}
+
+static bool same_ip(const struct mtls_addr *a, const struct mtls_addr *b)
+{
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+static int ip_family(const struct mtls_addr *a)
+{
+    return a->family == 6 ? AF_INET6 : AF_INET;
+}
+
+static size_t ip_len(const struct mtls_addr *a)
+{
+    return a->family == 6 ? 16 : 4;
+}
+
+/* ---- Devices ---- */
+
+/* Kinds of virtual devices whose packets leave inside others', by rtnl_link_ops name. */
+static bool kind_is_tunnel(const char *kind)
+{
+    static const char *const kinds[] = {
+        "tun",       "wireguard", "ppp",    "xfrm",    "vti",       "vti6",   "ipip",
+        "sit",       "gre",       "gretap", "ip6gre",  "ip6gretap", "ip6tnl", "erspan",
+        "ip6erspan", "vxlan",     "geneve", "bareudp", "gtp",       "ovpn",   "amneziawg"};
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strcmp(kind, kinds[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool type_is_tunnel(unsigned type)
+{
+    switch (type) {
+    case ARPHRD_NONE:
+    case ARPHRD_PPP:
+    case ARPHRD_SLIP:
+    case ARPHRD_TUNNEL:
+    case ARPHRD_TUNNEL6:
+    case ARPHRD_SIT:
+    case ARPHRD_IPGRE:
+    case ARPHRD_RAWIP:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A device without Ethernet is a tunnel unless hardware stands behind it (modems present themselves
+ * like a tunnel does, but have a parent on a bus). */
+static bool answer_is_tunnel(const struct mtls_nl_answer *a, unsigned type)
+{
+    size_t nested_len = 0, kind_len = 0;
+    const void *nested = mtls_nl_attr(a, IFLA_LINKINFO, 0, &nested_len), *kind = NULL;
+    char name[32] = "";
+
+    if (nested != NULL)
+        kind = mtls_nl_attr_find(nested, nested_len, IFLA_INFO_KIND, 1, &kind_len);
+    if (kind != NULL && kind_len < sizeof(name))
+        memcpy(name, kind, kind_len);
+    if (kind_is_tunnel(name))
+        return true;
+    return type_is_tunnel(type) && mtls_nl_attr(a, IFLA_PARENT_DEV_NAME, 1, NULL) == NULL;
+}
+
+/* By index, or by name when ifindex is 0. 0 or a negative errno. */
+static int device_ask(int ifindex, const char *name, struct mtls_device *d)
+{
+    struct mtls_nl_question q;
+    struct mtls_nl_answer a;
+    const struct ifinfomsg *info;
+    const char *text;
+    uint32_t filter = RTEXT_FILTER_SKIP_STATS, lower = 0;
+    size_t len = 0;
+    int err;
+
+    mtls_nl_question_init(&q, RTM_GETLINK, sizeof(q.body.link));
+    q.body.link.ifi_index = ifindex;
+    if (ifindex == 0)
+        mtls_nl_question_add(&q, IFLA_IFNAME, name, strlen(name) + 1);
+    mtls_nl_question_add(&q, IFLA_EXT_MASK, &filter, sizeof(filter));
+    err = mtls_nl_ask(&q, &a, RTM_NEWLINK, sizeof(*info));
+    if (err != 0)
+        return err;
+    info = a.body;
+    text = mtls_nl_attr(&a, IFLA_IFNAME, 1, &len);
+    if (text == NULL || len > sizeof(d->name) || text[len - 1] != '\0')
+        return -EBADMSG;
+    memset(d, 0, sizeof(*d));
+    memcpy(d->name, text, len);
+    d->ifindex = info->ifi_index;
+    d->up = (info->ifi_flags & IFF_UP) != 0 && (info->ifi_flags & IFF_RUNNING) != 0;
+    d->loopback = (info->ifi_flags & IFF_LOOPBACK) != 0;
+    d->tunnel = answer_is_tunnel(&a, info->ifi_type);
+    if (mtls_nl_attr(&a, IFLA_LINK_NETNSID, 0, NULL) == NULL && mtls_nl_u32(&a, IFLA_LINK, &lower))
+        d->lower = (int)lower == d->ifindex ? 0 : (int)lower;
+    return 0;
+}
+
+static int device_error(int err)
+{
+    return err == -ENODEV || err == -EINVAL || err == -ENXIO ? MTLS_ERR_PATH_BIND : MTLS_ERR_IO;
+}
+
+int mtls_device_get(int ifindex, struct mtls_device *d)
+{
+    int err = ifindex > 0 ? device_ask(ifindex, NULL, d) : -ENODEV;
+
+    return err == 0 ? 0 : device_error(err);
+}
+
+bool mtls_device_is_loopback(const char *dev)
+{
+    struct mtls_device d;
+
+    return dev != NULL && dev[0] != '\0' && strlen(dev) <= MTLS_IF_MAX &&
+           device_ask(0, dev, &d) == 0 && d.loopback;
+}
+
+/* ---- Routes ---- */
+
+struct route_query {
+    struct mtls_addr remote, local; /* local.family 0 = the kernel chooses */
+    int oif;                        /* 0 = any */
+    uint32_t mark, uid;
+    uint8_t tos;
+    bool match; /* the entry of the routing table that matched; none is an error, even where the
+                   kernel would go on link */
+};
+
+struct route_reply {
+    uint8_t type;
+    int oif;
+    struct mtls_addr gateway, local;
+};
+
+static void query_build(struct mtls_nl_question *q, const struct route_query *r)
+{
+    uint8_t proto = IPPROTO_TCP;
+    uint16_t port;
+    uint32_t oif = (uint32_t)r->oif;
+
+    mtls_nl_question_init(q, RTM_GETROUTE, sizeof(q->body.route));
+    q->body.route.rtm_family = (uint8_t)ip_family(&r->remote);
+    q->body.route.rtm_dst_len = (uint8_t)(8 * ip_len(&r->remote));
+    q->body.route.rtm_tos = r->tos;
+    q->body.route.rtm_flags = r->match ? RTM_F_FIB_MATCH : 0;
+    mtls_nl_question_add(q, RTA_DST, r->remote.ip, ip_len(&r->remote));
+    if (r->local.family == r->remote.family) {
+        q->body.route.rtm_src_len = (uint8_t)(8 * ip_len(&r->local));
+        mtls_nl_question_add(q, RTA_SRC, r->local.ip, ip_len(&r->local));
+    }
+    if (r->oif != 0)
+        mtls_nl_question_add(q, RTA_OIF, &oif, sizeof(oif));
+    if (r->mark != 0)
+        mtls_nl_question_add(q, RTA_MARK, &r->mark, sizeof(r->mark));
+    mtls_nl_question_add(q, RTA_UID, &r->uid, sizeof(r->uid));
+    mtls_nl_question_add(q, RTA_IP_PROTO, &proto, sizeof(proto));
+    port = htons(r->remote.port);
+    if (port != 0)
+        mtls_nl_question_add(q, RTA_DPORT, &port, sizeof(port));
+    port = htons(r->local.port);
+    if (port != 0 && r->local.family == r->remote.family)
+        mtls_nl_question_add(q, RTA_SPORT, &port, sizeof(port));
+}
+
+/* RTA_VIA: a next hop of another family than the destination's. */
+static void gateway_parse(const struct mtls_nl_answer *a, const struct route_query *r,
+                          struct mtls_addr *gateway)
+{
+    const void *p = mtls_nl_attr(a, RTA_GATEWAY, ip_len(&r->remote), NULL);
+    size_t len = 0;
+    struct rtvia via;
+
+    if (p != NULL) {
+        addr_set(gateway, ip_family(&r->remote), p, 0);
+        return;
+    }
+    p = mtls_nl_attr(a, RTA_VIA, sizeof(via), &len);
+    if (p == NULL)
+        return;
+    memcpy(&via, p, sizeof(via));
+    len -= sizeof(via);
+    if ((via.rtvia_family == AF_INET && len >= 4) || (via.rtvia_family == AF_INET6 && len >= 16))
+        addr_set(gateway, via.rtvia_family, (const uint8_t *)p + sizeof(via), 0);
+}
+
+/* 0 or a negative errno (-ENETUNREACH, -EHOSTUNREACH, -EACCES: no way there). */
+static int route_ask(const struct route_query *r, struct route_reply *out)
+{
+    struct mtls_nl_question q;
+    struct mtls_nl_answer a;
+    uint32_t oif = 0;
+    const void *p;
+    int err;
+
+    memset(out, 0, sizeof(*out));
+    query_build(&q, r);
+    err = mtls_nl_ask(&q, &a, RTM_NEWROUTE, sizeof(struct rtmsg));
+    if (err != 0)
+        return err;
+    out->type = ((const struct rtmsg *)a.body)->rtm_type;
+    if (mtls_nl_u32(&a, RTA_OIF, &oif))
+        out->oif = (int)oif;
+    gateway_parse(&a, r, &out->gateway);
+    p = mtls_nl_attr(&a, RTA_PREFSRC, ip_len(&r->remote), NULL);
+    if (p != NULL)
+        addr_set(&out->local, ip_family(&r->remote), p, 0);
+    return out->type == RTN_UNICAST || out->type == RTN_LOCAL ? 0 : -ENETUNREACH;
+}
+
+/* As route_ask, for a bound socket: a source address loosens an IPv6 look-up so that it may answer
+ * with another device, then the question is put once more without. */
+static int route_ask_bound(const struct route_query *r, struct route_reply *out)
+{
+    struct route_query again = *r;
+    int err = route_ask(r, out);
+
+    if (r->oif == 0 || (err == 0 && out->oif == r->oif))
+        return err;
+    again.local.family = 0;
+    err = route_ask(&again, out);
+    return err == 0 && out->oif != r->oif ? -ENETUNREACH : err;
+}
+
+/* The hardware address of a neighbour; one that the kernel does not know now stays unknown. */
+static void neighbour_ask(const struct mtls_addr *hop, int ifindex, struct mtls_path_facts *facts)
+{
+    const uint16_t usable = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT;
+    struct mtls_nl_question q;
+    struct mtls_nl_answer a;
+    size_t len = 0;
+    const void *p;
+
+    mtls_nl_question_init(&q, RTM_GETNEIGH, sizeof(q.body.neighbour));
+    q.body.neighbour.ndm_family = (uint8_t)ip_family(hop);
+    q.body.neighbour.ndm_ifindex = ifindex;
+    mtls_nl_question_add(&q, NDA_DST, hop->ip, ip_len(hop));
+    if (mtls_nl_ask(&q, &a, RTM_NEWNEIGH, sizeof(struct ndmsg)) != 0 ||
+        (((const struct ndmsg *)a.body)->ndm_state & usable) == 0)
+        return;
+    p = mtls_nl_attr(&a, NDA_LLADDR, 1, &len);
+    if (p == NULL || len > sizeof(facts->lladdr))
+        return;
+    memcpy(facts->lladdr, p, len);
+    facts->lladdr_len = (uint8_t)len;
+    facts->lladdr_known = true;
+}
+
+static void facts_reset(struct mtls_path_facts *f)
+{
+    f->known = false;
+    memset(&f->local, 0, sizeof(f->local));
+    memset(&f->remote, 0, sizeof(f->remote));
+    memset(&f->gateway, 0, sizeof(f->gateway));
+    memset(f->dev, 0, sizeof(f->dev));
+    memset(f->lladdr, 0, sizeof(f->lladdr));
+    f->lladdr_len = 0;
+    f->lladdr_known = false;
+    f->loopback = false;
+    f->ifindex = 0;
+}
+
+/* Device, gateway and neighbour of the answer to r; r->oif, a device that a socket is bound to,
+ * wins. */
+static int facts_fill(struct mtls_path_facts *f, const struct route_query *r)
+{
+    struct route_reply reply;
+    struct mtls_device d;
+    int err = route_ask_bound(r, &reply);
+
+    if (err != 0 && r->oif == 0)
+        return MTLS_ERR_IO;
+    if (err != 0)
+        memset(&reply, 0, sizeof(reply));
+    err = device_ask(r->oif != 0 ? r->oif : reply.oif, "", &d);
+    if (err != 0)
+        return MTLS_ERR_IO;
+    f->ifindex = d.ifindex;
+    memcpy(f->dev, d.name, sizeof(f->dev));
+    f->loopback = d.loopback;
+    f->gateway = reply.gateway;
+    f->remote = r->remote;
+    f->local = r->local.family != 0 ? r->local : reply.local;
+    if (!d.loopback)
+        neighbour_ask(f->gateway.family != 0 ? &f->gateway : &f->remote, f->ifindex, f);
+    f->known = true;
+    return 0;
+}
+
+/* ---- A live socket ---- */
+
+/* SO_BINDTODEVICE's device as an index; 0 = not bound, -1 = it cannot be told. */
+static int socket_device(int fd)
+{
+    char name[IFNAMSIZ + 1] = "";
+    socklen_t len = IFNAMSIZ;
+    struct mtls_device d;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &len) != 0)
+        return -1;
+    if (len == 0 || name[0] == '\0')
+        return 0;
+    return device_ask(0, name, &d) == 0 ? d.ifindex : -1;
+}
+
+static int socket_int(int fd, int level, int name, int fallback)
+{
+    int value = fallback;
+    socklen_t len = sizeof(value);
+
+    return getsockopt(fd, level, name, &value, &len) == 0 && value >= 0 ? value : fallback;
+}
+
+static int socket_addrs(int fd, struct route_query *r)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
+        mtls_addr_from_sockaddr(&r->remote, (struct sockaddr *)&ss, len) != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    len = sizeof(ss);
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
+        mtls_addr_from_sockaddr(&r->local, (struct sockaddr *)&ss, len) != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    return 0;
+}
+
+int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
+{
+    struct route_query r = {.mark = (uint32_t)socket_int(fd, SOL_SOCKET, SO_MARK, 0)};
+    struct stat st;
+
+    facts_reset(facts);
+    if (socket_int(fd, SOL_SOCKET, SO_TYPE, 0) != SOCK_STREAM || socket_addrs(fd, &r) != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    r.oif = socket_device(fd);
+    if (r.oif < 0)
+        return MTLS_ERR_IO;
+    /* Rules by user look at the socket's owner, which a set-user-ID program's effective user need
+     * not be. */
+    r.uid = fstat(fd, &st) == 0 ? (uint32_t)st.st_uid : (uint32_t)geteuid();
+    r.tos = (uint8_t)(DSCP_MASK &
+                      (r.remote.family == 4 ? socket_int(fd, IPPROTO_IP, IP_TOS, 0)
+                                            : socket_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 0)));
+    return facts_fill(facts, &r);
+}
+
+int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts)
+{
+    struct route_query r = {.remote = *remote, .uid = (uint32_t)geteuid()};
+
+    facts_reset(facts);
+    return remote->family == 0 ? MTLS_ERR_PATH_UNKNOWN : facts_fill(facts, &r);
+}
+
+int mtls_route_via(const struct mtls_addr *remote, int ifindex, struct mtls_path_facts *facts)
+{
+    struct route_query r = {
+        .remote = *remote, .uid = (uint32_t)geteuid(), .oif = ifindex, .match = true};
+    struct route_reply reply;
+
+    facts_reset(facts);
+    if (remote->family == 0 || ifindex <= 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    if (route_ask(&r, &reply) != 0 || reply.type != RTN_UNICAST)
+        return MTLS_ERR_PATH_UNREACHABLE;
+    r.match = false;
+    return facts_fill(facts, &r);
+}
+
+/* ---- Who owns a local address ---- */
+
+/* Addresses that no device lists, 127.0.0.2 for one, belong to the device of the local route that
+ * covers them. */
+static int device_of_local_route(const struct mtls_addr *local)
+{
+    struct route_query r = {.remote = *local, .uid = (uint32_t)geteuid(), .match = true};
+    struct route_reply reply;
+
+    r.remote.port = 0;
+    return route_ask(&r, &reply) == 0 && reply.type == RTN_LOCAL ? reply.oif : 0;
+}
+
+static const char *owner_find(const struct ifaddrs *list, const struct mtls_addr *local,
+                              const char *dev)
+{
+    struct mtls_addr a;
+
+    for (; list != NULL; list = list->ifa_next) {
+        if (list->ifa_addr == NULL || (dev[0] != '\0' && strcmp(dev, list->ifa_name) != 0))
+            continue;
+        if (mtls_addr_from_sockaddr(&a, list->ifa_addr,
+                                    list->ifa_addr->sa_family == AF_INET6
+                                        ? sizeof(struct sockaddr_in6)
+                                        : sizeof(struct sockaddr_in)) == 0 &&
+            same_ip(&a, local))
+            return list->ifa_name;
+    }
+    return NULL;
+}
+
+/* want: the name of a device, or "" for any. */
+static int owner_get(const struct mtls_addr *local, const char *want, struct mtls_device *d)
+{
+    struct ifaddrs *list = NULL;
+    const char *owner;
+    int err;
+
+    if (local->family == 0)
+        return MTLS_ERR_PATH_BIND;
+    if (getifaddrs(&list) != 0)
+        return errno == ENOMEM ? MTLS_ERR_NOMEM : MTLS_ERR_PATH_BIND;
+    owner = owner_find(list, local, want);
+    err = owner != NULL ? device_ask(0, owner, d) : device_ask(device_of_local_route(local), "", d);
+    freeifaddrs(list);
+    return err == 0 && (want[0] == '\0' || strcmp(want, d->name) == 0) ? 0 : MTLS_ERR_PATH_BIND;
+}
+
+int mtls_device_of_address(const struct mtls_addr *local, char dev[MTLS_IF_MAX + 1], int *ifindex)
+{
+    struct mtls_device d;
+    int err = owner_get(local, "", &d);
+
+    if (err != 0)
+        return err;
+    memcpy(dev, d.name, sizeof(d.name));
+    *ifindex = d.ifindex;
+    return 0;
+}
+
+bool mtls_device_owns_address(const char *dev, const struct mtls_addr *local)
+{
+    struct mtls_device d;
+
+    return dev != NULL && dev[0] != '\0' && owner_get(local, dev, &d) == 0;
+}

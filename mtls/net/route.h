@@ -16,8 +16,24 @@ MTLS_NODISCARD int mtls_route_of_socket(int fd, struct mtls_path_facts *facts);
 /* The same for a destination without a socket (a plan, not evidence). */
 MTLS_NODISCARD int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts);
 
-/* The device that owns a local address. Errors: MTLS_ERR_PATH_BIND. */
+/* The same for a way out of one device: only if an entry of the routing tables leads there (for a bound socket the kernel
+ * would else take the destination for a neighbour). Errors: MTLS_ERR_PATH_UNREACHABLE, MTLS_ERR_PATH_UNKNOWN, MTLS_ERR_IO. */
+MTLS_NODISCARD int mtls_route_via(const struct mtls_addr *remote, int ifindex, struct mtls_path_facts *facts);
+
+/* A network device. */
+struct mtls_device {
+    int ifindex;
+    char name[MTLS_IF_MAX + 1];
+    bool up, loopback; /* up: and running */
+    bool tunnel;       /* its packets leave inside others' (tun, tap, WireGuard, PPP, GRE, ...), as far as can be seen */
+    int lower;         /* index of the device beneath (VLAN, macvlan), 0 = none */
+};
+/* Errors: MTLS_ERR_PATH_BIND (no such device), MTLS_ERR_IO. */
+MTLS_NODISCARD int mtls_device_get(int ifindex, struct mtls_device *d);
+
+/* The device that owns a local address (the first, if several do). Errors: MTLS_ERR_PATH_BIND, MTLS_ERR_NOMEM. */
 MTLS_NODISCARD int mtls_device_of_address(const struct mtls_addr *local, char dev[MTLS_IF_MAX + 1], int *ifindex);
+bool mtls_device_owns_address(const char *dev, const struct mtls_addr *local);
 bool mtls_device_is_loopback(const char *dev);
 
 void mtls_addr_to_sockaddr(const struct mtls_addr *a, struct sockaddr_storage *ss, socklen_t *len);
