@@ -1,0 +1,90 @@
+"""Fixtures of the system tests, and both sides' logs beside every failure."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+from mtlslab import netns, tools  # noqa: E402
+from mtlslab.lab import Lab  # noqa: E402
+from mtlslab.pki import Pki  # noqa: E402
+from mtlslab.proc import LIVE  # noqa: E402
+
+
+def pytest_sessionstart(session):
+    """Needs root; a run that lacks it fails at once instead of skipping in silence."""
+    if os.geteuid() != 0:
+        pytest.exit("the system tests lay network namespaces: run them as root", returncode=3)
+    netns.remove_stale()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for proc in LIVE:
+            report.sections.append((f"process {proc.name}", proc.log()))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    return Pki(tmp_path_factory.mktemp("pki"),
+               Lab.all_server_addresses_of(4) + ["127.0.0.1", "127.0.1.1", "::1"])
+
+
+@pytest.fixture
+def lab():
+    """Two paths."""
+    with Lab() as built:
+        yield built
+
+
+@pytest.fixture
+def lab3():
+    """Three paths."""
+    with Lab(paths=3) as built:
+        yield built
+
+
+SECRET = b"the text that nobody on path 1 may read: "
+
+
+@pytest.fixture(scope="session")
+def www(tmp_path_factory):
+    """A folder to serve: /file (small), /big (8 MiB of noise)."""
+    folder = tmp_path_factory.mktemp("www")
+    (folder / "file").write_bytes(SECRET + b"0123456789abcdef" * 64 + b"\n")
+    (folder / "big").write_bytes(noise(8 << 20))
+    return folder
+
+
+def noise(size):
+    """Bytes that are the same in each run and repeat nowhere."""
+    return hashlib.shake_256(b"mtls").digest(size)
+
+
+@pytest.fixture(scope="session")
+def mitm_ext(tmp_path_factory):
+    """The interceptor that carries our extension over, built from its one C file."""
+    out = str(tmp_path_factory.mktemp("attackers") / "mitm_ext")
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libssl", "libcrypto"],
+                           capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra",
+                    "-Wno-unused-parameter",
+                    "-o", out, os.path.join(HERE, "attackers", "mitm_ext.c"), *flags, "-lpthread"],
+                   check=True)
+    return out
+
+
+@pytest.fixture
+def server(lab, pki, www):
+    """mtls-server on the service address, policy=require, serving www."""
+    started = tools.Server(lab, pki, www=www)
+    yield started
+    started.stop()

@@ -1,0 +1,1 @@
+"""Laboratory for system tests: namespaces with several paths, certificates, tools, attackers."""

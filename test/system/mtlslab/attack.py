@@ -1,0 +1,109 @@
+"""Puts the attackers of test/system/attackers into a laboratory."""
+
+import json
+import os
+import sys
+
+from . import netns
+
+ATTACKERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "attackers")
+
+
+class Attacker:
+    """A running attacker and what it reported."""
+
+    def __init__(self, proc, record=None):
+        self.proc, self.record_file = proc, record
+        self.port = proc.wait_json("stdout", event="listening")["port"]
+
+    def events(self, event):
+        return [line for line in self.proc.jsons("stdout") if line.get("event") == event]
+
+    def wait(self, event, **match):
+        return self.proc.wait_json("stdout", event=event, **match)
+
+    @property
+    def record(self):
+        """The plaintext it has got so far."""
+        with open(self.record_file, "rb") as file:
+            return file.read()
+
+
+def program(name):
+    return [sys.executable, os.path.join(ATTACKERS, name)]
+
+
+def tls_mitm(lab, pki, tmp_path, port, path=1, cert=None, key=None):
+    """A TLS-terminating interceptor for this port on a path; it strips our extension."""
+    record = str(tmp_path / f"stolen-{port}")
+    proc = lab.spawn(lab.routers[path], program("tls_mitm.py") + [
+        "--cert", cert or pki.rogue_cert, "--key", key or pki.rogue_key, "--name", pki.name,
+        "--record", record], name="tls_mitm")
+    attacker = Attacker(proc, record)
+    lab.redirect(path, port, attacker.port)
+    return attacker
+
+
+def ext_mitm(lab, pki, tmp_path, binary, port, path=1):
+    """The interceptor that carries our extension over."""
+    record = str(tmp_path / f"stolen-ext-{port}")
+    proc = lab.spawn(lab.routers[path], [binary, pki.rogue_cert, pki.rogue_key, pki.name, record],
+                     name="mitm_ext")
+    attacker = Attacker(proc, record)
+    lab.redirect(path, port, attacker.port)
+    return attacker
+
+
+def path2_relay(lab, port, *options, path=2):
+    """A man in the middle on path 2; options as in path2_relay.py."""
+    proc = lab.spawn(lab.routers[path], program("path2_relay.py") + [str(o) for o in options],
+                     name="path2_relay")
+    attacker = Attacker(proc)
+    lab.redirect(path, port, attacker.port)
+    return attacker
+
+
+def path1_copy(lab, port, *options, path=1):
+    """Passes path 1 on, copying or delaying the first flight."""
+    proc = lab.spawn(lab.routers[path], program("path1_copy.py") + [str(o) for o in options],
+                     name="path1_copy")
+    attacker = Attacker(proc)
+    lab.redirect(path, port, attacker.port)
+    return attacker
+
+
+def dns(lab, ns, address, port=53, **names):
+    """A resolver; names with '_' for '.'."""
+    words = [f"{name.replace('_', '.')}={value}" for name, value in names.items()]
+    return Attacker(lab.spawn(ns, program("dns_answer.py") + [address, str(port)] + words,
+                              name="dns"))
+
+
+class Sniffer:
+    """Where a connection on a link stands."""
+
+    def __init__(self, proc):
+        self.proc = proc
+        proc.wait_json("stdout", event="sniffing")
+
+    def at(self):
+        """The last segment that carried an acknowledgement, after data was sent."""
+        return self.proc.wait_until(self._last, "segment with data")
+
+    def _last(self):
+        seen = [line for line in self.proc.jsons("stdout") if line.get("event") == "segment"]
+        return seen[-1] if len(seen) >= 3 else None
+
+
+def sniff(lab, ns, device, port):
+    return Sniffer(lab.spawn(ns, program("inject.py") + ["sniff", device, str(port)],
+                             name="sniffer"))
+
+
+def inject(lab, at, data, path=1):
+    """Writes data into the connection from the network of a path."""
+    mac = json.loads(netns.ip(lab.client, "-j", "link", "show", f"p{path}"))[0]["address"]
+    proc = lab.spawn(lab.routers[path], program("inject.py") + ["send", "c", mac], name="injector",
+                     stdin=(json.dumps({**at, "data": data.hex()}) + "\n").encode())
+    proc.wait_json("stdout", event="sent")
+    assert proc.wait() == 0

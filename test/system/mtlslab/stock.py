@@ -1,0 +1,112 @@
+"""Stock TLS servers and clients of four libraries, the unmodified peers of the interop tests."""
+
+import os
+import re
+
+from .tools import which
+
+
+class Stock:
+    """A running server and its port."""
+
+    def __init__(self, proc, port):
+        self.proc, self.port = proc, port
+
+
+def s_server(lab, pki, *options, www=None, address=None, ns=None):
+    """OpenSSL's; serves the files of www."""
+    address = address or lab.addr
+    accept = f"[{address}]:0" if ":" in address else f"{address}:0"
+    argv = ["openssl", "s_server", "-accept", accept, "-cert", pki.cert, "-key", pki.key,
+            *(["-WWW"] if www else ["-www"]), *options]
+    proc = lab.spawn(ns or lab.server, argv, name="s_server", cwd=str(www) if www else None)
+    line = proc.wait_text("ACCEPT")
+    return Stock(proc, int(re.search(r":(\d+)\s*$", line).group(1)))
+
+
+def gnutls_serv(lab, pki, *options):
+    """GnuTLS's; answers GET with a page of its own."""
+    port = lab.port()
+    proc = lab.spawn(lab.server, ["gnutls-serv", "--http", "--port", str(port), "--x509certfile",
+                                  pki.cert, "--x509keyfile", pki.key, *options], name="gnutls-serv")
+    proc.wait_listening(port)
+    return Stock(proc, port)
+
+
+def nss_database(lab, pki, folder):
+    """An NSS database with the server's key and both authorities; returns its folder."""
+    os.makedirs(folder, exist_ok=True)
+    database, bundle = f"sql:{folder}", os.path.join(folder, "server.p12")
+    for argv in (
+            ["certutil", "-N", "-d", database, "--empty-password"],
+            ["certutil", "-A", "-d", database, "-n", "real", "-t", "C,,", "-a", "-i", pki.cafile],
+            ["openssl", "pkcs12", "-export", "-in", pki.cert, "-inkey", pki.key, "-name", "server",
+             "-passout", "pass:x", "-out", bundle],
+            ["pk12util", "-i", bundle, "-d", database, "-W", "x", "-K", ""]):
+        proc = lab.run(lab.server, argv)
+        assert proc.wait() == 0, proc.log()
+    return database
+
+
+def selfserv(lab, pki, folder, *options):
+    """NSS's; answers GET with a page of its own."""
+    port = lab.port()
+    database = nss_database(lab, pki, folder)
+    proc = lab.spawn(lab.server, [which("selfserv"), "-d", database, "-n", "server", "-p", str(port),
+                                  "-V", "tls1.2:tls1.3", *options], name="selfserv")
+    proc.wait_listening(port)
+    return Stock(proc, port)
+
+
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log stderr notice;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; default_type application/octet-stream;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  server {{ listen {address}:{port} ssl; server_name {name}; root {www};
+           ssl_certificate {cert}; ssl_certificate_key {key};
+           ssl_protocols {protocols}; ssl_session_tickets on; }}
+}}
+"""
+
+
+def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3"):
+    """nginx with a folder of files."""
+    os.makedirs(folder, exist_ok=True)
+    port, conf = lab.port(), os.path.join(folder, "nginx.conf")
+    for parent in (folder, www):  # its workers are another user
+        while str(parent) != "/":
+            os.chmod(parent, os.stat(parent).st_mode | 0o011)
+            parent = os.path.dirname(str(parent))
+    with open(conf, "w", encoding="utf-8") as file:
+        file.write("user root;\n" + NGINX.format(
+            folder=folder, address=lab.addr, port=port, name=pki.name, www=www, cert=pki.cert,
+            key=pki.key, protocols=protocols))
+    proc = lab.spawn(lab.server, [which("nginx"), "-c", conf, "-e", "stderr"], name="nginx")
+    proc.wait_listening(port)
+    return Stock(proc, port)
+
+
+GET = b"GET /file HTTP/1.0\r\nHost: server.example\r\n\r\n"
+
+
+def s_client(lab, pki, host, port, *options, request=GET):
+    """OpenSSL's client; standard output has what came."""
+    return lab.run(lab.client, ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername",
+                                pki.name, "-CAfile", pki.cafile, "-verify_return_error", "-quiet",
+                                "-ign_eof", *options], stdin=request, name="s_client")
+
+
+def gnutls_cli(lab, pki, host, port, *options, request=GET):
+    return lab.run(lab.client, ["gnutls-cli", "--x509cafile", pki.cafile, "--sni-hostname", pki.name,
+                                "--verify-hostname", pki.name, "--logfile", "/dev/null", "--port",
+                                str(port), *options, host], stdin=request, name="gnutls-cli")
+
+
+def tstclnt(lab, pki, host, port, folder, *options, request=GET):
+    database = nss_database(lab, pki, folder)
+    return lab.run(lab.client, [which("tstclnt"), "-d", database, "-h", host, "-p", str(port), "-a",
+                                pki.name, "-V", "tls1.2:tls1.3", "-4", *options],
+                   stdin=request, name="tstclnt")
