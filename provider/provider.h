@@ -18,11 +18,15 @@
  * "EXPORTER-Multipath-TLS-1"; smkex1 has none and is refused). Output: 64 bytes (k_s | k_c), other lengths are refused. */
 #define MTLS_ALG_EK "MTLS1-EK"
 
-/* The transcript observer: "TLS13-KDF" with the property mtls.observer=yes, a wrapper around the default one, which notes
- * in a thread-local slot the derivation of "exp master": TH (ClientHello .. server Finished) and the exporter_master_secret.
- * Chosen by the property query "?mtls.observer=yes". Read back with EVP_KDF "MTLS1-OBSERVED": derive of 2 + 64 + 64
- * bytes: hash length (1), secret length (1), TH (64, zero-padded), exporter_master_secret (64, zero-padded), and the slot is
- * wiped; fails when the slot is empty. */
+/* The transcript observer: "TLS13-KDF" with the property mtls.observer=yes, a wrapper around another provider's, which
+ * notes in a thread-local slot the derivation of "exp master": TH (ClientHello .. server Finished) and the
+ * exporter_master_secret. Chosen for certain by the property query "?mtls.observer=yes" on SSL_CTX_new_ex(); a query without
+ * properties may choose it too (order of the providers), so it notes only while somebody in the library context holds an
+ * EVP_KDF_CTX of "MTLS1-OBSERVED": make one BEFORE the handshake (one for all threads will do) and keep it.
+ * Read back with that context, on the thread that ran the handshake: derive of exactly 2 + 64 + 64 bytes: hash length (1),
+ * secret length (1), TH (64, zero-padded), exporter_master_secret (64, zero-padded), and the slot is wiped; fails when the
+ * slot is empty. The slot holds the thread's latest handshake of this library context, whosever it is: the reader recomputes
+ * the exporter (MTLS1-EK) and compares it with SSL_export_keying_material() before it believes TH. */
 #define MTLS_ALG_OBSERVED "MTLS1-OBSERVED"
 #define MTLS_OBSERVER_QUERY "?mtls.observer=yes"
 
