@@ -1,5 +1,6 @@
-/* Concept: the words of the configuration (doc/architecture.md, "Configuration words"): one table says what each word
- * takes, where it is kept and how it is written back. Hosts and path specifications are config_path.c's. */
+/* Concept: the words of the configuration (doc/architecture.md, "Configuration words"): one table
+ * says what each word takes, where it is kept and how it is written back. Hosts and path
+ * specifications are config_path.c's. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,8 @@ static size_t say_text(const struct config_say *say, size_t at, const char *text
     return at;
 }
 
-int config_fail(const struct config_say *say, int code, const char *word, const char *value, const char *fmt, ...)
+int config_fail(const struct config_say *say, int code, const char *word, const char *value,
+                const char *fmt, ...)
 {
     va_list ap;
     size_t at;
@@ -27,7 +29,8 @@ int config_fail(const struct config_say *say, int code, const char *word, const 
         return code;
     at = say_text(say, 0, word, SHOWN_MAX);
     if (value != NULL) {
-        at = say_text(say, at, strchr(word, ':') == NULL && strcmp(word, "path2") == 0 ? ": " : "=", 2);
+        at = say_text(say, at, strchr(word, ':') == NULL && strcmp(word, "path2") == 0 ? ": " : "=",
+                      2);
         at = say_text(say, at, value, SHOWN_MAX);
     }
     at = say_text(say, at, ": ", 2);
@@ -81,8 +84,8 @@ static int set_u32(struct layer *l, const struct word *w, char *value)
     uint32_t *to = member(l, w);
 
     if (!config_number(value, w->min, w->max, to))
-        return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value, "must be a number from %u to %u",
-                           (unsigned)w->min, (unsigned)w->max);
+        return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value,
+                           "must be a number from %u to %u", (unsigned)w->min, (unsigned)w->max);
     return 0;
 }
 
@@ -103,19 +106,22 @@ static int set_need(struct layer *l, const struct word *w, char *value)
     if (!config_number(value, 1, UINT32_MAX, &n))
         return bad(l, w, value, "must be a number from 1 to 8");
     if (n > MTLS_PATHS_MAX)
-        return config_fail(&l->say, MTLS_ERR_CONFIG_CONFLICT, w->name, value, "there are at most 8 paths");
+        return config_fail(&l->say, MTLS_ERR_CONFIG_CONFLICT, w->name, value,
+                           "there are at most 8 paths");
     l->c.need = (uint8_t)n;
     return 0;
 }
 
 /* A switch of two words: max is 0 or 1, the value that the second word stands for. */
-static int set_choice(struct layer *l, const struct word *w, const char *value, const char *no, const char *yes)
+static int set_choice(struct layer *l, const struct word *w, const char *value, const char *no,
+                      const char *yes)
 {
     bool *to = member(l, w);
 
     *to = strcmp(value, yes) == 0;
     if (!*to && strcmp(value, no) != 0)
-        return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value, "must be %s or %s", yes, no);
+        return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value, "must be %s or %s", yes,
+                           no);
     return 0;
 }
 
@@ -207,7 +213,8 @@ static int add_address(struct layer *l, const struct word *w, const char *item)
 {
     struct mtls_host h;
 
-    if (mtls_host_parse(&h, item) != 0 || h.addr.family == 0 || h.addr.port == 0 || !config_addr_is_unicast(&h.addr))
+    if (mtls_host_parse(&h, item) != 0 || h.addr.family == 0 || h.addr.port == 0 ||
+        !config_addr_is_unicast(&h.addr))
         return bad(l, w, item, "must be ADDR:PORT");
     if (l->c.naddress == MTLS_LISTEN_MAX)
         return config_fail(&l->say, MTLS_ERR_CONFIG_CONFLICT, w->name, item, "more than 8");
@@ -303,7 +310,8 @@ static int apply_word(struct layer *l, char *text)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             return config_fail(&l->say, MTLS_ERR_CONFIG_SYNTAX, text, NULL, "control character");
     if (value == NULL || value == text)
-        return config_fail(&l->say, MTLS_ERR_CONFIG_SYNTAX, text, NULL, "not of the form word=value");
+        return config_fail(&l->say, MTLS_ERR_CONFIG_SYNTAX, text, NULL,
+                           "not of the form word=value");
     *value++ = '\0';
     while (w < words + NWORDS && strcmp(w->name, text) != 0)
         w++;
@@ -329,8 +337,8 @@ int mtls_config_apply(struct mtls_config *c, const char *text, char *msg, size_t
     int r;
 
     if (len == sizeof(buf))
-        return config_fail(&l.say, MTLS_ERR_CONFIG_SYNTAX, "configuration", NULL, "longer than %u bytes",
-                           (unsigned)MTLS_CONFIG_TEXT_MAX);
+        return config_fail(&l.say, MTLS_ERR_CONFIG_SYNTAX, "configuration", NULL,
+                           "longer than %u bytes", (unsigned)MTLS_CONFIG_TEXT_MAX);
     if (len > 0)
         memcpy(buf, text, len);
     buf[len] = '\0';
@@ -359,8 +367,8 @@ int mtls_config_finish(struct mtls_config *c, char *msg, size_t msg_len)
     for (uint8_t i = 0; i < c->npath2; i++)
         is_auto = is_auto || c->path2[i].is_auto;
     if (!is_auto && c->need > 1 && c->need > c->npath2)
-        return config_fail(&say, MTLS_ERR_CONFIG_CONFLICT, "need", NULL, "%u, but path2 stands %u times",
-                           (unsigned)c->need, (unsigned)c->npath2);
+        return config_fail(&say, MTLS_ERR_CONFIG_CONFLICT, "need", NULL,
+                           "%u, but path2 stands %u times", (unsigned)c->need, (unsigned)c->npath2);
     if (c->policy == MTLS_POLICY_UNSET)
         c->policy = c->npath2 > 0 || c->nlisten > 0 ? MTLS_POLICY_REQUIRE : MTLS_POLICY_OFF;
     return 0;
@@ -374,7 +382,8 @@ struct text_out {
     bool full;
 };
 
-__attribute__((format(printf, 3, 4))) static void put(struct text_out *o, const char *word, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void put(struct text_out *o, const char *word,
+                                                      const char *fmt, ...)
 {
     va_list ap;
     int n = 0, m = 0;

@@ -1,5 +1,6 @@
-/* Concept: the parts of the configuration that name places: host names, addresses and path specifications, from text
- * and back to one canonical text. Only literals are interpreted; no name is looked up and no interface asked for. */
+/* Concept: the parts of the configuration that name places: host names, addresses and path
+ * specifications, from text and back to one canonical text. Only literals are interpreted; no name
+ * is looked up and no interface asked for. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
@@ -124,7 +125,8 @@ bool config_addr_is_unicast(const struct mtls_addr *a)
     return (a->ip[0] & 0xf0) != 0xe0 && memcmp(a->ip, broadcast, sizeof(broadcast)) != 0;
 }
 
-/* Splits "HOST", "HOST:PORT", "[ADDR]", "[ADDR]:PORT" or a bare IPv6 address; *port is NULL without one. */
+/* Splits "HOST", "HOST:PORT", "[ADDR]", "[ADDR]:PORT" or a bare IPv6 address; *port is NULL without
+ * one. */
 static bool host_split(char *text, char **host, const char **port)
 {
     char *end, *colon = strchr(text, ':');
@@ -289,7 +291,8 @@ static const char *const distinct_names[] = {
 
 static int set_distinct(const struct spec_parse *p, const char *value)
 {
-    for (uint8_t i = MTLS_DISTINCT_CLIENT; i < sizeof(distinct_names) / sizeof(*distinct_names); i++)
+    for (uint8_t i = MTLS_DISTINCT_CLIENT; i < sizeof(distinct_names) / sizeof(*distinct_names);
+         i++)
         if (strcmp(value, distinct_names[i]) == 0) {
             p->spec->distinct = i;
             return 0;
@@ -301,8 +304,9 @@ static const struct spec_word {
     const char *name;
     int (*set)(const struct spec_parse *p, const char *value);
 } spec_words[] = {
-    {"local", set_local},       {"dev", set_dev}, {"remote", set_remote}, {"port", set_port},
-    {"resolver", set_resolver}, {"via", set_via}, {"tunnel", set_tunnel}, {"distinct", set_distinct},
+    {"local", set_local},   {"dev", set_dev},           {"remote", set_remote},
+    {"port", set_port},     {"resolver", set_resolver}, {"via", set_via},
+    {"tunnel", set_tunnel}, {"distinct", set_distinct},
 };
 
 static int spec_apply_word(struct spec_parse *p, char *word)
@@ -310,7 +314,8 @@ static int spec_apply_word(struct spec_parse *p, char *word)
     char *value = strchr(word, '=');
 
     if (value == NULL || value == word)
-        return config_fail(p->say, MTLS_ERR_CONFIG_SYNTAX, "path2", word, "not of the form word=value");
+        return config_fail(p->say, MTLS_ERR_CONFIG_SYNTAX, "path2", word,
+                           "not of the form word=value");
     *value++ = '\0';
     for (size_t i = 0; i < sizeof(spec_words) / sizeof(*spec_words); i++) {
         if (strcmp(word, spec_words[i].name) != 0)
@@ -391,7 +396,8 @@ struct spec_out {
 
 static void put_word(struct spec_out *o, const char *key, const char *value)
 {
-    int n = snprintf(o->text + o->len, o->cap - o->len, "%s%s%s", o->len > 0 ? "," : "", key, value);
+    int n =
+        snprintf(o->text + o->len, o->cap - o->len, "%s%s%s", o->len > 0 ? "," : "", key, value);
 
     if (n < 0 || (size_t)n >= o->cap - o->len)
         o->full = true;
@@ -443,6 +449,8 @@ int mtls_path_spec_format(struct mtls_path_spec *s)
         put_word(&o, "tunnel=", "yes");
     /* A specification of defaults alone must not have an empty text: that is no value. */
     if (s->distinct != MTLS_DISTINCT_CLIENT || o.len == 0)
-        put_word(&o, "distinct=", distinct_names[s->distinct & 3] != NULL ? distinct_names[s->distinct & 3] : "client");
+        put_word(&o, "distinct=",
+                 distinct_names[s->distinct & 3] != NULL ? distinct_names[s->distinct & 3]
+                                                         : "client");
     return o.full ? MTLS_ERR_CONFIG_VALUE : 0;
 }

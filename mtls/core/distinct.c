@@ -1,4 +1,5 @@
-/* Concept: rule 6 as predicates over the facts of two live sockets. Whatever is not known counts as the same. */
+/* Concept: rule 6 as predicates over the facts of two live sockets. Whatever is not known counts as
+ * the same. */
 #include <stdio.h>
 #include <string.h>
 
@@ -6,19 +7,22 @@
 
 static bool same_ip(const struct mtls_addr *a, const struct mtls_addr *b)
 {
-    return a->family != 0 && a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
+    return a->family != 0 && a->family == b->family &&
+           memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
 }
 
 static bool same_prefix(const struct mtls_addr *a, const struct mtls_addr *b)
 {
-    return a->family != 0 && a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 3 : 6) == 0;
+    return a->family != 0 && a->family == b->family &&
+           memcmp(a->ip, b->ip, a->family == 4 ? 3 : 6) == 0;
 }
 
 static bool is_loopback(const struct mtls_addr *a)
 {
     static const uint8_t one[16] = {[15] = 1};
 
-    return a->family == 4 ? a->ip[0] == 127 : a->family == 6 && memcmp(a->ip, one, sizeof(one)) == 0;
+    return a->family == 4 ? a->ip[0] == 127
+                          : a->family == 6 && memcmp(a->ip, one, sizeof(one)) == 0;
 }
 
 static bool devices_differ(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
@@ -26,9 +30,9 @@ static bool devices_differ(const struct mtls_path_facts *a, const struct mtls_pa
     return a->ifindex != 0 && b->ifindex != 0 && a->ifindex != b->ifindex;
 }
 
-/* Whether b, as far as is known, may leave through a's proxy: by its own proxy, or because the program itself connected
- * path 1 to the proxy. Two ports of one proxy host share its network, unless the host is this one: then each port is a
- * tunnel of its own. */
+/* Whether b, as far as is known, may leave through a's proxy: by its own proxy, or because the
+ * program itself connected path 1 to the proxy. Two ports of one proxy host share its network,
+ * unless the host is this one: then each port is a tunnel of its own. */
 static bool may_share_proxy(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     const struct mtls_addr *other = b->proxied ? &b->proxy : &b->remote;
@@ -46,7 +50,8 @@ static bool tunnels_differ(const struct mtls_path_facts *a, const struct mtls_pa
         return !may_share_proxy(a, b);
     if (b->tunnel && b->proxied)
         return !may_share_proxy(b, a);
-    /* A device as tunnel: the other path must not leave by the same one (a VPN that carries everything). */
+    /* A device as tunnel: the other path must not leave by the same one (a VPN that carries
+     * everything). */
     return (a->tunnel || b->tunnel) && devices_differ(a, b);
 }
 
@@ -60,7 +65,8 @@ static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_p
 /* The same family is demanded: two families of one host say nothing about its networks. */
 static bool server_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
-    return a->remote.family != 0 && a->remote.family == b->remote.family && !same_prefix(&a->remote, &b->remote);
+    return a->remote.family != 0 && a->remote.family == b->remote.family &&
+           !same_prefix(&a->remote, &b->remote);
 }
 
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
@@ -82,7 +88,8 @@ static unsigned shared_link(const struct mtls_path_facts *a, const struct mtls_p
 {
     const bool both_ll = a->lladdr_known && b->lladdr_known;
     const bool same_ll = both_ll && a->lladdr_len > 0 && a->lladdr_len == b->lladdr_len &&
-                         a->lladdr_len <= sizeof(a->lladdr) && memcmp(a->lladdr, b->lladdr, a->lladdr_len) == 0;
+                         a->lladdr_len <= sizeof(a->lladdr) &&
+                         memcmp(a->lladdr, b->lladdr, a->lladdr_len) == 0;
     unsigned shared = 0;
 
     if (a->ifindex == 0 || b->ifindex == 0)
@@ -104,7 +111,8 @@ unsigned mtls_paths_shared(const struct mtls_path_facts *a, const struct mtls_pa
     if (!a->known || !b->known)
         return MTLS_SHARE_UNKNOWN;
     shared = shared_link(a, b);
-    if (a->local.family == 0 || b->local.family == 0 || a->remote.family == 0 || b->remote.family == 0)
+    if (a->local.family == 0 || b->local.family == 0 || a->remote.family == 0 ||
+        b->remote.family == 0)
         shared |= MTLS_SHARE_UNKNOWN;
     if (same_ip(&a->local, &b->local))
         shared |= MTLS_SHARE_LOCAL;
@@ -123,8 +131,9 @@ unsigned mtls_paths_shared(const struct mtls_path_facts *a, const struct mtls_pa
 
 const char *mtls_shared_words(unsigned shared, char *out, size_t cap)
 {
-    static const char *const names[] = {"device",        "gateway",  "next-hop", "local-address", "remote-address",
-                                        "remote-prefix", "resolver", "proxy",    "unknown"};
+    static const char *const names[] = {"device",        "gateway",        "next-hop",
+                                        "local-address", "remote-address", "remote-prefix",
+                                        "resolver",      "proxy",          "unknown"};
     size_t len = 0;
 
     if (cap == 0)
@@ -146,7 +155,8 @@ struct pairs {
     unsigned wanted[MTLS_PATHS_MAX];
 };
 
-/* Whether the members of mask satisfy each other and path 1; *scope: the bits that hold for every pair. */
+/* Whether the members of mask satisfy each other and path 1; *scope: the bits that hold for every
+ * pair. */
 static bool mask_is_distinct(const struct pairs *p, size_t n, unsigned mask, unsigned *scope)
 {
     *scope = MTLS_DISTINCT_CLIENT | MTLS_DISTINCT_SERVER;
