@@ -68,7 +68,7 @@ static void zero_is_ok_and_other_numbers_are_unknown(void **state)
 
 static int two_allocations(void *arg)
 {
-    void *a = malloc(10), *b = OPENSSL_malloc(10);
+    void *volatile a = malloc(10), *b = OPENSSL_malloc(10); /* volatile: not to be optimised away */
     int rc = a == NULL || b == NULL ? MTLS_ERR_NOMEM : 0;
 
     free(a);
@@ -85,7 +85,7 @@ static void sweep_counts_and_fails_each_allocation(void **state)
 
 static void one_allocation_fails_once(void **state)
 {
-    void *p;
+    void *volatile p;
 
     alloc_arm(ALLOC_OURS, 1);
     p = malloc(1);
