@@ -28,10 +28,12 @@ void mtls_hostmem_free(struct mtls_hostmem *m);
 /* *text is malloc'ed. */
 MTLS_NODISCARD int mtls_hostmem_format(const struct mtls_hostmem *m, char **text, size_t *len);
 
-/* 1 and *out when name:port is remembered and not expired, else 0; negative on error. */
+/* 1 and *out when name:port is remembered and not expired, else 0; its addresses are left out when they are too old.
+ * Errors of this and the next two: MTLS_ERR_ARG (name is none), MTLS_ERR_CRYPTO. */
 MTLS_NODISCARD int mtls_hostmem_get(const struct mtls_hostmem *m, const char *name, uint16_t port,
                                     int64_t now_at, struct mtls_host_record *out);
-/* Adds or replaces; drops expired entries first; when full, the one that expires first goes. */
+/* Adds or replaces; drops expired entries first; when full, the one that expires first goes. A record that
+ * is expired at now_at only removes. Errors: also MTLS_ERR_ARG (port 0, a member out of range), MTLS_ERR_NOMEM. */
 MTLS_NODISCARD int mtls_hostmem_put(struct mtls_hostmem *m, const char *name, uint16_t port,
                                     const struct mtls_host_record *rec, int64_t now_at);
 /* 1 if there was one. port 0: all ports are not searchable (names are hashed with the port): 0. */
