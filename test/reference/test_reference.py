@@ -1,5 +1,5 @@
-"""The committed vectors are what the reference makes, and the reference rejects the tampered twin of
-everything that it accepts."""
+"""The committed vectors are what the reference makes, and the reference rejects the tampered twin
+of everything that it accepts."""
 import os
 
 import pytest
@@ -62,7 +62,11 @@ def test_every_message_up_to_finished_counts_and_none_after(trace):
     last = next(i for i, (s, m) in enumerate(messages) if s == "server" and m[0] == 20)
     for i, (sender, msg) in enumerate(messages):
         changed = messages[:i] + [(sender, make.flip(msg, -1))] + messages[i + 1:]
-        assert (ref.transcript(changed)[1].hex() == trace["th"]) == (i > last)
+        try:
+            same = ref.transcript(changed)[1].hex() == trace["th"]
+        except ref.ProtocolError:
+            same = False
+        assert same == (i > last)
 
 
 def test_message_hash_rule_is_not_the_plain_hash():
@@ -90,7 +94,8 @@ def test_frames_do_not_depend_on_the_split(entry):
         reader, raws, result = ref.FrameReader(entry["in_from"]), [], "ok"
         try:
             for piece in (stream[:cut], stream[cut:]):
-                raws += [raw.hex() for _, _, _, raw in reader.feed(piece)]
+                for _, _, _, raw in reader.feed(piece):
+                    raws.append(raw.hex())
         except ref.ProtocolError as error:
             result = str(error)
         assert (raws, result, reader.consumed) == (
