@@ -1,1 +1,350 @@
-typedef int mtls_placeholder;
+/* Concept: the server's end of path 2, first half: connections, their frames, and expiry. Claims
+ * and sessions are in path2_session.c. */
+#include "path2_server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "path2_internal.h"
+
+enum { OUT_MAX = 16384 /* unsent bytes of a connection */ };
+
+int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c, const struct mtls_p2s_config *config,
+                 const struct mtls_p2s_events *events, void *arg)
+{
+    struct mtls_p2s *s = calloc(1, sizeof(*s));
+    int rc;
+
+    if (s == NULL)
+        return MTLS_ERR_NOMEM;
+    rc = mtls_pending_init(&s->pending, c, MTLS_P2S_ENDED_MAX);
+    if (rc < 0) {
+        free(s);
+        return rc;
+    }
+    s->crypto = c;
+    s->config = *config;
+    s->events = *events;
+    s->arg = arg;
+    mtls_list_init(&s->conns);
+    mtls_list_init(&s->fresh);
+    mtls_list_init(&s->idle);
+    mtls_list_init(&s->wait);
+    *out = s;
+    return 0;
+}
+
+static void free_sessions(struct mtls_join *join)
+{
+    while (!mtls_list_empty(&join->sessions)) {
+        struct mtls_link *l = join->sessions.next;
+
+        mtls_list_remove(l);
+        mtls_p2s_session_wipe(MTLS_OWNER(l, struct mtls_p2s_session, in_join));
+    }
+}
+
+void mtls_p2s_free(struct mtls_p2s *s)
+{
+    if (s == NULL)
+        return;
+    while (!mtls_list_empty(&s->conns))
+        mtls_p2s_conn_free(MTLS_OWNER(s->conns.next, struct mtls_p2s_conn, all));
+    mtls_pending_clear(&s->pending, free_sessions);
+    free(s);
+}
+
+void mtls_p2s_set_config(struct mtls_p2s *s, const struct mtls_p2s_config *config)
+{
+    s->config = *config;
+}
+
+/* ---- Connections ------------------------------------------------------------------------------
+ */
+
+int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s, const struct mtls_addr *peer,
+                      void *user, mtls_tstamp now)
+{
+    struct mtls_p2s_conn *c = calloc(1, sizeof(*c));
+
+    if (c == NULL)
+        return MTLS_ERR_NOMEM;
+    c->server = s;
+    c->user = user;
+    mtls_list_init(&c->claims);
+    mtls_frame_reader_init(&c->reader, MTLS_ROLE_CLIENT);
+    mtls_pending_source_key(peer, c->source);
+    mtls_list_append(&s->conns, &c->all);
+    mtls_timer_start(&s->fresh, &c->timer, now, s->config.hello_ttl);
+    s->stats.conns++;
+    *out = c;
+    return 0;
+}
+
+void mtls_p2s_conn_free(struct mtls_p2s_conn *c)
+{
+    if (c == NULL)
+        return;
+    mtls_p2s_conn_end(c, MTLS_ERR_PATH_CLOSED, 0);
+    mtls_list_remove(&c->all);
+    mtls_outbuf_clear(&c->out);
+    c->server->stats.conns--;
+    free(c);
+}
+
+void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
+{
+    if (c->err < 0)
+        return;
+    c->err = error;
+    mtls_timer_stop(&c->timer);
+    while (!mtls_list_empty(&c->claims))
+        mtls_p2s_claim_end(MTLS_OWNER(c->claims.next, struct mtls_p2s_claim, in_conn), now);
+    if (error != MTLS_ERR_PATH_CLOSED && error != MTLS_ERR_PATH_TIMEOUT)
+        c->server->stats.conn_errors++;
+}
+
+void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
+{
+    struct mtls_p2s *s = c->server;
+
+    if (c->err < 0)
+        return;
+    mtls_p2s_conn_end(c, error, now);
+    if (s->events.close != NULL)
+        s->events.close(s->arg, c->user, error);
+}
+
+void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now)
+{
+    if (c->nclaims > 0 || c->err < 0)
+        mtls_timer_stop(&c->timer);
+    else
+        mtls_timer_start(&c->server->idle, &c->timer, now, c->server->config.idle_ttl);
+}
+
+int mtls_p2s_conn_send(struct mtls_p2s_conn *c, const uint8_t *data, size_t len)
+{
+    return mtls_outbuf_add(&c->out, data, len, OUT_MAX);
+}
+
+void mtls_p2s_conn_tell(struct mtls_p2s_conn *c)
+{
+    struct mtls_p2s *s = c->server;
+
+    if (s->events.output != NULL)
+        s->events.output(s->arg, c->user);
+}
+
+void mtls_p2s_conn_fail(struct mtls_p2s_conn *c, uint32_t id, uint8_t reason, mtls_tstamp now)
+{
+    uint8_t frame[MTLS_FAIL_LEN];
+    int rc;
+
+    if (c->err < 0)
+        return;
+    mtls_frame_fail(frame, id, reason);
+    rc = mtls_p2s_conn_send(c, frame, sizeof(frame));
+    if (rc < 0)
+        mtls_p2s_conn_close(c, rc, now);
+    else
+        mtls_p2s_conn_tell(c);
+}
+
+const uint8_t *mtls_p2s_conn_out(const struct mtls_p2s_conn *c, size_t *len)
+{
+    return mtls_outbuf_get(&c->out, len);
+}
+
+void mtls_p2s_conn_sent(struct mtls_p2s_conn *c, size_t n)
+{
+    mtls_outbuf_sent(&c->out, n);
+}
+
+/* ---- Frames -----------------------------------------------------------------------------------
+ */
+
+static struct mtls_p2s_claim *find_claim(struct mtls_p2s_conn *c, uint32_t id)
+{
+    struct mtls_link *l;
+
+    for (l = c->claims.next; l != &c->claims; l = l->next) {
+        struct mtls_p2s_claim *claim = MTLS_OWNER(l, struct mtls_p2s_claim, in_conn);
+
+        if (claim->id == id)
+            return claim;
+    }
+    return NULL;
+}
+
+static bool port_is_here(const struct mtls_p2s_config *config, uint16_t port)
+{
+    for (size_t i = 0; i < config->ntls_ports; i++)
+        if (config->tls_ports[i] == port)
+            return true;
+    return config->ntls_ports == 0;
+}
+
+static void count_ready(struct mtls_p2s_stats *stats, enum mtls_ready_status status)
+{
+    if (status == MTLS_READY_OK)
+        stats->ready_ok++;
+    else if (status == MTLS_READY_BUSY)
+        stats->ready_busy++;
+    else
+        stats->ready_not_here++;
+}
+
+/* READY, whatever the status [DWN]. */
+static int send_ready(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
+                      enum mtls_ready_status status, uint8_t ready[MTLS_READY_LEN])
+{
+    const struct mtls_bytes whole = {hello->raw, hello->raw_len};
+    uint8_t nonce[MTLS_NONCE_LEN], echo[MTLS_SHA256_LEN];
+    int rc;
+
+    if ((rc = mtls_crypto_random(c->server->crypto, nonce, sizeof(nonce))) < 0)
+        return rc;
+    if ((rc = mtls_crypto_sha256(c->server->crypto, &whole, 1, echo)) < 0)
+        return rc;
+    mtls_frame_ready(ready, hello->claim, (uint8_t)status, nonce, echo);
+    if ((rc = mtls_p2s_conn_send(c, ready, MTLS_READY_LEN)) < 0)
+        return rc;
+    count_ready(&c->server->stats, status);
+    return 0;
+}
+
+static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_tstamp now)
+{
+    struct mtls_p2s *s = c->server;
+    struct mtls_p2s_claim *claim = NULL;
+    enum mtls_ready_status status = MTLS_READY_NOT_HERE;
+    uint8_t join[MTLS_JOIN_LEN], ready[MTLS_READY_LEN], fail = MTLS_FAIL_UNSPECIFIED;
+    int rc;
+
+    if (f->claim <= c->last_id)
+        return MTLS_ERR_FRAME_CLAIM;
+    c->last_id = f->claim;
+    if ((rc = mtls_crypto_join(s->crypto, f->u.hello.secret, join)) < 0)
+        return rc;
+    if (port_is_here(&s->config, f->u.hello.port1))
+        status = mtls_p2s_claim_admit(c, f, join, now, &claim, &fail);
+    mtls_p2s_conn_rest(c, now);
+    if ((rc = send_ready(c, f, status, ready)) < 0)
+        return rc;
+    if (claim != NULL) {
+        if ((rc = mtls_confirm_p2(s->crypto, f->raw, ready, claim->p2)) < 0)
+            return rc;
+        return mtls_p2s_claim_prove(claim, now);
+    }
+    if (status == MTLS_READY_OK) {
+        uint8_t frame[MTLS_FAIL_LEN];
+
+        mtls_frame_fail(frame, f->claim, fail);
+        return mtls_p2s_conn_send(c, frame, sizeof(frame));
+    }
+    return 0;
+}
+
+static int take_frame(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_tstamp now)
+{
+    struct mtls_p2s_claim *claim;
+
+    if (f->type == MTLS_FRAME_HELLO)
+        return take_hello(c, f, now);
+    claim = find_claim(c, f->claim);
+    if (claim == NULL) /* one that ended a moment ago: this frame crossed our FAIL */
+        return f->claim <= c->last_id ? 0 : MTLS_ERR_FRAME_CLAIM;
+    if (f->type == MTLS_FRAME_CONFIRM)
+        return mtls_p2s_claim_confirm(claim, f);
+    mtls_p2s_claim_end(claim, now); /* FAIL: the reader lets no other type through */
+    return 0;
+}
+
+static int take_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, mtls_tstamp now)
+{
+    struct mtls_frame f;
+    size_t pos = 0;
+    int more, rc;
+
+    for (;;) {
+        more = mtls_frame_reader_next(&c->reader, data, len, &pos, &f);
+        if (c->reader.preface_done && !c->preface_sent) {
+            c->preface_sent = true;
+            if ((rc = mtls_p2s_conn_send(c, mtls_preface, MTLS_PREFACE_LEN)) < 0)
+                return rc;
+        }
+        if (more <= 0)
+            return more;
+        if ((rc = take_frame(c, &f, now)) < 0)
+            return rc;
+    }
+}
+
+int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, mtls_tstamp now)
+{
+    size_t before, after;
+    int rc;
+
+    if (c->err < 0)
+        return c->err;
+    mtls_outbuf_get(&c->out, &before);
+    rc = take_input(c, data, len, now);
+    if (rc < 0) {
+        mtls_p2s_conn_end(c, rc, now);
+        return rc;
+    }
+    mtls_outbuf_get(&c->out, &after);
+    if (after > before)
+        mtls_p2s_conn_tell(c);
+    return 0;
+}
+
+/* ---- Time -------------------------------------------------------------------------------------
+ */
+
+mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
+{
+    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->wait, &s->pending.ended};
+    mtls_tstamp first = MTLS_TSTAMP_NEVER;
+
+    for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++) {
+        mtls_tstamp at = mtls_timer_next(queues[i]);
+
+        if (at < first)
+            first = at;
+    }
+    return first;
+}
+
+static void close_due(struct mtls_link *queue, mtls_tstamp now)
+{
+    struct mtls_timer *t;
+
+    while ((t = mtls_timer_due(queue, now)) != NULL)
+        mtls_p2s_conn_close(MTLS_OWNER(t, struct mtls_p2s_conn, timer), MTLS_ERR_PATH_TIMEOUT, now);
+}
+
+void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
+{
+    struct mtls_timer *t;
+
+    while ((t = mtls_timer_due(&s->wait, now)) != NULL) {
+        struct mtls_p2s_claim *claim = MTLS_OWNER(t, struct mtls_p2s_claim, wait);
+        struct mtls_p2s_conn *c = claim->conn;
+        uint32_t id = claim->id;
+
+        mtls_p2s_claim_end(claim, now);
+        mtls_p2s_conn_fail(c, id, MTLS_FAIL_NO_SESSION, now);
+    }
+    close_due(&s->fresh, now);
+    close_due(&s->idle, now);
+    mtls_pending_expire(&s->pending, now);
+}
+
+void mtls_p2s_stats(const struct mtls_p2s *s, struct mtls_p2s_stats *out)
+{
+    *out = s->stats;
+    out->waiting_claims = s->pending.waiting;
+    out->ended_joins = s->pending.nended;
+}

@@ -1,0 +1,101 @@
+/* Concept: what the two halves of the server's end of path 2 share: path2_server.c (connections,
+ * frames, expiry) and path2_session.c (claims, sessions, proofs). Nobody else includes it. */
+#ifndef MTLS_CORE_PATH2_INTERNAL_H
+#define MTLS_CORE_PATH2_INTERNAL_H
+
+#include "outbuf.h"
+#include "path2_server.h"
+#include "pending.h"
+
+struct mtls_p2s {
+    struct mtls_crypto *crypto;
+    struct mtls_p2s_config config;
+    struct mtls_p2s_events events;
+    void *arg;
+    struct mtls_pending pending;
+    struct mtls_link conns; /* all of them */
+    struct mtls_link fresh, idle,
+        wait;                    /* queues: connections without HELLO, without claim; claims */
+    struct mtls_p2s_stats stats; /* waiting_claims and ended_joins live in pending */
+};
+
+struct mtls_p2s_conn {
+    struct mtls_p2s *server;
+    void *user;
+    struct mtls_link all, claims; /* claims: head */
+    struct mtls_timer timer;      /* in fresh or idle */
+    struct mtls_outbuf out;
+    struct mtls_frame_reader reader;
+    uint8_t source[MTLS_HASH_KEY_LEN];
+    uint32_t last_id;
+    uint8_t nclaims;
+    bool preface_sent;
+    int err; /* sticky; no claim is open then */
+};
+
+struct mtls_p2s_claim {
+    struct mtls_p2s_conn *conn;
+    struct mtls_join *join;
+    struct mtls_source *source; /* NULL unless it waits for its first session */
+    struct mtls_link in_conn, in_join;
+    struct mtls_timer wait;
+    uint32_t id;
+    uint8_t path;
+    uint8_t proofs; /* bit per slot to which a PROOF went */
+    bool confirmed; /* a CONFIRM came, for this slot */
+    uint8_t confirmed_slot;
+    uint8_t p2[MTLS_SHA256_LEN];
+};
+
+/* A claim that got a PROOF of a session. It outlives the claim: the path may be cut after its
+ * PROOF. */
+struct mtls_p2s_member {
+    struct mtls_counted counted;
+    const struct mtls_p2s_claim *claim; /* NULL: has ended */
+};
+
+struct mtls_p2s_session {
+    struct mtls_p2s *server;
+    void *user;
+    struct mtls_join *join;
+    struct mtls_link in_join;
+    uint8_t slot, nmembers;
+    bool have_keys, confirmed;
+    struct mtls_keys keys;
+    struct mtls_p2s_member *members[MTLS_SLOTS_MAX];
+};
+
+/* path2_server.c */
+
+/* Queues one frame (or the preface). Errors: MTLS_ERR_FRAME_OVERFLOW, MTLS_ERR_NOMEM. */
+MTLS_NODISCARD int mtls_p2s_conn_send(struct mtls_p2s_conn *c, const uint8_t *data, size_t len);
+/* Tells the driver that c has bytes to write. */
+void mtls_p2s_conn_tell(struct mtls_p2s_conn *c);
+/* Queues FAIL for a claim that has just ended; outside of c's own input. */
+void mtls_p2s_conn_fail(struct mtls_p2s_conn *c, uint32_t id, uint8_t reason, mtls_tstamp now);
+/* Ends the connection and its claims for good. */
+void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now);
+/* The same, and tells the driver; outside of c's own input. */
+void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now);
+/* Starts the idle timer if no claim is open, stops it otherwise. */
+void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now);
+
+/* path2_session.c */
+
+/* Decides what a HELLO for join gets. MTLS_READY_OK with *out: the claim is open. MTLS_READY_OK
+ * with *out NULL: it ends at once with FAIL{*fail}. */
+enum mtls_ready_status mtls_p2s_claim_admit(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
+                                            const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now,
+                                            struct mtls_p2s_claim **out, uint8_t *fail);
+/* Sends PROOF for each session of the claim's join that has keys; READY is queued and claim->p2 is
+ * set. May end the claim with FAIL{limit}. */
+MTLS_NODISCARD int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstamp now);
+/* Handles a CONFIRM for an open claim. */
+MTLS_NODISCARD int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim,
+                                          const struct mtls_frame *confirm);
+/* Ends and frees a claim, in silence. */
+void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now);
+/* Frees a session that is no longer on its join. */
+void mtls_p2s_session_wipe(struct mtls_p2s_session *x);
+
+#endif
