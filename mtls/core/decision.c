@@ -1,10 +1,9 @@
 /* Concept: see decision.h. */
 #include "decision.h"
 
-/* ---- Paths --------------------------------------------------------------------------------------
- */
+/* ---- Paths ---- */
 
-/* [DWN] The server has shown that it speaks Multipath TLS, and has not said that it does not on
+/* [DWN-1] The server has shown that it speaks Multipath TLS, and has not said that it does not on
  * this port. */
 static bool showed_ready(const struct mtls_path_status *p)
 {
@@ -85,8 +84,7 @@ static struct counts count_paths(const struct mtls_decision_input *in)
     return n;
 }
 
-/* ---- Reasons ------------------------------------------------------------------------------------
- */
+/* ---- Reasons ---- */
 
 /* Errors of paths, the most telling first: what the server said, what its address did, what we
  * could not do. */
@@ -140,8 +138,7 @@ static int deadline_reason(const struct mtls_decision_input *in, const struct co
     return shortage_reason(in, n, need);
 }
 
-/* ---- The decision
- * --------------------------------------------------------------------------------- */
+/* ---- The decision ---- */
 
 static struct mtls_decision verdict(enum mtls_verdict v, int reason)
 {
@@ -153,7 +150,7 @@ static struct mtls_decision wait_until(mtls_tstamp at)
     return (struct mtls_decision){.verdict = MTLS_WAIT, .next = at};
 }
 
-/* [DWN] The grace is at least four round trips of every path that has not answered definitely. */
+/* [DWN-5] The grace is at least four round trips of every path that has not answered definitely. */
 static mtls_tstamp grace_end(const struct mtls_decision_input *in)
 {
     mtls_tstamp end = in->grace_end_at;
@@ -167,7 +164,7 @@ static mtls_tstamp grace_end(const struct mtls_decision_input *in)
     return end;
 }
 
-/* No extension in EncryptedExtensions, or a TLS without that message [POL] [DWN]. */
+/* No extension in EncryptedExtensions, or a TLS without that message [POL-3] [POL-4] [DWN-3]. */
 static struct mtls_decision decide_plain(const struct mtls_decision_input *in,
                                          const struct counts *n, mtls_tstamp now)
 {
@@ -214,7 +211,7 @@ static struct mtls_decision decide_read(const struct mtls_decision_input *in,
     return wait_until(in->deadline_at);
 }
 
-/* Negotiated, the keys are there: the second flight goes out, or it does not [CLI]. */
+/* Negotiated, the keys are there: the second flight goes out, or it does not [CLI-1]. */
 static struct mtls_decision decide_write(const struct mtls_decision_input *in,
                                          const struct counts *n, unsigned need, mtls_tstamp now)
 {

@@ -34,7 +34,7 @@ struct mtls_decision_input {
     bool offered;            /* we sent the extension */
     enum mtls_offer answered;
     bool tls_below_13;
-    bool resumed_ok;         /* record valid, PSK accepted with key exchange, CONFIRM_NEEDED clear [RES] */
+    bool resumed_ok;         /* record valid, PSK accepted with key exchange, CONFIRM_NEEDED clear [RES-2] */
     bool remembered;         /* host memory or the 10-minute downgrade memory */
     bool at_write;           /* keys are there; false: before, at a held read (then PROCEED means "read on") */
     uint8_t npaths;
@@ -55,7 +55,7 @@ struct mtls_decision {
 /* Never WAITs past deadline_at. */
 struct mtls_decision mtls_decide(const struct mtls_decision_input *in, mtls_tstamp now);
 
-/* Whether this state of a path is a definite negative in the sense of [DWN]. */
+/* Whether this state of a path is a definite negative in the sense of [DWN-4]. */
 bool mtls_path_definitely_negative(const struct mtls_path_status *p);
 
 #endif

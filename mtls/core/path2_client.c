@@ -10,11 +10,12 @@
 #include "outbuf.h"
 #include "pending.h"
 
-enum { OUT_MAX = 32768 /* unsent bytes: every open claim's HELLO and CONFIRM fit */ };
+enum { OUT_MAX = 32768 /* unsent bytes [P2-8]: every open claim's HELLO and CONFIRM fit */ };
 
 struct claim {
     struct mtls_p2c_claim pub; /* first: the caller's view */
     struct mtls_link in_conn;
+    bool refused;                  /* READY was not ok */
     bool failed;                   /* FAIL came after PROOF */
     uint8_t hello[MTLS_HELLO_LEN]; /* until READY */
 };
@@ -82,8 +83,7 @@ static void end_claim(struct mtls_p2c *p, struct claim *c, int error)
     OPENSSL_cleanse(c->hello, sizeof(c->hello));
 }
 
-/* ---- What the caller asks for -------------------------------------------------------------------
- */
+/* ---- What the caller asks for ---- */
 
 /* The preface before the first frame. */
 static int queue(struct mtls_p2c *p, const uint8_t *frame, size_t len)
@@ -176,8 +176,7 @@ void mtls_p2c_release(struct mtls_p2c *p, struct mtls_p2c_claim *claim)
     free_claim(c);
 }
 
-/* ---- What the peer says -------------------------------------------------------------------------
- */
+/* ---- What the peer says ---- */
 
 static int take_ready(struct mtls_p2c *p, struct claim *c, const struct mtls_frame *f,
                       mtls_tstamp now)
@@ -195,9 +194,10 @@ static int take_ready(struct mtls_p2c *p, struct claim *c, const struct mtls_fra
     if ((rc = mtls_confirm_p2(p->crypto, c->hello, f->raw, c->pub.p2)) < 0)
         return rc;
     OPENSSL_cleanse(c->hello, sizeof(c->hello));
-    c->pub.ready_seen = true; /* [DWN] */
+    c->pub.ready_seen = true; /* [DWN-1] */
     c->pub.ready_at = now;
     c->pub.state = MTLS_CLAIM_READY;
+    c->refused = f->u.ready.status != MTLS_READY_OK;
     if (f->u.ready.status == MTLS_READY_BUSY)
         end_claim(p, c, MTLS_ERR_PATH_BUSY);
     else if (f->u.ready.status == MTLS_READY_NOT_HERE)
@@ -234,12 +234,26 @@ static void take_fail(struct mtls_p2c *p, struct claim *c, const struct mtls_fra
 {
     if (c->failed)
         return;
-    c->pub.fail_reason = f->u.fail.reason;
+    if (f->u.fail.reason <= MTLS_FAIL_NOT_COUNTED) /* [FAIL-2] */
+        c->pub.fail_reason = f->u.fail.reason;
     if (c->pub.state == MTLS_CLAIM_PROOF)
         c->failed = true;
     else
         end_claim(p, c, MTLS_ERR_PROOF_MISSING);
     tell(p, c);
+}
+
+/* A frame for a claim that has ended crossed what ended it [P2-6], unless it could never be legal
+ * [P2-5]. */
+static int judge_late(const struct claim *c, const struct mtls_frame *f)
+{
+    if (!c->pub.ready_seen)
+        return 0;
+    if (f->type == MTLS_FRAME_READY)
+        return MTLS_ERR_FRAME_REPEATED;
+    if (f->type == MTLS_FRAME_PROOF && c->refused)
+        return MTLS_ERR_FRAME_CLAIM;
+    return 0;
 }
 
 static struct claim *find_claim(struct mtls_p2c *p, uint32_t id)
@@ -262,8 +276,10 @@ static int take_frame(struct mtls_p2c *p, const struct mtls_frame *f, mtls_tstam
     if (f->claim == 0 || f->claim > p->last_id)
         return MTLS_ERR_FRAME_CLAIM;
     c = find_claim(p, f->claim);
-    if (c == NULL || c->pub.state == MTLS_CLAIM_ENDED) /* crossed what ended the claim */
+    if (c == NULL) /* released */
         return 0;
+    if (c->pub.state == MTLS_CLAIM_ENDED)
+        return judge_late(c, f);
     if (f->type == MTLS_FRAME_READY)
         return take_ready(p, c, f, now);
     if (f->type == MTLS_FRAME_PROOF)
@@ -272,7 +288,7 @@ static int take_frame(struct mtls_p2c *p, const struct mtls_frame *f, mtls_tstam
     return 0;
 }
 
-/* Ends what is open. Before READY, anything but the protocol is a foreign answer, not ours [DWN].
+/* Ends what is open. Before READY, anything but the protocol is a foreign answer, not ours [DWN-4].
  */
 static void end_all(struct mtls_p2c *p, int err, int before_ready)
 {
@@ -314,8 +330,7 @@ void mtls_p2c_closed(struct mtls_p2c *p, int error, mtls_tstamp now)
     end_all(p, error, error);
 }
 
-/* ---- The rest -----------------------------------------------------------------------------------
- */
+/* ---- The rest ---- */
 
 const uint8_t *mtls_p2c_out(const struct mtls_p2c *p, size_t *len)
 {

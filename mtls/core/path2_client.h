@@ -29,10 +29,10 @@ struct mtls_p2c_claim {
     int error;             /* ENDED: MTLS_ERR_PATH_BUSY, _NOT_HERE, _CLOSED, _FOREIGN (connection ended
                               or foreign bytes before READY), MTLS_ERR_PROOF_MISSING (FAIL), ... */
     uint8_t fail_reason;   /* of a FAIL frame, advisory */
-    bool ready_seen;       /* any READY with the right hash came, whatever its status [DWN] */
+    bool ready_seen;       /* any READY with the right hash came, whatever its status [DWN-1] */
     mtls_tstamp hello_at, ready_at, proof_at; /* 0 = not yet */
     uint8_t p2[MTLS_SHA256_LEN]; /* valid from READY on */
-    uint8_t nproof;
+    uint8_t nproof;        /* a proof that came stays valid when FAIL or the connection's end comes later */
     struct mtls_p2c_proof proofs[MTLS_SLOTS_MAX];
     void *user;            /* the caller's */
 };

@@ -48,7 +48,7 @@ struct mtls_p2s_claim {
 };
 
 /* A claim that got a PROOF of a session. It outlives the claim: the path may be cut after its
- * PROOF. */
+ * PROOF [CNF-3]. */
 struct mtls_p2s_member {
     struct mtls_counted counted;
     const struct mtls_p2s_claim *claim; /* NULL: has ended */

@@ -7,7 +7,7 @@
 
 #include "path2_internal.h"
 
-enum { OUT_MAX = 16384 /* unsent bytes of a connection */ };
+enum { OUT_MAX = 16384 /* unsent bytes of a connection [P2-8] */ };
 
 int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c, const struct mtls_p2s_config *config,
                  const struct mtls_p2s_events *events, void *arg)
@@ -59,8 +59,7 @@ void mtls_p2s_set_config(struct mtls_p2s *s, const struct mtls_p2s_config *confi
     s->config = *config;
 }
 
-/* ---- Connections ------------------------------------------------------------------------------
- */
+/* ---- Connections ---- */
 
 int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s, const struct mtls_addr *peer,
                       void *user, mtls_tstamp now)
@@ -161,8 +160,7 @@ void mtls_p2s_conn_sent(struct mtls_p2s_conn *c, size_t n)
     mtls_outbuf_sent(&c->out, n);
 }
 
-/* ---- Frames -----------------------------------------------------------------------------------
- */
+/* ---- Frames ---- */
 
 static struct mtls_p2s_claim *find_claim(struct mtls_p2s_conn *c, uint32_t id)
 {
@@ -195,7 +193,7 @@ static void count_ready(struct mtls_p2s_stats *stats, enum mtls_ready_status sta
         stats->ready_not_here++;
 }
 
-/* READY, whatever the status [DWN]. */
+/* READY, whatever the status [RDY-2] [RDY-4]. */
 static int send_ready(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
                       enum mtls_ready_status status, uint8_t ready[MTLS_READY_LEN])
 {
@@ -222,7 +220,7 @@ static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     uint8_t join[MTLS_JOIN_LEN], ready[MTLS_READY_LEN], fail = MTLS_FAIL_UNSPECIFIED;
     int rc;
 
-    if (f->claim <= c->last_id)
+    if (f->claim <= c->last_id) /* [P2-3] */
         return MTLS_ERR_FRAME_CLAIM;
     c->last_id = f->claim;
     if ((rc = mtls_crypto_join(s->crypto, f->u.hello.secret, join)) < 0)
@@ -253,7 +251,7 @@ static int take_frame(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     if (f->type == MTLS_FRAME_HELLO)
         return take_hello(c, f, now);
     claim = find_claim(c, f->claim);
-    if (claim == NULL) /* one that ended a moment ago: this frame crossed our FAIL */
+    if (claim == NULL) /* [P2-5]; but one that has ended may have crossed our FAIL [P2-6] */
         return f->claim <= c->last_id ? 0 : MTLS_ERR_FRAME_CLAIM;
     if (f->type == MTLS_FRAME_CONFIRM)
         return mtls_p2s_claim_confirm(claim, f);
@@ -269,7 +267,7 @@ static int take_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, 
 
     for (;;) {
         more = mtls_frame_reader_next(&c->reader, data, len, &pos, &f);
-        if (c->reader.preface_done && !c->preface_sent) {
+        if (c->reader.preface_done && !c->preface_sent) { /* [P2-1] */
             c->preface_sent = true;
             if ((rc = mtls_p2s_conn_send(c, mtls_preface, MTLS_PREFACE_LEN)) < 0)
                 return rc;
@@ -300,8 +298,7 @@ int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len
     return 0;
 }
 
-/* ---- Time -------------------------------------------------------------------------------------
- */
+/* ---- Time ---- */
 
 mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
 {

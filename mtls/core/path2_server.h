@@ -33,7 +33,7 @@ struct mtls_p2s_session;
 
 /* What the server tells its driver. No call-back may free or re-enter the object it is about. */
 struct mtls_p2s_events {
-    /* A right CONFIRM came: the session is confirmed. Called once. [SRV] */
+    /* A right CONFIRM came: the session is confirmed. Called once. [CNF-4] */
     void (*confirmed)(void *arg, void *session_user, void *conn_user, uint8_t k, uint8_t n);
     /* conn has new bytes to write (mtls_p2s_conn_out). */
     void (*output)(void *arg, void *conn_user);
@@ -54,7 +54,7 @@ MTLS_NODISCARD int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s
                                      const struct mtls_addr *peer, void *user, mtls_tstamp now);
 void mtls_p2s_conn_free(struct mtls_p2s_conn *c); /* ends its claims */
 
-/* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit [DWN]:
+/* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit [RDY-2]:
  * ok, busy (a table, the source's share or the connection's claims are full; that claim is closed), not-here.
  * Negative: the connection broke a rule; its claims have ended; close it. No session fails by it. */
 MTLS_NODISCARD int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len,

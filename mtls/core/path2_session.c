@@ -5,8 +5,7 @@
 
 #include "path2_internal.h"
 
-/* ---- Claims -----------------------------------------------------------------------------------
- */
+/* ---- Claims ---- */
 
 static void stop_waiting(struct mtls_p2s_claim *claim)
 {
@@ -96,10 +95,9 @@ void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now)
     mtls_p2s_conn_rest(c, now);
 }
 
-/* ---- PROOF ------------------------------------------------------------------------------------
- */
+/* ---- PROOF ---- */
 
-/* PROOF of x on claim, which joins x's members. Nothing when x has its claims. */
+/* PROOF of x on claim, which joins x's members [PRF-1]. Nothing when x has its claims [SRV-5]. */
 static int prove(struct mtls_p2s_session *x, struct mtls_p2s_claim *claim)
 {
     struct mtls_p2s *s = x->server;
@@ -118,7 +116,8 @@ static int prove(struct mtls_p2s_session *x, struct mtls_p2s_claim *claim)
     rc = mtls_confirm_server_tag(s->crypto, &x->keys, claim->p2, m->counted.tag_s);
     if (rc < 0)
         goto out;
-    mtls_frame_proof(frame, claim->id, x->slot, x->join->nsessions > 1, m->counted.tag_s);
+    mtls_frame_proof(frame, claim->id, x->slot, x->join->nsessions > 1 /* [PRF-3] */,
+                     m->counted.tag_s);
     rc = mtls_p2s_conn_send(claim->conn, frame, sizeof(frame));
     if (rc < 0)
         goto out;
@@ -155,8 +154,7 @@ int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstamp now)
     return mtls_p2s_conn_send(c, frame, sizeof(frame));
 }
 
-/* ---- CONFIRM ----------------------------------------------------------------------------------
- */
+/* ---- CONFIRM ---- */
 
 /* x's members in the order of their paths; returns which of them is claim's. */
 static size_t sort_members(const struct mtls_p2s_session *x, const struct mtls_p2s_claim *claim,
@@ -194,7 +192,8 @@ static bool pick(const struct mtls_p2s_member *const sorted[MTLS_SLOTS_MAX], uns
 }
 
 /* 1 if the tag is right for some set of n members with claim among them, 0 if not, or an error. The
- * server is not told which paths the client counted; D tells it whether a guess is right [SRV]. */
+ * server is not told which paths the client counted; D tells it whether a guess is right [CNF-2].
+ */
 static int check_confirm(const struct mtls_p2s_session *x, const struct mtls_p2s_claim *claim,
                          const struct mtls_frame *f)
 {
@@ -240,9 +239,9 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
     struct mtls_p2s_session *x;
     int rc;
 
-    if (claim->confirmed)
+    if (claim->confirmed) /* [P2-6] */
         return MTLS_ERR_FRAME_REPEATED;
-    if ((claim->proofs >> slot & 1) == 0)
+    if ((claim->proofs >> slot & 1) == 0) /* [P2-5] */
         return MTLS_ERR_FRAME_CLAIM;
     claim->confirmed = true;
     claim->confirmed_slot = slot;
@@ -252,13 +251,13 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
     rc = check_confirm(x, claim, f);
     if (rc < 0)
         return rc;
-    if (rc == 0) {
+    if (rc == 0) { /* [CNF-5] */
         s->stats.confirm_wrong++;
         mtls_frame_fail(frame, claim->id, MTLS_FAIL_CONFIRM_WRONG);
         rc = mtls_p2s_conn_send(claim->conn, frame, sizeof(frame));
         return rc < 0 ? rc : MTLS_ERR_CONFIRM_WRONG;
     }
-    if (x->confirmed)
+    if (x->confirmed) /* [CNF-4] */
         return 0;
     x->confirmed = true;
     s->stats.confirmed++;
@@ -267,8 +266,7 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
     return 0;
 }
 
-/* ---- Sessions ---------------------------------------------------------------------------------
- */
+/* ---- Sessions ---- */
 
 int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
                          const uint8_t join[MTLS_JOIN_LEN], void *user, mtls_tstamp now)
@@ -277,7 +275,7 @@ int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
     struct mtls_p2s_session *x;
     struct mtls_link *l;
 
-    if (j != NULL && j->is_ended)
+    if (j != NULL && j->is_ended) /* [SRV-8] */
         return MTLS_ERR_JOIN_REUSED;
     if (s->stats.sessions >= s->config.max_pending ||
         (j != NULL && j->slots_used == MTLS_SLOTS_MAX))

@@ -9,8 +9,7 @@ enum {
     MOVES_PER_STEP = 4,
 };
 
-/* ---- Queues of deadlines ----------------------------------------------------------------------
- */
+/* ---- Queues of deadlines ---- */
 
 void mtls_timer_start(struct mtls_link *queue, struct mtls_timer *t, mtls_tstamp now,
                       mtls_tstamp ttl)
@@ -48,8 +47,7 @@ mtls_tstamp mtls_timer_next(const struct mtls_link *queue)
     return MTLS_OWNER(queue->next, struct mtls_timer, link)->at;
 }
 
-/* ---- Hash table -------------------------------------------------------------------------------
- */
+/* ---- Hash table ---- */
 
 static uint64_t rotl(uint64_t x, unsigned n)
 {
@@ -200,8 +198,7 @@ static struct mtls_hash_node *take_any(struct mtls_hash *h, size_t *from)
     return NULL;
 }
 
-/* ---- Joins ------------------------------------------------------------------------------------
- */
+/* ---- Joins ---- */
 
 int mtls_pending_init(struct mtls_pending *t, struct mtls_crypto *c, size_t ended_max)
 {
@@ -301,8 +298,7 @@ void mtls_pending_expire(struct mtls_pending *t, mtls_tstamp now)
         forget(t, MTLS_OWNER(due, struct mtls_join, ended));
 }
 
-/* ---- Sources ----------------------------------------------------------------------------------
- */
+/* ---- Sources ---- */
 
 void mtls_pending_source_key(const struct mtls_addr *peer, uint8_t key[MTLS_HASH_KEY_LEN])
 {

@@ -9,8 +9,7 @@
 #include "common.h"
 #include "crypto.h"
 
-/* ---- Lists and queues of deadlines ------------------------------------------------------------
- */
+/* ---- Lists and queues of deadlines ---- */
 
 struct mtls_link { /* in a ring with its list's head; next == NULL: in none */
     struct mtls_link *prev, *next;
@@ -62,8 +61,7 @@ struct mtls_timer *mtls_timer_due(const struct mtls_link *queue, mtls_tstamp now
 /* When the first is due; MTLS_TSTAMP_NEVER for an empty queue. */
 mtls_tstamp mtls_timer_next(const struct mtls_link *queue);
 
-/* ---- Hash table -------------------------------------------------------------------------------
- */
+/* ---- Hash table ---- */
 
 enum { MTLS_HASH_KEY_LEN = 16 };
 
@@ -89,8 +87,7 @@ struct mtls_hash_node *mtls_hash_find(struct mtls_hash *h, const uint8_t key[MTL
 MTLS_NODISCARD int mtls_hash_insert(struct mtls_hash *h, struct mtls_hash_node *node);
 void mtls_hash_remove(struct mtls_hash *h, struct mtls_hash_node *node);
 
-/* ---- The table --------------------------------------------------------------------------------
- */
+/* ---- The table ---- */
 
 struct mtls_join {
     struct mtls_hash_node node;
