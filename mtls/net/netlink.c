@@ -26,8 +26,8 @@ void mtls_nl_question_add(struct mtls_nl_question *q, uint16_t type, const void 
     struct rtattr attr = {.rta_type = type, .rta_len = (uint16_t)RTA_LENGTH(len)};
     size_t at = NLMSG_ALIGN(q->head.nlmsg_len);
 
-    if (at + RTA_SPACE(len) > sizeof(*q)) {
-        q->head.nlmsg_len = 0; /* the kernel refuses it; no question of ours is that long */
+    if (q->head.nlmsg_len == 0 || at + RTA_SPACE(len) > sizeof(*q)) {
+        q->head.nlmsg_len = 0; /* too long: never asked */
         return;
     }
     memcpy((uint8_t *)q + at, &attr, sizeof(attr));
@@ -87,9 +87,12 @@ int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint
 {
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     struct timeval wait = {.tv_sec = WAIT_S};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), err = 0;
     ssize_t n;
+    int fd, err = 0;
 
+    if (q->head.nlmsg_len == 0)
+        return -EMSGSIZE;
+    fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd < 0)
         return -errno;
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) != 0 ||
