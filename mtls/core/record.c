@@ -1,4 +1,4 @@
-/* Concept: the resumption record (record.h): its bytes, and what it is worth. [RES] */
+/* Concept: the resumption record (record.h): its bytes, and what it is worth. [RES-1] */
 #include "record.h"
 
 #include <string.h>
@@ -41,7 +41,7 @@ static bool fields_legal(const struct mtls_record *r)
 {
     return (r->mode == MTLS_MODE_EXPORTER || r->mode == MTLS_MODE_RESUME) && r->k >= 1 &&
            r->k <= MTLS_PATHS_MAX &&
-           (r->scope & ~(MTLS_DISTINCT_CLIENT | MTLS_DISTINCT_SERVER)) == 0 &&
+           r->scope >= 1 && r->scope <= (MTLS_DISTINCT_CLIENT | MTLS_DISTINCT_SERVER) &&
            r->verified_at >= 0 && r->max_age_s >= 1 && r->max_age_s <= MAX_AGE_LIMIT_S;
 }
 

@@ -13,7 +13,8 @@ enum mtls_record_mode { MTLS_MODE_EXPORTER = 1, MTLS_MODE_RESUME = 2 };
 struct mtls_record {
     uint8_t mode;          /* enum mtls_record_mode */
     uint8_t k;             /* distinct secondary paths that confirmed */
-    uint8_t scope;         /* MTLS_DISTINCT_* bits that held */
+    uint8_t scope;         /* MTLS_DISTINCT_* bits that held, never 0; a server, which judges no scope, writes
+                              MTLS_DISTINCT_CLIENT and asks mtls_record_valid() for 0 */
     int64_t verified_at;   /* seconds since the epoch; inherited, never renewed */
     uint32_t max_age_s;    /* 1 .. 604800 */
     uint16_t port;         /* path 1's; server: its own */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "mtls/core/wire_ext.h"
+#include "vectors.h"
 
 #define MAGIC 0x4D, 0x54, 0x4C, 0x31
 
@@ -332,6 +333,71 @@ static void ee_extreme_values(void **state)
     assert_true(same_ee(&back, &ee));
 }
 
+/* ---- test/vectors/ext.json ---- */
+
+static void check_ch_vector(const struct vectors *v, size_t i, const struct mtls_ext_ch *ch,
+                            const uint8_t *bytes, size_t len)
+{
+    uint8_t want[MTLS_EXT_CH_MAX];
+
+    assert_int_equal(vectors_hex(v, i, "out_versions", want, sizeof want), ch->nver);
+    assert_memory_equal(ch->versions, want, ch->nver);
+    assert_int_equal(vectors_int(v, i, "out_flags"), ch->flags);
+    vectors_bytes(v, i, "out_join", want, MTLS_JOIN_LEN);
+    assert_memory_equal(ch->join, want, MTLS_JOIN_LEN);
+    assert_int_equal(mtls_ext_ch_encode(ch, want, sizeof want), len);
+    assert_memory_equal(want, bytes, len);
+}
+
+static void check_ee_vector(const struct vectors *v, size_t i, const struct mtls_ext_ee *ee,
+                            const uint8_t *bytes, size_t len)
+{
+    uint8_t want[MTLS_EXT_EE_MAX];
+
+    assert_int_equal(vectors_int(v, i, "out_version"), ee->version);
+    assert_int_equal(vectors_int(v, i, "out_flags"), ee->flags);
+    assert_int_equal(vectors_int(v, i, "out_port"), ee->port);
+    assert_int_equal(vectors_int(v, i, "out_max_age"), ee->max_age);
+    assert_int_equal(vectors_len(v, i, "out_addresses"), ee->naddr);
+    for (size_t j = 0; j < ee->naddr; j++) {
+        const struct mtls_addr *a = &ee->addrs[j];
+        size_t ip = a->family == 4 ? 4 : 16;
+        char path[32];
+
+        snprintf(path, sizeof path, "out_addresses.%zu", j);
+        vectors_bytes(v, i, path, want, 1 + ip + 2);
+        assert_int_equal(a->family, want[0]);
+        assert_memory_equal(a->ip, want + 1, ip);
+        assert_int_equal(a->port, want[1 + ip] << 8 | want[2 + ip]);
+    }
+    assert_int_equal(mtls_ext_ee_encode(ee, want, sizeof want), len);
+    assert_memory_equal(want, bytes, len);
+}
+
+static void vectors_agree(void **state)
+{
+    struct vectors *v = vectors_load("ext");
+    size_t accepted[2] = {0};
+
+    for (size_t i = 0; i < v->nobjects; i++) {
+        bool client = strcmp(vectors_str(v, i, "in_message"), "client_hello") == 0;
+        uint8_t bytes[2048];
+        size_t len = vectors_hex(v, i, "in_bytes", bytes, sizeof bytes);
+        struct mtls_ext_ch ch;
+        struct mtls_ext_ee ee;
+        int rc = client ? parse_ch(bytes, len, &ch) : parse_ee(bytes, len, &ee);
+
+        assert_string_equal(mtls_error_name(rc), vectors_str(v, i, "out_result"));
+        accepted[client] += rc == 0;
+        if (rc == 0 && client)
+            check_ch_vector(v, i, &ch, bytes, len);
+        else if (rc == 0)
+            check_ee_vector(v, i, &ee, bytes, len);
+    }
+    assert_true(accepted[0] > 0 && accepted[1] > 0);
+    vectors_free(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +417,7 @@ int main(void)
         cmocka_unit_test(ee_other_versions),
         cmocka_unit_test(offered_versions),
         cmocka_unit_test(ee_extreme_values),
+        cmocka_unit_test(vectors_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 
 #include "mtls/core/crypto.h"
 #include "mtls/core/wire_frame.h"
+#include "vectors.h"
 
 enum { SERVER = MTLS_ROLE_SERVER, CLIENT = MTLS_ROLE_CLIENT };
 enum { CLAIM = 0x01020304 };
@@ -464,6 +465,78 @@ static void extreme_values(void **state)
     assert_int_equal(f.u.fail.reason, 255);
 }
 
+/* ---- test/vectors/frames.json ---- */
+
+static const char *hex(const uint8_t *bytes, char out[65])
+{
+    for (size_t i = 0; i < 32; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return out;
+}
+
+/* The fields as the vectors write them. */
+static void describe(const struct mtls_frame *f, char *out, size_t cap)
+{
+    char a[65], b[65];
+    int n;
+
+    switch (f->type) {
+    case MTLS_FRAME_HELLO:
+        n = snprintf(out, cap, "hello claim=%u port1=%u path=%u secret=%s nonce=%s", f->claim,
+                     f->u.hello.port1, f->u.hello.path, hex(f->u.hello.secret, a),
+                     hex(f->u.hello.nonce, b));
+        break;
+    case MTLS_FRAME_READY:
+        n = snprintf(out, cap, "ready claim=%u status=%u nonce=%s hello_hash=%s", f->claim,
+                     f->u.ready.status, hex(f->u.ready.nonce, a), hex(f->u.ready.hello_hash, b));
+        break;
+    case MTLS_FRAME_PROOF:
+        n = snprintf(out, cap, "proof claim=%u slot=%u more=%u tag=%s", f->claim, f->u.proof.slot,
+                     f->u.proof.more, hex(f->u.proof.tag, a));
+        break;
+    case MTLS_FRAME_CONFIRM:
+        n = snprintf(out, cap, "confirm claim=%u slot=%u k=%u n=%u tag=%s", f->claim,
+                     f->u.confirm.slot, f->u.confirm.k, f->u.confirm.n, hex(f->u.confirm.tag, a));
+        break;
+    default:
+        n = snprintf(out, cap, "fail claim=%u reason=%u", f->claim, f->u.fail.reason);
+        break;
+    }
+    assert_true(n > 0 && (size_t)n < cap);
+}
+
+static void check_vector(const struct vectors *v, size_t i)
+{
+    int from = strcmp(vectors_str(v, i, "in_from"), "server") == 0 ? SERVER : CLIENT, rc;
+    uint8_t bytes[2048], frame[MTLS_FRAME_MAX];
+    size_t len = vectors_hex(v, i, "in_stream", bytes, sizeof bytes), pos = 0, n = 0;
+    struct mtls_frame_reader r;
+    struct mtls_frame f;
+    char path[32], text[256];
+
+    mtls_frame_reader_init(&r, from);
+    while ((rc = mtls_frame_reader_next(&r, bytes, len, &pos, &f)) == 1) {
+        snprintf(path, sizeof path, "out_frames.%zu", n);
+        vectors_bytes(v, i, path, frame, f.raw_len);
+        assert_memory_equal(f.raw, frame, f.raw_len);
+        snprintf(path, sizeof path, "out_fields.%zu", n++);
+        describe(&f, text, sizeof text);
+        assert_string_equal(text, vectors_str(v, i, path));
+    }
+    assert_int_equal(n, vectors_len(v, i, "out_frames"));
+    assert_string_equal(mtls_error_name(rc), vectors_str(v, i, "out_result"));
+    assert_int_equal(pos, vectors_int(v, i, "out_consumed"));
+}
+
+static void vectors_agree(void **state)
+{
+    struct vectors *v = vectors_load("frames");
+
+    for (size_t i = 0; i < v->nobjects; i++)
+        check_vector(v, i);
+    vectors_free(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +554,7 @@ int main(void)
         cmocka_unit_test(an_error_stays),
         cmocka_unit_test(nothing_is_read_from_nothing),
         cmocka_unit_test(extreme_values),
+        cmocka_unit_test(vectors_agree),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
 }
