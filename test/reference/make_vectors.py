@@ -321,6 +321,10 @@ def made_up(name, suite, retry):
     return out
 
 
+def server_hello_12():
+    return hello_message(2, seed("1.2 server random"), 0x1301, extension(0xFF01, b"\0"))
+
+
 def transcript_entry(name, source, messages, trace=None):
     entry = {"name": name, "source": source, "in_senders": [s for s, _ in messages],
              "in_messages": hexes(m for _, m in messages)}
@@ -361,7 +365,12 @@ def transcript_entries():
              ("header says more", [("client", plain[0][1] + b"\0")] + plain[1:]),
              ("header says less", [("client", plain[0][1][:-1])] + plain[1:]),
              ("header cut", plain[:2] + [("server", b"\x08\0\0")]),
-             ("no ServerHello", plain[:1] + plain[2:])]
+             ("no ServerHello", plain[:1] + plain[2:]),
+             ("no EncryptedExtensions", plain[:2] + plain[3:]),
+             ("EncryptedExtensions twice", plain[:3] + plain[2:]),
+             ("TLS 1.2", plain[:1] + [("server", server_hello_12())] + plain[2:]),
+             ("suite changed after HelloRetryRequest",
+              retried[:3] + made_up("retried", 0x1301, True)[3:])]
     return out + [transcript_entry(name, made, messages) for name, messages in cases]
 
 
@@ -403,7 +412,10 @@ def record_entries():
              ("magic", flip(good, 0)), ("version 0", put(good, 4, 0)),
              ("version 2", put(good, 4, 2)), ("mode 0", put(good, 5, 0)),
              ("mode 3", put(good, 5, 3)), ("k 0", put(good, 6, 0)), ("k 9", put(good, 6, 9)),
-             ("scope 4", put(good, 7, 4)),
+             ("scope 0", put(good, 7, 0)), ("scope 4", put(good, 7, 4)),
+             ("verified in the far past of a signed clock", put(good, 8, 0x80)),
+             ("upper case", good[:-1] + b"M"), ("space in the name", good[:-1] + b" "),
+             ("zero in the name", good[:-1] + b"\0"), ("name not ASCII", good[:-1] + b"\xfc"),
              ("age 0", ref.record_encode(1, 1, 1, 0, 0, 443, b"x")),
              ("age over 7 days", ref.record_encode(1, 1, 1, 0, 604801, 443, b"x")),
              ("one byte more", good + b"x"), ("name length over the end", put(good, 22, 16)),

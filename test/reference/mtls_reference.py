@@ -206,26 +206,28 @@ def transcript(messages):
     for sender, msg in messages:
         if len(msg) < 4 or len(msg) != 4 + int.from_bytes(msg[1:4], "big"):
             raise ProtocolError("transcript-order")
-        expect_client = not seen or (retried and len(seen) == 2)
+        expect_client = not seen or (retried is not False and len(seen) == 2)
         if (sender == "client") != expect_client or (expect_client and msg[0] != 1):
             raise ProtocolError("transcript-order")
         if sender == "server" and not hello:
             if msg[0] != 2 or len(msg) < 4 + 2 + 32 + 1:
                 raise ProtocolError("transcript-order")
             suite, chosen = server_hello(msg)
-            if suite not in SUITE_HASH:
-                raise ProtocolError("transcript-suite")
             if chosen != 0x0304:
-                raise ProtocolError("transcript-order")
+                raise ProtocolError("tls-version")
+            if suite not in SUITE_HASH or retried not in (False, suite):
+                raise ProtocolError("transcript-suite")
             hash_name = SUITE_HASH[suite]
             if msg[6:38] == HRR_RANDOM:
-                if retried:
+                if retried is not False:
                     raise ProtocolError("transcript-order")
-                retried = True
+                retried = suite
                 digest = hashlib.new(hash_name, seen[0]).digest()
                 seen[0] = bytes([0xFE, 0, 0, len(digest)]) + digest
             else:
-                hello = True
+                hello = len(seen) + 1
+        elif sender == "server" and (msg[0] == 8) != (len(seen) == hello):
+            raise ProtocolError("transcript-order")
         seen.append(msg)
         if sender == "server" and msg[0] == 20:
             return hash_name, hashlib.new(hash_name, b"".join(seen)).digest()
@@ -304,7 +306,10 @@ def record_parse(data):
     if len(data) < 23 or data[:5] != b"MTLr\x01" or len(data) != 23 + data[22]:
         raise ProtocolError("resumption-record")
     mode, k, scope, verified_at, max_age, port, _ = struct.unpack(">BBBQIHB", data[5:23])
-    if mode not in (1, 2) or not 1 <= k <= 8 or not 1 <= scope <= 3 or not 1 <= max_age <= 604800:
+    if (mode not in (1, 2) or not 1 <= k <= 8 or not 1 <= scope <= 3 or verified_at >= 1 << 63
+            or not 1 <= max_age <= 604800):
+        raise ProtocolError("resumption-record")
+    if any(not 0x21 <= byte <= 0x7E or chr(byte).isupper() for byte in data[23:]):
         raise ProtocolError("resumption-record")
     return {"mode": mode, "k": k, "scope": scope, "verified_at": verified_at, "max_age": max_age,
             "port": port, "name": data[23:]}

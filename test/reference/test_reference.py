@@ -1,6 +1,7 @@
 """The committed vectors are what the reference makes, and the reference rejects the tampered twin
 of everything that it accepts."""
 import os
+import re
 
 import pytest
 
@@ -12,12 +13,12 @@ VECTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vector
 MADE = make.vectors()
 
 
-def entries(name, **wanted):
-    return [e for e in MADE[name] if all(e.get(k) == v for k, v in wanted.items())]
+def entries(file, **wanted):
+    return [e for e in MADE[file] if all(e.get(k) == v for k, v in wanted.items())]
 
 
-def named(name, **wanted):
-    found = entries(name, **wanted)
+def named(file, **wanted):
+    found = entries(file, **wanted)
     return pytest.mark.parametrize("entry", found, ids=[e["name"] for e in found])
 
 
@@ -173,3 +174,31 @@ def test_join_is_not_the_bare_hash():
     secret = make.seed("join")
     assert ref.join(secret) != ref.sha256(secret)[:16]
     assert ref.join(make.flip(secret, 31)) != ref.join(secret)
+
+
+# ---- The document -------------------------------------------------------------------------------
+
+def test_worked_example_of_the_document_is_the_vector():
+    path = os.path.join(VECTORS, "..", "..", "doc", "protocol.md")
+    with open(path, encoding="utf-8") as file:
+        example = file.read().split("\n## 19 ")[1]
+    shown = ["".join(block.split()) for block in example.split("\n\n") if block.startswith("    ")]
+    v = entries("confirm.json", name="one path")[0]
+    preface = ref.PREFACE.hex()
+    head = "0120" + v["in_th"] + v["out_p2"][0]
+    assert shown == [
+        v["in_secret"], ref.ext_ch_encode([1], bytes.fromhex(v["out_join"])).hex(),
+        preface + v["in_hello"][0], preface + v["in_ready"][0], v["out_p2"][0], v["in_th"],
+        v["in_exporter_master_secret"], v["out_ek"],
+        b"mtls1 server proof\0".hex() + head, v["out_proof"][0], v["out_d"],
+        b"mtls1 client confirm\0".hex() + head + v["out_tag_s"][0] + "0101" + v["out_d"],
+        v["out_confirm"][0]]
+
+
+def test_rule_identifiers_are_defined_once():
+    path = os.path.join(VECTORS, "..", "..", "doc", "protocol.md")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    defined = re.findall(r"^(?:- |\| )\[([A-Z0-9]+-\d+)\] ", text, re.M)
+    assert len(defined) == len(set(defined))
+    assert set(re.findall(r"\[([A-Z0-9]+-\d+)\]", text)) == set(defined)
