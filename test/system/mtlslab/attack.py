@@ -107,3 +107,24 @@ def inject(lab, at, data, path=1):
                      stdin=(json.dumps({**at, "data": data.hex()}) + "\n").encode())
     proc.wait_json("stdout", event="sent")
     assert proc.wait() == 0
+
+
+WIRE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire.py")
+
+
+def _claims(lab, server, options, stdin):
+    proc = lab.spawn(lab.client, [sys.executable, WIRE, server.host, str(server.path2_port),
+                                  str(server.port), *options], name="claims", stdin=stdin)
+    proc.wait_json("stdout", event="done")
+    return [line for line in proc.jsons("stdout") if "type" in line]
+
+
+def raw_claim(lab, server, *options):
+    """A HELLO of our own (random secret, or --hex); what came back within a second of READY."""
+    return _claims(lab, server, ["--listen-for", "1", *options], None)
+
+
+def fill_waiting(lab, server, count, device="p2"):
+    """Leaves count claims waiting at the server, and checks that the next one is told busy."""
+    lines = _claims(lab, server, ["--count", str(count + 1), "--device", device], True)
+    assert [line["status"] for line in lines] == [0] * count + [1], lines

@@ -188,3 +188,7 @@ table inet filtered {{
   }}
 }}
 """)
+
+    def flush(self, path):
+        """Removes redirects and filters of a path."""
+        netns.nft(self.routers[path], "flush ruleset\n")

@@ -1,5 +1,6 @@
 """Path 2's frames and a raw peer for it, written from doc/protocol.md with nothing of the library."""
 
+import argparse
 import hashlib
 import hmac
 import json
@@ -86,21 +87,44 @@ class Peer:
         self.sock.close()
 
 
+def describe(sent, got):
+    """One received frame as a JSON line."""
+    kind, _, body, _ = got
+    line = {"type": kind}
+    if kind == READY:
+        line.update(status=body[0], echo=body[33:65] == hashlib.sha256(sent).digest())
+    elif kind == FAIL:
+        line.update(reason=body[0])
+    return line
+
+
 def main():
-    """`wire.py HOST PORT TLS-PORT COUNT`: as a program inside a namespace it sends COUNT HELLOs
-    with secrets of its own, one connection each, and prints what comes back, a JSON line each; it
-    stays connected until its standard input ends."""
-    host, port, tls_port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    """As a program inside a namespace it sends HELLOs, one connection each, prints the answers, one
+    JSON line each, and stays connected until its standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("port", type=int)
+    parser.add_argument("tls_port", type=int)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--hex", help="a whole HELLO instead of one with a random secret")
+    parser.add_argument("--device")
+    parser.add_argument("--listen-for", type=float, default=0, help="seconds, after READY")
+    given = parser.parse_args()
     peers = []
-    for _ in range(count):
-        peer = Peer(host, port)
-        sent = hello(1, tls_port, os.urandom(32), os.urandom(32))
+    for _ in range(given.count):
+        peer = Peer(given.address, given.port, device=given.device)
+        sent = (bytes.fromhex(given.hex) if given.hex
+                else hello(1, given.tls_port, os.urandom(32), os.urandom(32)))
         peer.send(PREFACE + sent)
-        got = peer.receive()
-        answer = {"type": got[0], "status": got[2][0],
-                  "echo": got[2][33:65] == hashlib.sha256(sent).digest()} if got else {"type": None}
-        print(json.dumps(answer), flush=True)
         peers.append(peer)
+        got = peer.receive()
+        peer.sock.settimeout(given.listen_for or None)
+        try:
+            while got:
+                print(json.dumps(describe(sent, got)), flush=True)
+                got = peer.receive() if given.listen_for else None
+        except TimeoutError:
+            pass
     print(json.dumps({"event": "done"}), flush=True)
     sys.stdin.read()
 
