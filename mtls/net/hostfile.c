@@ -256,8 +256,10 @@ int mtls_hostfile_forget(const char *path, const char *name, uint16_t port)
     if (r == 0 && errno != ENOENT)
         r = MTLS_ERR_HOSTS_FILE;
     if (r == 1)
-        r = place_lock(&p) == 0 ? 1 : MTLS_ERR_IO;
-    if (r == 1)
+        r = place_lock(&p);
+    else
+        goto out;
+    if (r == 0)
         r = read_memory(&p, &m);
     if (r == 1)
         r = mtls_hostmem_forget(m, name, port);
