@@ -431,7 +431,8 @@ int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts)
     return remote->family == 0 ? MTLS_ERR_PATH_UNKNOWN : facts_fill(facts, &r);
 }
 
-int mtls_route_via(const struct mtls_addr *remote, int ifindex, struct mtls_path_facts *facts)
+int mtls_route_via(const struct mtls_addr *remote, int ifindex, const struct mtls_addr *local,
+                   struct mtls_path_facts *facts)
 {
     struct route_query r = {
         .remote = *remote, .uid = (uint32_t)geteuid(), .oif = ifindex, .match = true};
@@ -440,7 +441,11 @@ int mtls_route_via(const struct mtls_addr *remote, int ifindex, struct mtls_path
     facts_reset(facts);
     if (remote->family == 0 || ifindex <= 0)
         return MTLS_ERR_PATH_UNKNOWN;
-    if (route_ask(&r, &reply) != 0 || reply.type != RTN_UNICAST)
+    if (local != NULL)
+        r.local = *local;
+    if (route_ask(&r, &reply) != 0 || reply.type != RTN_UNICAST ||
+        (reply.oif != 0 &&
+         reply.oif != ifindex)) /* 0: several next hops, one of them this device's */
         return MTLS_ERR_PATH_UNREACHABLE;
     r.match = false;
     return facts_fill(facts, &r);

@@ -16,9 +16,10 @@ MTLS_NODISCARD int mtls_route_of_socket(int fd, struct mtls_path_facts *facts);
 /* The same for a destination without a socket (a plan, not evidence). */
 MTLS_NODISCARD int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts);
 
-/* The same for a way out of one device: only if an entry of the routing tables leads there (for a bound socket the kernel
+/* The same for a way out of one device, from one of its addresses (NULL: the kernel chooses): only if an entry of the routing tables leads there (for a bound socket the kernel
  * would else take the destination for a neighbour). Errors: MTLS_ERR_PATH_UNREACHABLE, MTLS_ERR_PATH_UNKNOWN, MTLS_ERR_IO. */
-MTLS_NODISCARD int mtls_route_via(const struct mtls_addr *remote, int ifindex, struct mtls_path_facts *facts);
+MTLS_NODISCARD int mtls_route_via(const struct mtls_addr *remote, int ifindex, const struct mtls_addr *local,
+                                  struct mtls_path_facts *facts);
 
 /* A network device. */
 struct mtls_device {

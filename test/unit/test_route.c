@@ -319,26 +319,34 @@ static void test_route_via(void **state)
     struct mtls_path_facts f = {0};
     int v0 = (int)if_nametoindex("v0"), v1 = (int)if_nametoindex("v1"),
         lo = (int)if_nametoindex("lo");
-    struct mtls_addr none = {0};
+    struct mtls_addr none = {0}, own = addr("10.2.0.2", 0), foreign = addr("10.2.0.9", 0);
 
-    assert_int_equal(mtls_route_via(&there, v1, &f), 0);
+    assert_int_equal(mtls_route_via(&there, v1, NULL, &f), 0);
     assert_true(f.known);
     assert_string_equal(f.dev, "v1");
     assert_addr(&f.local, "10.2.0.2");
     assert_addr(&f.gateway, "10.2.0.1");
-    assert_int_equal(mtls_route_via(&there6, v1, &f), 0);
+    assert_int_equal(mtls_route_via(&there6, v1, NULL, &f), 0);
     assert_addr(&f.local, "2001:db8:2::2");
-    assert_int_equal(mtls_route_via(&there, v0, &f), 0);
-    assert_int_equal(mtls_route_via(&there, lo, &f), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_route_via(&there, v0, NULL, &f), 0);
+    assert_int_equal(mtls_route_via(&there, lo, NULL, &f), MTLS_ERR_PATH_UNREACHABLE);
     assert_false(f.known);
     netns_sh("ip route del default dev v1 && ip -6 route del default dev v1");
-    assert_int_equal(mtls_route_via(&there, v1, &f), MTLS_ERR_PATH_UNREACHABLE);
-    assert_int_equal(mtls_route_via(&there6, v1, &f), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_route_via(&there, v1, NULL, &f), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_route_via(&there6, v1, NULL, &f), MTLS_ERR_PATH_UNREACHABLE);
+    /* A rule for the device's own address, as hosts with two providers have. */
+    netns_sh("ip route add default via 10.2.0.1 dev v1 table 71");
+    netns_sh("ip rule add from 10.2.0.2 table 71");
+    assert_int_equal(mtls_route_via(&there, v1, NULL, &f), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_route_via(&there, v1, &own, &f), 0);
+    assert_addr(&f.gateway, "10.2.0.1");
+    assert_int_equal(mtls_route_via(&there, v1, &foreign, &f), MTLS_ERR_PATH_UNREACHABLE);
+    netns_sh("ip rule del from 10.2.0.2 table 71 && ip route flush table 71");
     netns_sh("ip route add default via 10.2.0.1 dev v1 metric 200");
     netns_sh("ip -6 route add default via 2001:db8:2::1 dev v1 metric 200");
-    assert_int_equal(mtls_route_via(&there, 0, &f), MTLS_ERR_PATH_UNKNOWN);
-    assert_int_equal(mtls_route_via(&none, v1, &f), MTLS_ERR_PATH_UNKNOWN);
-    assert_int_equal(mtls_route_via(&there, 99999, &f), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_route_via(&there, 0, NULL, &f), MTLS_ERR_PATH_UNKNOWN);
+    assert_int_equal(mtls_route_via(&none, v1, NULL, &f), MTLS_ERR_PATH_UNKNOWN);
+    assert_int_equal(mtls_route_via(&there, 99999, NULL, &f), MTLS_ERR_PATH_UNREACHABLE);
 }
 
 static void test_owner(void **state)
