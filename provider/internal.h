@@ -21,22 +21,22 @@ enum {
 };
 
 /* X(symbol, number, "text"): the reasons on OpenSSL's error queue. Numbers are stable. */
-#define MTLS_PROV_REASONS(X)                                                     \
-    X(ROLE_MISSING, 1, "role is missing (server or client)")                     \
-    X(ROLE_INVALID, 2, "role is neither server nor client")                      \
-    X(PROTOCOL_INVALID, 3, "protocol is neither mtls1 nor smkex1")               \
-    X(KEY_MISSING, 4, "key is missing")                                          \
-    X(KEY_LENGTH, 5, "key has the wrong length")                                 \
-    X(NOT_INITIALISED, 6, "operation is not initialised")                        \
-    X(OUTPUT_LENGTH, 7, "output has the wrong length")                           \
-    X(DIGEST_MISSING, 8, "digest is missing")                                    \
-    X(DIGEST_INVALID, 9, "digest is unknown or unusable here")                   \
-    X(NO_EXPORTER, 10, "this protocol has no TLS exporter")                      \
-    X(NOTHING_OBSERVED, 11, "no handshake was observed on this thread")          \
-    X(NO_IMPLEMENTATION, 12, "no other provider has the algorithm underneath")   \
-    X(CONFIG_VALUE, 13, "configuration value is empty or contains white space")  \
-    X(PARAM_TYPE, 14, "parameter has the wrong type")                            \
-    X(SELF_TEST, 15, "self test failed")                                         \
+#define MTLS_PROV_REASONS(X)                                                                       \
+    X(ROLE_MISSING, 1, "role is missing (server or client)")                                       \
+    X(ROLE_INVALID, 2, "role is neither server nor client")                                        \
+    X(PROTOCOL_INVALID, 3, "protocol is neither mtls1 nor smkex1")                                 \
+    X(KEY_MISSING, 4, "key is missing")                                                            \
+    X(KEY_LENGTH, 5, "key has the wrong length")                                                   \
+    X(NOT_INITIALISED, 6, "operation is not initialised")                                          \
+    X(OUTPUT_LENGTH, 7, "output has the wrong length")                                             \
+    X(DIGEST_MISSING, 8, "digest is missing")                                                      \
+    X(DIGEST_INVALID, 9, "digest is unknown or unusable here")                                     \
+    X(NO_EXPORTER, 10, "this protocol has no TLS exporter")                                        \
+    X(NOTHING_OBSERVED, 11, "no handshake was observed on this thread")                            \
+    X(NO_IMPLEMENTATION, 12, "no other provider has the algorithm underneath")                     \
+    X(CONFIG_VALUE, 13, "configuration value is empty or contains white space")                    \
+    X(PARAM_TYPE, 14, "parameter has the wrong type")                                              \
+    X(SELF_TEST, 15, "self test failed")                                                           \
     X(NO_MEMORY, 16, "out of memory")
 
 #define MTLS_PROV_REASON_ENUM(symbol, number, text) PROV_R_##symbol = number,
@@ -64,11 +64,10 @@ struct mtls_provctx {
 /* Raises reason on the error queue, with the provider's own library number. */
 void prov_raise(const struct mtls_provctx *prov, enum prov_reason reason, const char *file,
                 int line, const char *func);
-#define PROV_RAISE(prov, symbol) \
-    prov_raise((prov), PROV_R_##symbol, __FILE__, __LINE__, __func__)
+#define PROV_RAISE(prov, symbol) prov_raise((prov), PROV_R_##symbol, __FILE__, __LINE__, __func__)
 
-/* Borrowed methods, fetched with "provider!=mtls" at the first use. Owned by prov; NULL with a reason
- * raised when no other provider has them (asked again the next time). Any thread. */
+/* Borrowed methods, fetched with "provider!=mtls" at the first use. Owned by prov; NULL with a
+ * reason raised when no other provider has them (asked again the next time). Any thread. */
 EVP_MAC_CTX *prov_hmac_template(struct mtls_provctx *prov);
 EVP_KDF *prov_tls13_kdf(struct mtls_provctx *prov);
 /* The child library context; only after one of the two above succeeded. */
@@ -78,7 +77,8 @@ OSSL_LIB_CTX *prov_libctx(const struct mtls_provctx *prov);
 int prov_param_choice(const struct mtls_provctx *prov, const OSSL_PARAM *p,
                       const char *const names[], size_t n, enum prov_reason unknown);
 
-/* "protocol" out of params into *protocol; unchanged where it is not there. 0 with a reason raised. */
+/* "protocol" out of params into *protocol; unchanged where it is not there. 0 with a reason raised.
+ */
 int prov_get_protocol(const struct mtls_provctx *prov, const OSSL_PARAM params[],
                       enum prov_protocol *protocol);
 const char *prov_protocol_name(enum prov_protocol protocol);

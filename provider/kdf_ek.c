@@ -1,5 +1,5 @@
-/* Concept: the KDF "MTLS1-EK": the TLS 1.3 exporter (RFC 8446 section 7.5) with our label and the empty
- * context, computed from an exporter_master_secret with another provider's TLS13-KDF. */
+/* Concept: the KDF "MTLS1-EK": the TLS 1.3 exporter (RFC 8446 section 7.5) with our label and the
+ * empty context, computed from an exporter_master_secret with another provider's TLS13-KDF. */
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -126,30 +126,31 @@ static int ek_derive(void *vctx, unsigned char *out, size_t outlen, const OSSL_P
     if (!ek_set_ctx_params(ctx, params) || !ek_ready(ctx, outlen))
         return 0;
     hlen = ctx->keylen;
-    ok = EVP_Digest("", 0, empty, NULL, ctx->md, NULL)
-        && expand_label(ctx, ctx->key, EK_LABEL, empty, secret, hlen)
-        && expand_label(ctx, secret, "exporter", empty, out, outlen);
+    ok = EVP_Digest("", 0, empty, NULL, ctx->md, NULL) &&
+         expand_label(ctx, ctx->key, EK_LABEL, empty, secret, hlen) &&
+         expand_label(ctx, secret, "exporter", empty, out, outlen);
     OPENSSL_cleanse(secret, sizeof(secret));
     if (!ok)
         OPENSSL_cleanse(out, outlen);
     return ok;
 }
 
-/* ---- Parameters --------------------------------------------------------------------------------- */
+/* ---- Parameters ---------------------------------------------------------------------------------
+ */
 
 static int set_digest(struct ek *ctx, const OSSL_PARAM *p, const OSSL_PARAM *properties)
 {
     const char *name = NULL, *query = NULL;
     EVP_MD *md;
 
-    if (!OSSL_PARAM_get_utf8_string_ptr(p, &name) || name == NULL
-        || (properties != NULL && !OSSL_PARAM_get_utf8_string_ptr(properties, &query))) {
+    if (!OSSL_PARAM_get_utf8_string_ptr(p, &name) || name == NULL ||
+        (properties != NULL && !OSSL_PARAM_get_utf8_string_ptr(properties, &query))) {
         PROV_RAISE(ctx->prov, PARAM_TYPE);
         return 0;
     }
     md = EVP_MD_fetch(prov_libctx(ctx->prov), name, query);
-    if (md == NULL || (EVP_MD_get_flags(md) & EVP_MD_FLAG_XOF) != 0
-        || EVP_MD_get_size(md) <= 0 || EVP_MD_get_size(md) > PROV_HASH_MAX) {
+    if (md == NULL || (EVP_MD_get_flags(md) & EVP_MD_FLAG_XOF) != 0 || EVP_MD_get_size(md) <= 0 ||
+        EVP_MD_get_size(md) > PROV_HASH_MAX) {
         EVP_MD_free(md);
         PROV_RAISE(ctx->prov, DIGEST_INVALID);
         return 0;
@@ -185,8 +186,8 @@ static int ek_set_ctx_params(void *vctx, const OSSL_PARAM params[])
     if (params == NULL)
         return 1;
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DIGEST);
-    if (p != NULL
-        && !set_digest(ctx, p, OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_PROPERTIES)))
+    if (p != NULL &&
+        !set_digest(ctx, p, OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_PROPERTIES)))
         return 0;
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_KEY);
     if (p != NULL && !set_key(ctx, p))
@@ -244,8 +245,8 @@ static int ek_get_ctx_params(void *vctx, OSSL_PARAM params[])
     if (!ek_get_params(params))
         return 0;
     p = OSSL_PARAM_locate(params, OSSL_KDF_PARAM_DIGEST);
-    if (p != NULL
-        && !OSSL_PARAM_set_utf8_string(p, ctx->md != NULL ? EVP_MD_get0_name(ctx->md) : ""))
+    if (p != NULL &&
+        !OSSL_PARAM_set_utf8_string(p, ctx->md != NULL ? EVP_MD_get0_name(ctx->md) : ""))
         return 0;
     p = OSSL_PARAM_locate(params, MTLS_PROOF_PARAM_PROTOCOL);
     return p == NULL || OSSL_PARAM_set_utf8_string(p, prov_protocol_name(ctx->protocol));

@@ -1,9 +1,10 @@
-/* Concept: the transcript observer. "TLS13-KDF" here is another provider's, unchanged in every result, plus a
- * note: when libssl derives "exp master" (RFC 8446 section 7.1), the context is the transcript hash
- * ClientHello .. server Finished and the output the exporter_master_secret. The note waits in one slot per thread
- * until "MTLS1-OBSERVED" takes it, or the next handshake of the thread replaces it.
- * A query without properties may choose this KDF too (the order of providers decides), so it notes nothing
- * unless somebody in this library context holds an MTLS1-OBSERVED context. */
+/* Concept: the transcript observer. "TLS13-KDF" here is another provider's, unchanged in every
+ * result, plus a note: when libssl derives "exp master" (RFC 8446 section 7.1), the context is the
+ * transcript hash ClientHello .. server Finished and the output the exporter_master_secret. The
+ * note waits in one slot per thread until "MTLS1-OBSERVED" takes it, or the next handshake of the
+ * thread replaces it. A query without properties may choose this KDF too (the order of providers
+ * decides), so it notes nothing unless somebody in this library context holds an MTLS1-OBSERVED
+ * context. */
 #include <string.h>
 #include <strings.h>
 
@@ -48,7 +49,8 @@ static void slot_wipe(void)
     slot.owner = NULL;
 }
 
-/* ---- TLS13-KDF, observed ------------------------------------------------------------------------ */
+/* ---- TLS13-KDF, observed ------------------------------------------------------------------------
+ */
 
 struct observer {
     struct mtls_provctx *prov;
@@ -117,8 +119,8 @@ static void note_mode(struct observer *ctx, const OSSL_PARAM *p)
     int mode = 0;
 
     if (p->data_type == OSSL_PARAM_UTF8_STRING)
-        ctx->is_expand = OSSL_PARAM_get_utf8_string_ptr(p, &text) && text != NULL
-            && strcasecmp(text, "EXPAND_ONLY") == 0;
+        ctx->is_expand = OSSL_PARAM_get_utf8_string_ptr(p, &text) && text != NULL &&
+                         strcasecmp(text, "EXPAND_ONLY") == 0;
     else
         ctx->is_expand = OSSL_PARAM_get_int(p, &mode) && mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY;
 }
@@ -134,8 +136,8 @@ static void note_params(struct observer *ctx, const OSSL_PARAM params[])
         note_mode(ctx, p);
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_LABEL);
     if (p != NULL)
-        ctx->is_exp_master = OSSL_PARAM_get_octet_string_ptr(p, &data, &len)
-            && len == sizeof(EXP_MASTER) - 1 && strncmp(data, EXP_MASTER, len) == 0;
+        ctx->is_exp_master = OSSL_PARAM_get_octet_string_ptr(p, &data, &len) &&
+                             len == sizeof(EXP_MASTER) - 1 && strncmp(data, EXP_MASTER, len) == 0;
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DATA);
     if (p == NULL)
         return;
@@ -166,8 +168,8 @@ static int observer_derive(void *vctx, unsigned char *out, size_t outlen, const 
         return 0;
     if (params != NULL)
         note_params(ctx, params);
-    if (!ctx->is_exp_master || !ctx->is_expand || ctx->hlen == 0 || outlen > PROV_HASH_MAX
-        || atomic_load_explicit(&ctx->prov->readers, memory_order_relaxed) == 0)
+    if (!ctx->is_exp_master || !ctx->is_expand || ctx->hlen == 0 || outlen > PROV_HASH_MAX ||
+        atomic_load_explicit(&ctx->prov->readers, memory_order_relaxed) == 0)
         return 1;
     slot_wipe();
     memcpy(slot.th, ctx->th, ctx->hlen);
@@ -220,7 +222,8 @@ const OSSL_DISPATCH prov_observer_functions[] = {
     {0, NULL},
 };
 
-/* ---- MTLS1-OBSERVED ----------------------------------------------------------------------------- */
+/* ---- MTLS1-OBSERVED -----------------------------------------------------------------------------
+ */
 
 struct observed {
     struct mtls_provctx *prov;

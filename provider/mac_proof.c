@@ -1,5 +1,5 @@
-/* Concept: the MAC "MTLS1-PROOF": HMAC-SHA-256 whose first input is the role's label and a zero byte, so
- * that a server's proof is never a client's confirmation. Full-length tags only. */
+/* Concept: the MAC "MTLS1-PROOF": HMAC-SHA-256 whose first input is the role's label and a zero
+ * byte, so that a server's proof is never a client's confirmation. Full-length tags only. */
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -39,7 +39,10 @@ struct label {
     const char *text;
     size_t len; /* with the zero byte */
 };
-#define LABEL(s) {s, sizeof(s)}
+#define LABEL(s)                                                                                   \
+    {                                                                                              \
+        s, sizeof(s)                                                                               \
+    }
 static const struct label labels[][3] = {
     [PROV_MTLS1] = {{NULL, 0}, LABEL("mtls1 server proof"), LABEL("mtls1 client confirm")},
     [PROV_SMKEX1] = {{NULL, 0}, LABEL("smkex1 server proof"), LABEL("smkex1 client confirm")},
@@ -160,8 +163,8 @@ static int proof_init(void *vctx, const unsigned char *key, size_t keylen,
         return 0;
     }
     label = &labels[ctx->protocol][ctx->role];
-    ctx->running = EVP_MAC_init(ctx->hmac, ctx->key, sizeof(ctx->key), NULL)
-        && EVP_MAC_update(ctx->hmac, (const unsigned char *)label->text, label->len);
+    ctx->running = EVP_MAC_init(ctx->hmac, ctx->key, sizeof(ctx->key), NULL) &&
+                   EVP_MAC_update(ctx->hmac, (const unsigned char *)label->text, label->len);
     return ctx->running;
 }
 
@@ -202,15 +205,16 @@ int prov_proof_once(struct mtls_provctx *prov, const char *role,
     };
     struct proof *ctx = proof_new(prov);
     size_t len = 0;
-    int ok = ctx != NULL && proof_init(ctx, key, PROV_PROOF_KEY_LEN, params)
-        && proof_update(ctx, (const unsigned char *)text, strlen(text))
-        && proof_final(ctx, tag, &len, PROV_PROOF_TAG_LEN);
+    int ok = ctx != NULL && proof_init(ctx, key, PROV_PROOF_KEY_LEN, params) &&
+             proof_update(ctx, (const unsigned char *)text, strlen(text)) &&
+             proof_final(ctx, tag, &len, PROV_PROOF_TAG_LEN);
 
     proof_free(ctx);
     return ok && len == PROV_PROOF_TAG_LEN;
 }
 
-/* ---- Parameters --------------------------------------------------------------------------------- */
+/* ---- Parameters ---------------------------------------------------------------------------------
+ */
 
 static const OSSL_PARAM *proof_gettable_params(void *provctx)
 {

@@ -24,7 +24,8 @@ static OSSL_FUNC_provider_query_operation_fn query_operation;
 static OSSL_FUNC_provider_get_reason_strings_fn get_reason_strings;
 static OSSL_FUNC_provider_self_test_fn self_test;
 
-/* ---- Errors ----------------------------------------------------------------------------------- */
+/* ---- Errors -----------------------------------------------------------------------------------
+ */
 
 #define REASON_ITEM(symbol, number, text) {number, (void *)(text)},
 static const OSSL_ITEM reasons[] = {MTLS_PROV_REASONS(REASON_ITEM){0, NULL}};
@@ -46,15 +47,16 @@ static void vset_error(const struct mtls_provctx *prov, uint32_t reason, const c
 void prov_raise(const struct mtls_provctx *prov, enum prov_reason reason, const char *file,
                 int line, const char *func)
 {
-    if (prov->core_new_error == NULL || prov->core_set_error_debug == NULL
-        || prov->core_vset_error == NULL)
+    if (prov->core_new_error == NULL || prov->core_set_error_debug == NULL ||
+        prov->core_vset_error == NULL)
         return;
     prov->core_new_error(prov->handle);
     prov->core_set_error_debug(prov->handle, file, line, func);
     vset_error(prov, (uint32_t)reason, NULL);
 }
 
-/* ---- Methods of other providers ----------------------------------------------------------------- */
+/* ---- Methods of other providers -----------------------------------------------------------------
+ */
 
 /* Under the lock. */
 static OSSL_LIB_CTX *child_get(struct mtls_provctx *prov)
@@ -134,7 +136,8 @@ OSSL_LIB_CTX *prov_libctx(const struct mtls_provctx *prov)
     return prov->child;
 }
 
-/* ---- Parameters shared by the algorithms -------------------------------------------------------- */
+/* ---- Parameters shared by the algorithms --------------------------------------------------------
+ */
 
 static const char *const protocol_names[] = {[PROV_MTLS1] = "mtls1", [PROV_SMKEX1] = "smkex1"};
 
@@ -184,17 +187,19 @@ int prov_get_protocol(const struct mtls_provctx *prov, const OSSL_PARAM params[]
     return 1;
 }
 
-/* ---- The section of openssl.cnf ----------------------------------------------------------------- */
+/* ---- The section of openssl.cnf -----------------------------------------------------------------
+ */
 
-/* doc/architecture.md, "Configuration words". In the file the further values of a list are numbered. */
+/* doc/architecture.md, "Configuration words". In the file the further values of a list are
+ * numbered. */
 static const struct {
     const char *name;
     int numbered;
 } words[] = {
-    {"policy", 0}, {"path2", 8}, {"need", 0}, {"name", 0}, {"deadline", 0}, {"grace", 0},
-    {"early", 0}, {"tfo", 0}, {"reuse", 0}, {"hosts", 0}, {"resume", 0}, {"reactor", 0},
-    {"listen", 8}, {"advertise", 0}, {"address", 8}, {"tls-port", 16}, {"memory", 0},
-    {"max-pending", 0}, {"per-source", 0},
+    {"policy", 0},    {"path2", 8},   {"need", 0},        {"name", 0},       {"deadline", 0},
+    {"grace", 0},     {"early", 0},   {"tfo", 0},         {"reuse", 0},      {"hosts", 0},
+    {"resume", 0},    {"reactor", 0}, {"listen", 8},      {"advertise", 0},  {"address", 8},
+    {"tls-port", 16}, {"memory", 0},  {"max-pending", 0}, {"per-source", 0},
 };
 
 /* Asks the core for one key; NULL: not there. */
@@ -211,9 +216,10 @@ static const char *section_get(const struct mtls_provctx *prov, const char *key)
     return value;
 }
 
-/* Appends " name=value" for one key, if the section has it. A value that is not one word could smuggle
- * in another key. */
-static int section_append(const struct mtls_provctx *prov, const char *key, const char *name, BIO *out)
+/* Appends " name=value" for one key, if the section has it. A value that is not one word could
+ * smuggle in another key. */
+static int section_append(const struct mtls_provctx *prov, const char *key, const char *name,
+                          BIO *out)
 {
     const char *value = section_get(prov, key);
 
@@ -267,7 +273,8 @@ static const char *config_get(struct mtls_provctx *prov)
     return text;
 }
 
-/* ---- Provider functions ------------------------------------------------------------------------- */
+/* ---- Provider functions -------------------------------------------------------------------------
+ */
 
 static const OSSL_PARAM *gettable_params(void *provctx)
 {
@@ -313,12 +320,14 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 static const OSSL_ALGORITHM *query_operation(void *provctx, int operation_id, int *no_store)
 {
     static const OSSL_ALGORITHM macs[] = {
-        {MTLS_ALG_PROOF, "provider=mtls", prov_proof_functions, "Multipath TLS proof and confirmation"},
+        {MTLS_ALG_PROOF, "provider=mtls", prov_proof_functions,
+         "Multipath TLS proof and confirmation"},
         {NULL, NULL, NULL, NULL},
     };
     static const OSSL_ALGORITHM kdfs[] = {
         {MTLS_ALG_EK, "provider=mtls", prov_ek_functions, "Multipath TLS confirmation keys"},
-        {MTLS_ALG_OBSERVED, "provider=mtls", prov_observed_functions, "last observed TLS 1.3 transcript"},
+        {MTLS_ALG_OBSERVED, "provider=mtls", prov_observed_functions,
+         "last observed TLS 1.3 transcript"},
         {"TLS13-KDF", "provider=mtls,mtls.observer=yes", prov_observer_functions,
          "TLS13-KDF of another provider, observed"},
         {NULL, NULL, NULL, NULL},
@@ -335,14 +344,14 @@ static const OSSL_ALGORITHM *query_operation(void *provctx, int operation_id, in
     }
 }
 
-/* One known answer through our own functions: key 00 .. 1f, role server, message "Multipath TLS". */
+/* One known answer through our own functions: key 00 .. 1f, role server, message "Multipath TLS".
+ */
 static int self_test(void *provctx)
 {
     static const unsigned char want[PROV_PROOF_TAG_LEN] = {
-        0x04, 0x7d, 0x6c, 0xe9, 0x98, 0x53, 0x2f, 0x88,
-        0xee, 0xd9, 0x24, 0x05, 0x0c, 0x45, 0x0e, 0xa6,
-        0x85, 0x20, 0x5f, 0x29, 0xa0, 0xd4, 0xe3, 0x30,
-        0xa4, 0x10, 0x45, 0xce, 0xd6, 0xa7, 0xbc, 0x36,
+        0x04, 0x7d, 0x6c, 0xe9, 0x98, 0x53, 0x2f, 0x88, 0xee, 0xd9, 0x24,
+        0x05, 0x0c, 0x45, 0x0e, 0xa6, 0x85, 0x20, 0x5f, 0x29, 0xa0, 0xd4,
+        0xe3, 0x30, 0xa4, 0x10, 0x45, 0xce, 0xd6, 0xa7, 0xbc, 0x36,
     };
     struct mtls_provctx *prov = provctx;
     unsigned char key[PROV_PROOF_KEY_LEN], tag[PROV_PROOF_TAG_LEN] = {0};
@@ -350,8 +359,8 @@ static int self_test(void *provctx)
 
     for (unsigned char i = 0; i < sizeof(key); i++)
         key[i] = i;
-    ok = prov_proof_once(prov, "server", key, "Multipath TLS", tag)
-        && CRYPTO_memcmp(tag, want, sizeof(want)) == 0;
+    ok = prov_proof_once(prov, "server", key, "Multipath TLS", tag) &&
+         CRYPTO_memcmp(tag, want, sizeof(want)) == 0;
     if (!ok)
         PROV_RAISE(prov, SELF_TEST);
     return ok;

@@ -1,5 +1,6 @@
-/* Concept: what the tests of the provider share: library contexts with the built-in copy, raw HMAC and
- * HKDF-Expand-Label to compare with, expectations on the error queue. Include it after cmocka.h. */
+/* Concept: what the tests of the provider share: library contexts with the built-in copy, raw HMAC
+ * and HKDF-Expand-Label to compare with, expectations on the error queue. Include it after
+ * cmocka.h. */
 #ifndef MTLS_TEST_PROVIDER_LIB_H
 #define MTLS_TEST_PROVIDER_LIB_H
 
@@ -17,8 +18,10 @@
 
 #include "provider/provider.h"
 
+static const uint8_t test_key[32] = {1, 2, 3, 4, 5, 6, 7, 8};
+
 #define TEXT(key, value) OSSL_PARAM_construct_utf8_string((key), (char *)(uintptr_t)(value), 0)
-#define BYTES(key, data, len) \
+#define BYTES(key, data, len)                                                                      \
     OSSL_PARAM_construct_octet_string((key), (void *)(uintptr_t)(data), (len))
 #define END OSSL_PARAM_construct_end()
 
@@ -106,18 +109,19 @@ static inline void expect_reason(const char *text)
 }
 
 /* HMAC by the default library context. */
-static inline void raw_hmac(const char *digest, const uint8_t *key, size_t keylen, const uint8_t *data,
-                            size_t len, uint8_t *out)
+static inline void raw_hmac(const char *digest, const uint8_t *key, size_t keylen,
+                            const uint8_t *data, size_t len, uint8_t *out)
 {
     size_t outlen = 0;
 
-    assert_non_null(EVP_Q_mac(NULL, "HMAC", NULL, digest, NULL, key, keylen, data, len, out, EVP_MAX_MD_SIZE,
-                              &outlen));
+    assert_non_null(EVP_Q_mac(NULL, "HMAC", NULL, digest, NULL, key, keylen, data, len, out,
+                              EVP_MAX_MD_SIZE, &outlen));
 }
 
 /* RFC 8446 section 7.1, from HMAC alone. */
-static inline void raw_expand_label(const char *digest, const uint8_t *secret, size_t hlen, const char *label,
-                                    const uint8_t *context, size_t context_len, uint8_t *out, size_t outlen)
+static inline void raw_expand_label(const char *digest, const uint8_t *secret, size_t hlen,
+                                    const char *label, const uint8_t *context, size_t context_len,
+                                    uint8_t *out, size_t outlen)
 {
     uint8_t info[512], block[EVP_MAX_MD_SIZE], input[EVP_MAX_MD_SIZE + sizeof(info) + 1];
     size_t n = 0, done = 0, prev = 0;
@@ -144,14 +148,50 @@ static inline void raw_expand_label(const char *digest, const uint8_t *secret, s
 }
 
 /* RFC 8446 section 7.5 with the empty context. */
-static inline void raw_exporter(const char *digest, const uint8_t *secret, size_t hlen, const char *label,
-                                uint8_t *out, size_t outlen)
+static inline void raw_exporter(const char *digest, const uint8_t *secret, size_t hlen,
+                                const char *label, uint8_t *out, size_t outlen)
 {
     uint8_t empty[EVP_MAX_MD_SIZE], derived[EVP_MAX_MD_SIZE];
 
     assert_int_equal(EVP_Q_digest(NULL, digest, NULL, "", 0, empty, NULL), 1);
     raw_expand_label(digest, secret, hlen, label, empty, hlen, derived, hlen);
     raw_expand_label(digest, derived, hlen, "exporter", empty, hlen, out, outlen);
+}
+
+static inline int proof_init(EVP_MAC_CTX *ctx, const char *role, const char *protocol,
+                             const uint8_t *k)
+{
+    OSSL_PARAM params[3], *p = params;
+
+    if (role != NULL)
+        *p++ = TEXT("role", role);
+    if (protocol != NULL)
+        *p++ = TEXT("protocol", protocol);
+    *p = END;
+    return EVP_MAC_init(ctx, k, k != NULL ? 32 : 0, params);
+}
+
+static inline void proof_tag(EVP_MAC_CTX *ctx, const char *role, const char *protocol,
+                             const uint8_t *k, const uint8_t *data, size_t len, uint8_t tag[32])
+{
+    size_t n = 0;
+
+    assert_int_equal(proof_init(ctx, role, protocol, k), 1);
+    for (size_t i = 0; i < len; i += n) { /* in uneven pieces, empty ones too */
+        n = i % 7 + 1 < len - i ? i % 7 + 1 : len - i;
+        assert_int_equal(EVP_MAC_update(ctx, data, 0), 1);
+        assert_int_equal(EVP_MAC_update(ctx, data + i, n), 1);
+    }
+    assert_int_equal(EVP_MAC_final(ctx, tag, &n, 32), 1);
+    assert_int_equal(n, 32);
+}
+
+static inline int ek_derive(EVP_KDF_CTX *ctx, const char *digest, const uint8_t *secret, size_t len,
+                            uint8_t *out, size_t outlen)
+{
+    const OSSL_PARAM params[] = {TEXT("digest", digest), BYTES("key", secret, len), END};
+
+    return EVP_KDF_derive(ctx, out, outlen, params);
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* Concept: tests of the transcript observer: the same results as the KDF it wraps, and, over real TLS 1.3
- * handshakes in memory, the transcript hash and the exporter secret that libssl used. */
+/* Concept: tests of the transcript observer: the same results as the KDF it wraps, and, over real
+ * TLS 1.3 handshakes in memory, the transcript hash and the exporter secret that libssl used. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -274,8 +274,10 @@ struct end { /* one side of a handshake, with a transcript of its own */
 
 static const uint8_t hrr_random[4] = {0xcf, 0x21, 0xad, 0x74};
 
-/* ClientHello .. server Finished; ClientHello1 is replaced after a HelloRetryRequest when hashing. */
-static void on_message(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
+/* ClientHello .. server Finished; ClientHello1 is replaced after a HelloRetryRequest when hashing.
+ */
+static void on_message(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl,
+                       void *arg)
 {
     struct end *end = arg;
     const uint8_t *msg = buf;
@@ -299,7 +301,8 @@ static size_t transcript_hash(const struct end *end, const char *digest, uint8_t
     size_t n = 0, skip = 0, hlen = 0;
 
     if (end->retried) {
-        assert_int_equal(EVP_Q_digest(NULL, digest, NULL, end->log, end->first_hello, input + 4, &hlen), 1);
+        assert_int_equal(
+            EVP_Q_digest(NULL, digest, NULL, end->log, end->first_hello, input + 4, &hlen), 1);
         memcpy(input, (const uint8_t[]){254, 0, 0, (uint8_t)hlen}, 4);
         n = 4 + hlen;
         skip = end->first_hello;
@@ -325,7 +328,8 @@ static void end_open(struct end *end, const struct lib *lib, SSL_CTX *ctx, bool 
 
 static void end_close(struct end *end)
 {
-    SSL_set_shutdown(end->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* or the session is spoilt */
+    SSL_set_shutdown(end->ssl,
+                     SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* or the session is spoilt */
     SSL_free(end->ssl);
     EVP_KDF_CTX_free(end->reader);
 }
@@ -352,7 +356,9 @@ static void end_check(const struct end *end, const char *digest)
     assert_int_equal(end->seen[1], hlen);
     assert_memory_equal(end->seen + 2, th, hlen);
     raw_exporter(digest, end->seen + 66, hlen, "EXPORTER-Multipath-TLS-1", ours, 64);
-    assert_int_equal(SSL_export_keying_material(end->ssl, theirs, 64, "EXPORTER-Multipath-TLS-1", 24, NULL, 0, 0), 1);
+    assert_int_equal(SSL_export_keying_material(end->ssl, theirs, 64, "EXPORTER-Multipath-TLS-1",
+                                                24, NULL, 0, 0),
+                     1);
     assert_memory_equal(ours, theirs, 64);
 }
 
@@ -369,7 +375,9 @@ static void self_signed(SSL_CTX *ctx)
     assert_int_equal(ASN1_INTEGER_set(X509_get_serialNumber(cert), 1), 1);
     assert_non_null(X509_gmtime_adj(X509_getm_notBefore(cert), -60));
     assert_non_null(X509_gmtime_adj(X509_getm_notAfter(cert), 3600));
-    assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)"server.test", -1, -1, 0), 1);
+    assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+                                                (const uint8_t *)"server.test", -1, -1, 0),
+                     1);
     assert_int_equal(X509_set_issuer_name(cert, name), 1);
     assert_int_equal(X509_set_pubkey(cert, key), 1);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
@@ -392,7 +400,8 @@ static SSL_CTX *context(const struct lib *lib, const char *query, const char *su
     return ctx;
 }
 
-/* Runs client and server against each other; session: resume this one, or NULL. Returns the new one. */
+/* Runs client and server against each other; session: resume this one, or NULL. Returns the new
+ * one. */
 static SSL_SESSION *handshake(struct end *client, struct end *server, SSL_SESSION *session)
 {
     SSL_SESSION *fresh;
@@ -404,7 +413,8 @@ static SSL_SESSION *handshake(struct end *client, struct end *server, SSL_SESSIO
     assert_int_equal(BIO_new_bio_pair(&a, 0, &b, 0), 1);
     SSL_set_bio(client->ssl, a, a);
     SSL_set_bio(server->ssl, b, b);
-    for (int i = 0; i < 10 && !(SSL_is_init_finished(client->ssl) && SSL_is_init_finished(server->ssl)); i++) {
+    for (int i = 0;
+         i < 10 && !(SSL_is_init_finished(client->ssl) && SSL_is_init_finished(server->ssl)); i++) {
         end_step(client);
         end_step(server);
     }
@@ -416,7 +426,8 @@ static SSL_SESSION *handshake(struct end *client, struct end *server, SSL_SESSIO
     return fresh;
 }
 
-static void handshakes_are_observed(bool mtls_first, const char *suite, const char *digest, bool retry)
+static void handshakes_are_observed(bool mtls_first, const char *suite, const char *digest,
+                                    bool retry)
 {
     struct end client, server;
     SSL_SESSION *session = NULL;
@@ -448,12 +459,13 @@ static void handshakes_are_observed(bool mtls_first, const char *suite, const ch
 static void every_handshake_is_observed(void **state)
 {
     for (unsigned bits = 0; bits < 8; bits++)
-        handshakes_are_observed(bits & 1, bits & 2 ? "TLS_AES_256_GCM_SHA384" : "TLS_AES_128_GCM_SHA256",
+        handshakes_are_observed(bits & 1,
+                                bits & 2 ? "TLS_AES_256_GCM_SHA384" : "TLS_AES_128_GCM_SHA256",
                                 bits & 2 ? "SHA384" : "SHA256", bits & 4);
 }
 
-/* The default query: whichever provider libcrypto takes, TLS works; and where the observer is excluded,
- * nothing is noted. */
+/* The default query: whichever provider libcrypto takes, TLS works; and where the observer is
+ * excluded, nothing is noted. */
 static void handshakes_without_the_query_work(void **state)
 {
     static const char *const queries[] = {NULL, "", "provider=default", "mtls.observer!=yes"};
