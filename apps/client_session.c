@@ -1,0 +1,298 @@
+/* One connection of mtls-client: connect, handshake, report, then what the mode is for. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#include <mtls/mtls.h>
+
+#include "client.h"
+#include "connector.h"
+#include "http_get.h"
+#include "relay.h"
+
+#define HANDSHAKE_EXTRA_MS 5000 /* beyond the deadline of the verification */
+
+struct client_session {
+    struct client *client;
+    struct client_session *prev, *next;
+    char peer[ADDR_TEXT]; /* --forward: who connected to us */
+    int plain_fd;
+    uint64_t start_us;
+    struct connector *connector;
+    struct tls_conn *conn;
+    struct relay *relay;
+    struct http_get *get;
+    bool ready, shown;
+};
+
+static const char *host_name(const struct client *c)
+{
+    return c->config.servername != NULL ? c->config.servername : c->config.server.host;
+}
+
+static void session_free(struct client_session *cs, bool clean)
+{
+    struct client *c = cs->client;
+
+    connector_cancel(cs->connector);
+    http_get_free(cs->get);
+    relay_free(cs->relay, clean);
+    if (cs->plain_fd >= 0)
+        close(cs->plain_fd);
+    tls_conn_free(cs->conn);
+    if (cs->prev != NULL)
+        cs->prev->next = cs->next;
+    else
+        c->sessions = cs->next;
+    if (cs->next != NULL)
+        cs->next->prev = cs->prev;
+    free(cs);
+    c->session_count--;
+}
+
+/* reason NULL: nothing went wrong. */
+static struct report make_report(const struct client_session *cs, const char *peer, const char *event)
+{
+    return (struct report){
+        .event = event,
+        .peer = peer,
+        .ssl = cs->conn != NULL ? tls_conn_get0_ssl(cs->conn) : NULL,
+        .hooked = cs->client->hooked,
+        .ready = cs->ready,
+    };
+}
+
+static void server_text(const struct client *c, char *out, size_t size)
+{
+    const struct host_port *hp = &c->config.server;
+
+    snprintf(out, size, strchr(hp->host, ':') != NULL ? "[%s]:%u" : "%s:%u", hp->host, hp->port);
+}
+
+static void show(struct client_session *cs, struct report *r)
+{
+    const struct output *o = &cs->client->out;
+    char server[300];
+
+    server_text(cs->client, server, sizeof server);
+    r->peer = cs->client->config.mode == CLIENT_FORWARD ? cs->peer : server;
+    if (o->json) {
+        output_json(report_json(r));
+    } else if (!cs->shown || r->reason != NULL) {
+        bool first = !cs->shown;
+
+        if (o->picture && first)
+            report_picture(r, cs->start_us);
+        else if (r->reason != NULL)
+            report_line(o, r);
+    }
+    cs->shown = true;
+}
+
+static void end_session(struct client_session *cs, const char *reason, const char *message, int code)
+{
+    struct client *c = cs->client;
+    struct report r = make_report(cs, "", c->config.mode == CLIENT_FORWARD ? "session" : "result");
+    enum exit_code rv;
+
+    r.reason = reason;
+    r.message = message;
+    r.code = code;
+    r.late_json = c->late_json;
+    rv = report_exit(&r);
+    if (c->config.mode != CLIENT_FORWARD || !cs->ready)
+        show(cs, &r);
+    if (c->config.mode != CLIENT_FORWARD || rv == EXIT_VERIFY)
+        c->exit_code = c->exit_code == EXIT_FINE ? (int)rv : c->exit_code;
+    session_free(cs, reason == NULL);
+    client_session_gone(c);
+}
+
+static void on_closed(void *arg, const struct tls_failure *why)
+{
+    struct client_session *cs = arg;
+    bool clean = why == NULL || (cs->ready && why->kind == TLS_FAILURE_NET);
+    int status;
+    char text[64];
+
+    if (cs->get == NULL || !clean) {
+        end_session(cs, why != NULL ? report_reason(why) : NULL, why != NULL ? why->text : NULL,
+                    why != NULL ? why->code : 0);
+        return;
+    }
+    status = http_get_end(cs->get, why == NULL);
+    if (status == 0) {
+        end_session(cs, "http", why != NULL ? why->text : "incomplete or malformed HTTP answer", 0);
+    } else if (status / 100 != 2) {
+        snprintf(text, sizeof text, "HTTP status %d", status);
+        end_session(cs, "http", text, 0);
+    } else {
+        end_session(cs, NULL, NULL, 0);
+    }
+}
+
+static void on_progress(void *arg)
+{
+    struct client_session *cs = arg;
+
+    if (cs->get != NULL)
+        http_get_progress(cs->get);
+    else if (cs->relay != NULL)
+        relay_progress(cs->relay);
+}
+
+/* The Host field: the port only where it is not https's own. */
+static void host_field(const struct client *c, char *out, size_t size)
+{
+    const char *host = host_name(c);
+    bool v6 = strchr(host, ':') != NULL;
+
+    if (c->config.server.port == 443)
+        snprintf(out, size, v6 ? "[%s]" : "%s", host);
+    else
+        snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, c->config.server.port);
+}
+
+static bool start_mode(struct client_session *cs)
+{
+    const struct client_config *config = &cs->client->config;
+    char host[300];
+
+    switch (config->mode) {
+    case CLIENT_GET:
+    case CLIENT_HEAD:
+        host_field(cs->client, host, sizeof host);
+        cs->get = http_get_new(cs->conn, config->mode == CLIENT_HEAD, host, config->get, STDOUT_FILENO);
+        return cs->get != NULL;
+    case CLIENT_FORWARD:
+        cs->relay = relay_new(cs->conn, cs->plain_fd, cs->plain_fd);
+        if (cs->relay != NULL)
+            cs->plain_fd = -1;
+        return cs->relay != NULL;
+    default:
+        cs->relay = relay_new(cs->conn, STDIN_FILENO, STDOUT_FILENO);
+        return cs->relay != NULL;
+    }
+}
+
+static void on_ready(void *arg)
+{
+    struct client_session *cs = arg;
+    struct report r;
+
+    cs->ready = true;
+    r = make_report(cs, "", "session");
+    show(cs, &r);
+    if (!start_mode(cs))
+        tls_conn_abort(cs->conn, "out of memory");
+}
+
+static const struct tls_conn_ops ops = {on_ready, on_progress, on_closed};
+
+/* SNI and whom the certificate must name. */
+static int set_names(const struct client *c, SSL *ssl)
+{
+    struct addr literal;
+
+    if (addr_parse(host_name(c), 0, &literal) == 0)
+        return c->config.no_verify || X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host_name(c)) == 1;
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (!c->config.no_verify && SSL_set1_host(ssl, host_name(c)) != 1)
+        return 0;
+    return SSL_set_tlsext_host_name(ssl, host_name(c)) == 1;
+}
+
+static SSL *make_ssl(const struct client *c)
+{
+    SSL *ssl = SSL_new(c->ctx);
+
+    if (ssl == NULL)
+        return NULL;
+    SSL_set_connect_state(ssl);
+    if (!set_names(c, ssl) || (c->resume != NULL && SSL_set_session(ssl, c->resume) != 1) ||
+        (c->config.alpn_len > 0 &&
+         SSL_set_alpn_protos(ssl, c->config.alpn, (unsigned)c->config.alpn_len) != 0)) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    return ssl;
+}
+
+static void on_connected(void *arg, int fd, const char *error)
+{
+    struct client_session *cs = arg;
+    struct client *c = cs->client;
+    struct tls_conn_limits limits = {
+        .handshake_s = (double)(c->config.deadline_ms + HANDSHAKE_EXTRA_MS) / 1000.,
+        .idle_s = (double)c->config.idle_s,
+    };
+    SSL *ssl;
+
+    cs->connector = NULL;
+    if (fd < 0) {
+        end_session(cs, "connect", error, 0);
+        return;
+    }
+    ssl = make_ssl(c);
+    if (ssl == NULL)
+        close(fd);
+    else
+        cs->conn = tls_conn_new(c->loop, ssl, fd, &limits, &ops, cs);
+    if (cs->conn == NULL) {
+        ERR_clear_error();
+        end_session(cs, "local", "out of memory", 0);
+    }
+}
+
+int client_session_start(struct client *c, int plain_fd, const char *peer)
+{
+    const struct client_config *config = &c->config;
+    struct client_session *cs = calloc(1, sizeof *cs);
+    struct connector_params params = {
+        .device = config->device,
+        .local = config->has_local ? &config->local : NULL,
+        .timeout_s = (double)config->timeout_s,
+    };
+
+    if (cs == NULL)
+        return -1;
+    cs->start_us = clock_us();
+    if (c->hooked && mtls_announce(c->ctx, host_name(c), config->server.port) != 1)
+        ERR_clear_error(); /* the handshake says what is wrong, if it matters to the policy */
+    addr_name_refresh(&c->server, ev_now(c->loop));
+    cs->connector = connector_start(c->loop, &c->server.list, &params, on_connected, cs);
+    if (cs->connector == NULL) {
+        free(cs);
+        return -1;
+    }
+    cs->client = c;
+    cs->plain_fd = plain_fd;
+    snprintf(cs->peer, sizeof cs->peer, "%s", peer);
+    cs->next = c->sessions;
+    if (cs->next != NULL)
+        cs->next->prev = cs;
+    c->sessions = cs;
+    c->session_count++;
+    return 0;
+}
+
+void client_sessions_abort(struct client *c, const char *why)
+{
+    struct client_session *next;
+
+    for (struct client_session *cs = c->sessions; cs != NULL; cs = next) {
+        next = cs->next;
+        if (cs->conn != NULL)
+            tls_conn_abort(cs->conn, why);
+    }
+}
+
+void client_sessions_free(struct client *c)
+{
+    while (c->sessions != NULL)
+        session_free(c->sessions, false);
+}

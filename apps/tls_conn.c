@@ -1,0 +1,379 @@
+/* One TLS connection over a non-blocking socket in a libev loop. */
+#include "tls_conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <mtls/mtls.h>
+
+#include "linger.h"
+
+#define ROUNDS 8 /* of one connection before the others have their turn */
+
+struct tls_conn {
+    struct ev_loop *loop;
+    SSL *ssl;
+    int fd;
+    const struct tls_conn_ops *ops;
+    void *arg;
+    struct tls_conn_limits limits;
+    struct tls_failure failure;
+    struct buf in, out;
+    ev_io io;
+    ev_timer timer; /* the handshake's end, later the idle check */
+    ev_timer soon;  /* another turn in the next round of the loop */
+    ev_tstamp last; /* of the last byte either way */
+    int want;       /* EV_READ, EV_WRITE: what libssl waits for */
+    bool busy, again, dead;                 /* within pump(); call it once more; freed meanwhile */
+    bool ready, eof;
+    bool end_write, write_ended, closing;   /* asked for; close_notify sent; input no longer wanted */
+    bool failed, closed_told;
+};
+
+static void pump(struct tls_conn *c);
+
+static void fail(struct tls_conn *c, enum tls_failure_kind kind, const char *text)
+{
+    if (c->failed)
+        return;
+    c->failed = true;
+    c->failure.kind = kind;
+    snprintf(c->failure.text, sizeof c->failure.text, "%s", text);
+}
+
+/* Which of the things that can go wrong libssl's error queue and state speak of. */
+static void fail_ssl(struct tls_conn *c, int ssl_error, int saved_errno)
+{
+    unsigned long first = ERR_peek_error();
+    long verify = SSL_get_verify_result(c->ssl);
+    const char *reason = first != 0 ? ERR_reason_error_string(first) : NULL;
+    int code = mtls_last_error();
+    char text[256];
+
+    if (code != 0) {
+        fail(c, TLS_FAILURE_MTLS, mtls_error_string(code));
+        c->failure.code = code;
+    } else if (!c->ready && verify != X509_V_OK && ERR_GET_REASON(first) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        snprintf(text, sizeof text, "certificate refused: %s", X509_verify_cert_error_string(verify));
+        fail(c, TLS_FAILURE_CERT, text);
+    } else if (ERR_GET_LIB(first) == ERR_LIB_SSL &&
+               ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+        fail(c, TLS_FAILURE_NET, c->ready ? "connection was cut off: no close_notify" :
+                                            "connection was closed during the handshake");
+    } else if (ssl_error == SSL_ERROR_SYSCALL && first == 0) {
+        fail(c, TLS_FAILURE_NET, saved_errno != 0 ? strerror(saved_errno) : "connection was closed");
+    } else {
+        fail(c, TLS_FAILURE_TLS, reason != NULL ? reason : "TLS error");
+    }
+    ERR_clear_error();
+}
+
+/* After an SSL call that did not succeed: notes what it waits for. */
+static void waits(struct tls_conn *c, int rv)
+{
+    int saved_errno = errno, error = SSL_get_error(c->ssl, rv);
+
+    if (error == SSL_ERROR_WANT_READ)
+        c->want |= EV_READ;
+    else if (error == SSL_ERROR_WANT_WRITE)
+        c->want |= EV_WRITE;
+    else
+        fail_ssl(c, error, saved_errno);
+}
+
+static bool handshake(struct tls_conn *c)
+{
+    int rv;
+
+    ERR_clear_error();
+    rv = SSL_do_handshake(c->ssl);
+    if (rv != 1) {
+        waits(c, rv);
+        return false;
+    }
+    c->ready = true;
+    c->last = ev_now(c->loop);
+    ev_timer_stop(c->loop, &c->timer);
+    ev_timer_set(&c->timer, c->limits.idle_s, 0.);
+    ev_timer_start(c->loop, &c->timer);
+    c->ops->ready(c->arg);
+    return true;
+}
+
+static bool fill(struct tls_conn *c)
+{
+    bool moved = false;
+    uint8_t *at;
+    size_t room, got;
+
+    while (!c->eof && !c->closing && !c->failed && buf_space(&c->in) > 0) {
+        if ((at = buf_reserve(&c->in, &room)) == NULL) {
+            fail(c, TLS_FAILURE_LOCAL, "out of memory");
+            break;
+        }
+        ERR_clear_error();
+        if (SSL_read_ex(c->ssl, at, room, &got) == 1) {
+            buf_commit(&c->in, got);
+            moved = true;
+            continue;
+        }
+        if (SSL_get_error(c->ssl, 0) == SSL_ERROR_ZERO_RETURN)
+            moved = c->eof = true;
+        else
+            waits(c, 0);
+        break;
+    }
+    if (buf_len(&c->in) == 0)
+        buf_clear(&c->in);
+    return moved;
+}
+
+static void send_close_notify(struct tls_conn *c)
+{
+    int rv;
+
+    ERR_clear_error();
+    rv = SSL_shutdown(c->ssl);
+    if (rv >= 0)
+        c->write_ended = true;
+    else
+        waits(c, rv);
+}
+
+static bool flush(struct tls_conn *c)
+{
+    bool moved = false;
+    size_t put;
+
+    while (buf_len(&c->out) > 0 && !c->failed) {
+        ERR_clear_error();
+        if (SSL_write_ex(c->ssl, buf_head(&c->out), buf_len(&c->out), &put) != 1) {
+            waits(c, 0);
+            return moved;
+        }
+        buf_consume(&c->out, put);
+        moved = true;
+    }
+    if (c->end_write && !c->write_ended && !c->failed)
+        send_close_notify(c);
+    return moved;
+}
+
+/* One turn; whether anything moved. */
+static bool turn(struct tls_conn *c)
+{
+    bool moved;
+
+    c->want = 0;
+    if (!c->ready)
+        return handshake(c);
+    moved = fill(c);
+    if (moved && !c->dead && !c->failed)
+        c->ops->progress(c->arg);
+    if (c->dead || c->failed)
+        return false;
+    if (flush(c)) {
+        moved = true;
+        if (!c->closing && !c->failed)
+            c->ops->progress(c->arg);
+    }
+    if (moved)
+        c->last = ev_now(c->loop);
+    return moved;
+}
+
+static bool finished(const struct tls_conn *c)
+{
+    return c->failed || (c->write_ended && (c->closing || (c->eof && buf_len(&c->in) == 0)));
+}
+
+static void destroy(struct tls_conn *c)
+{
+    bool linger = c->failed ? c->failure.kind <= TLS_FAILURE_TLS : c->closing;
+
+    ev_io_stop(c->loop, &c->io);
+    ev_timer_stop(c->loop, &c->timer);
+    ev_timer_stop(c->loop, &c->soon);
+    SSL_free(c->ssl);
+    if (linger)
+        linger_close(c->loop, c->fd);
+    else
+        close(c->fd);
+    buf_clear(&c->in);
+    buf_clear(&c->out);
+    free(c);
+}
+
+static void watch(struct tls_conn *c, int events)
+{
+    if (ev_is_active(&c->io) && (c->io.events & (EV_READ | EV_WRITE)) == events)
+        return;
+    ev_io_stop(c->loop, &c->io);
+    ev_io_set(&c->io, c->fd, events);
+    if (events != 0)
+        ev_io_start(c->loop, &c->io);
+}
+
+static void tell_closed(struct tls_conn *c)
+{
+    c->closed_told = true;
+    ev_io_stop(c->loop, &c->io);
+    ev_timer_stop(c->loop, &c->timer);
+    ev_timer_stop(c->loop, &c->soon);
+    c->busy = true; /* the owner frees c in here: not under our feet */
+    c->ops->closed(c->arg, c->failed ? &c->failure : NULL);
+    c->busy = false;
+    if (c->dead)
+        destroy(c);
+}
+
+static void pump(struct tls_conn *c)
+{
+    bool moved = false;
+    int rounds = 0;
+
+    if (c->busy) {
+        c->again = true;
+        return;
+    }
+    if (c->closed_told)
+        return;
+    c->busy = true;
+    do {
+        c->again = false;
+        moved = turn(c);
+    } while ((moved || c->again) && !c->dead && !finished(c) && ++rounds < ROUNDS);
+    c->busy = false;
+    if (c->dead) {
+        destroy(c);
+    } else if (finished(c)) {
+        tell_closed(c);
+    } else {
+        watch(c, c->want);
+        if (moved || c->again)
+            ev_timer_start(c->loop, &c->soon);
+    }
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int events)
+{
+    pump(w->data);
+}
+
+static void on_soon(struct ev_loop *loop, ev_timer *w, int events)
+{
+    pump(w->data);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
+{
+    struct tls_conn *c = w->data;
+    ev_tstamp left = c->last + c->limits.idle_s - ev_now(loop);
+
+    if (c->ready && left > 0.) {
+        ev_timer_set(&c->timer, left, 0.);
+        ev_timer_start(loop, &c->timer);
+        return;
+    }
+    fail(c, TLS_FAILURE_TIMEOUT, c->ready ? "idle for too long" : "handshake timed out");
+    tell_closed(c);
+}
+
+struct tls_conn *tls_conn_new(struct ev_loop *loop, SSL *ssl, int fd, const struct tls_conn_limits *limits,
+                              const struct tls_conn_ops *ops, void *arg)
+{
+    struct tls_conn *c = calloc(1, sizeof *c);
+
+    if (c == NULL || SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        close(fd);
+        free(c);
+        return NULL;
+    }
+    SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                          SSL_MODE_RELEASE_BUFFERS);
+    c->loop = loop;
+    c->ssl = ssl;
+    c->fd = fd;
+    c->limits = *limits;
+    c->ops = ops;
+    c->arg = arg;
+    ev_io_init(&c->io, on_io, fd, EV_READ);
+    ev_timer_init(&c->timer, on_timer, limits->handshake_s, 0.);
+    ev_timer_init(&c->soon, on_soon, 0., 0.);
+    c->io.data = c->timer.data = c->soon.data = c;
+    ev_timer_start(loop, &c->timer);
+    ev_timer_start(loop, &c->soon);
+    return c;
+}
+
+void tls_conn_free(struct tls_conn *c)
+{
+    if (c == NULL)
+        return;
+    c->dead = true;
+    if (!c->busy)
+        destroy(c);
+}
+
+SSL *tls_conn_get0_ssl(const struct tls_conn *c)
+{
+    return c->ssl;
+}
+
+struct ev_loop *tls_conn_loop(const struct tls_conn *c)
+{
+    return c->loop;
+}
+
+struct buf *tls_conn_in(struct tls_conn *c)
+{
+    return &c->in;
+}
+
+struct buf *tls_conn_out(struct tls_conn *c)
+{
+    return &c->out;
+}
+
+bool tls_conn_is_ready(const struct tls_conn *c)
+{
+    return c->ready;
+}
+
+bool tls_conn_eof(const struct tls_conn *c)
+{
+    return c->eof;
+}
+
+void tls_conn_kick(struct tls_conn *c)
+{
+    pump(c);
+}
+
+void tls_conn_shutdown_write(struct tls_conn *c)
+{
+    if (c->end_write)
+        return;
+    c->end_write = true;
+    pump(c);
+}
+
+void tls_conn_close(struct tls_conn *c)
+{
+    c->closing = true;
+    c->end_write = true;
+    buf_clear(&c->in);
+    pump(c);
+}
+
+void tls_conn_abort(struct tls_conn *c, const char *text)
+{
+    fail(c, TLS_FAILURE_LOCAL, text);
+    pump(c);
+}
