@@ -110,7 +110,7 @@ def test_prefer_waits_for_silence(lab, pki, www):
 
 def test_not_here(lab, pki, www):
     """A TLS port that is not on the server's list is plain TLS beside a Multipath TLS service."""
-    server = tools.Server(lab, pki, "--tls-port", "1", www=www, policy="prefer")
+    server = tools.Server(lab, pki, "--config", "tls-port=1", www=www, policy="prefer")
     stock_server = stock.s_server(lab, pki, www=www)
     target = At(lab, stock_server)
     target.path2_port = server.path2_port

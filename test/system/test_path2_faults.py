@@ -183,7 +183,7 @@ def test_claim_with_the_join_alone(lab, pki, server):
 
 def test_waiting_table_full(lab, pki, www):
     """READY{busy}, never silence: the client learns that it should not fall back."""
-    server = start(lab, pki, www, "--max-pending", "2")
+    server = start(lab, pki, www, "--config", "max-pending=2")
     attack.fill_waiting(lab, server, 2)
     check.refused(client(lab, pki, server, *quick()), "path2-busy")
     # Under prefer too: busy says that the server speaks Multipath TLS.
@@ -192,7 +192,7 @@ def test_waiting_table_full(lab, pki, www):
 
 def test_per_source_limit(lab, pki, www):
     """One source's claims do not keep another source out."""
-    server = start(lab, pki, www, "--per-source", "2")
+    server = start(lab, pki, www, "--config", "per-source=2")
     attack.fill_waiting(lab, server, 2, device="p1")
     check.verified(client(lab, pki, server), None, (www / "file").read_bytes())
 

@@ -205,7 +205,7 @@ def test_no_proxy_there(lab, pki, server):
 def test_two_of_two(lab3, pki, www):
     server = tools.Server(lab3, pki, www=www)
     both = [spec(lab3, server, path=2), spec(lab3, server, path=3)]
-    result = check.verified(client(lab3, pki, server, "--need", "2", path2=both), server,
+    result = check.verified(client(lab3, pki, server, "--config", "need=2", path2=both), server,
                             (www / "file").read_bytes())
     assert [path["device"] for path in result.paths] == ["p1", "p2", "p3"]
 
@@ -224,7 +224,7 @@ def test_one_of_two_is_too_few(lab3, pki, www):
     both = [spec(lab3, server, path=2), spec(lab3, server, path=3)]
     twice = [spec(lab3, server, path=2), spec(lab3, server, path=2)]
     refusals = ("proof-too-few", "path2-refused", "paths-not-distinct", "deadline", "proof-wrong")
-    options = ["--need", "2", "--deadline", "2000"]
+    options = ["--config", "need=2", "--deadline", "2000"]
     check.refused(client(lab3, pki, server, *options, path2=twice), *refusals)
     relay = attack.path2_relay(lab3, server.path2_port, "--modify", "proof:2")
     check.refused(client(lab3, pki, server, *options, path2=both), *refusals)
@@ -244,7 +244,7 @@ def test_rogue_attacker_owns_path_1_and_2(lab3, pki, www, tmp_path, mitm_ext):
     mitm = attack.tls_mitm(lab3, pki, tmp_path, server.port)
     lab3.filter(2, f"tcp dport {server.path2_port} drop")
     both = [spec(lab3, server, path=2), spec(lab3, server, path=3)]
-    result = client(lab3, pki, server, "--need", "2", "--deadline", "2000", cafile=pki.bundle,
+    result = client(lab3, pki, server, "--config", "need=2", "--deadline", "2000", cafile=pki.bundle,
                     path2=both)
     check.refused(result, "downgrade", "not-offered")
     check.nothing_stolen(mitm)

@@ -40,7 +40,7 @@ def test_forget(lab, pki, www, tmp_path):
     check.verified(client(lab, pki, server, "--hosts", hosts, policy="prefer"), None)
     listen, path2 = server.listen, server.path2
     server.stop()
-    server = tools.Server(lab, pki, "--memory", "0", www=www, policy="prefer", listen=listen,
+    server = tools.Server(lab, pki, "--config", "memory=0", www=www, policy="prefer", listen=listen,
                           path2_listen=path2)
     check.verified(client(lab, pki, server, "--hosts", hosts, policy="prefer"), None)
     server.stop()

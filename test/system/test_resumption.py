@@ -43,7 +43,7 @@ def test_switched_off_at_the_client(lab, pki, www, tmp_path, server):
     """resume=0: a ticket is used, and confirmed again."""
     session = tmp_path / "session"
     check.verified(first(lab, pki, server, session), server)
-    check.verified(client(lab, pki, server, "--sess-in", session, "--resume", "0"), None)
+    check.verified(client(lab, pki, server, "--sess-in", session, "--config", "resume=0"), None)
 
 
 def test_policy_asks_for_more(lab3, pki, www, tmp_path):
@@ -52,7 +52,7 @@ def test_policy_asks_for_more(lab3, pki, www, tmp_path):
     session = tmp_path / "session"
     check.verified(first(lab3, pki, server, session), server)
     both = [tools.spec(lab3, server, path=2), tools.spec(lab3, server, path=3)]
-    check.verified(client(lab3, pki, server, "--sess-in", session, "--need", "2", path2=both), None)
+    check.verified(client(lab3, pki, server, "--sess-in", session, "--config", "need=2", path2=both), None)
 
 
 def test_rogue_server_gets_no_ticket(lab, pki, www, tmp_path, mitm_ext):
@@ -83,7 +83,7 @@ def test_server_restart(lab, pki, www, tmp_path, shared):
     keys = tmp_path / "ticket-keys"
     keys.write_bytes(bytes(range(80)))
     keys.chmod(0o600)
-    options = ["--ticket-keys", keys] if shared else []
+    options = ["--ticket-key", keys] if shared else []
     server = tools.Server(lab, pki, *options, www=www)
     session = tmp_path / "session"
     check.verified(first(lab, pki, server, session), server)

@@ -1,0 +1,87 @@
+# shellcheck shell=bash disable=SC2034
+# The checks of scripts/test that read the tree. Each prints what is wrong and returns 1.
+
+lint_checks=(exported_symbols pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
+    shell manual_pages)
+
+c_files() { git ls-files '*.c' '*.h'; }
+
+# report TEXT: fails if there is any text.
+report() {
+    [ -z "$1" ] && return 0
+    printf '%s\n' "$1"
+    return 1
+}
+
+exports_of() { nm -D --defined-only "$1" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort -u; }
+listed_in() { sed -n '/global:/,/local:/p' "$1" | grep -oE '[A-Za-z_0-9]+;' | tr -d ';' | sort -u; }
+
+# The shared objects export what their version scripts list, all of it and nothing else.
+lint_exported_symbols() {
+    diff <(listed_in mtls/libmtls.map) <(exports_of "$BUILD/mtls/libmtls.so") &&
+        diff <(listed_in provider/module.map) <(exports_of "$(find "$BUILD/provider" -name '*.so' | head -n 1)")
+}
+
+# mtls/core touches no socket, clock, thread, file or libssl; mtls/net and provider/ no libssl.
+lint_pure_rooms() {
+    report "$(
+        grep -nE '#include +[<"](sys/(socket|time|select|epoll|stat|uio|un)|netinet/|arpa/|net/|linux/|netdb|time|poll|pthread|threads|fcntl|unistd|stdio|signal|openssl/(ssl|bio)|ares|\.\./(net|ossl)/)' \
+            mtls/core/*.[ch]
+        grep -nE '#include +[<"](openssl/ssl|\.\./ossl/)' mtls/net/*.[ch] provider/*.[ch]
+    )"
+}
+
+# memcmp never compares what is secret or proves something (CRYPTO_memcmp does); all others are listed.
+lint_comparisons() {
+    local all
+    all=$(c_files | grep -E '^(mtls|provider|apps)/' | xargs grep -nE '(^|[^_A-Za-z])(mem|str|strn)cmp *\(' |
+        grep -v strcmp || true)
+    printf '%s\n' "$all"
+    ! grep -E 'memcmp.*(tag|secret|proof|nonce|hash|digest|mac[^h_]|keys?[^_a-z])' <<<"$all"
+}
+
+# A rule that code or tests cite is in the specification.
+lint_rules_exist() {
+    report "$(comm -23 \
+        <(git ls-files mtls provider apps test | grep -E '\.(c|h|py)$' | xargs grep -ohE '\[[A-Z0-9]+-[0-9]+\]' |
+            sort -u) \
+        <(grep -ohE '\[[A-Z0-9]+-[0-9]+\]' doc/protocol.md | sort -u))"
+}
+
+lint_file_lengths() {
+    report "$(c_files | xargs wc -l | awk '$2 != "total" && $1 > 600 {print $2 ": " $1 " lines"}')"
+}
+
+# No notes to oneself, no path of one machine.
+lint_left_overs() {
+    report "$(git ls-files | grep -v '^scripts/lib/lint\.sh$' |
+        xargs grep -nIE '\b(TODO|FIXME|XXX)\b|(^|[^A-Za-z.])/(work|root|home/[a-z]+)/' || true)"
+}
+
+lint_headers_in_cxx() {
+    local header
+    for header in include/mtls/*.h; do
+        clang++ -std=c++11 -Wall -Werror -fsyntax-only -Iinclude -x c++ "$header" -Wno-pragma-once-outside-header
+    done
+}
+
+lint_shell() {
+    local scripts
+    mapfile -t scripts < <(git ls-files scripts .ci | xargs grep -lE '^#!.*bash|shellcheck shell=bash')
+    shellcheck -x "${scripts[@]}"
+}
+
+lint_manual_pages() {
+    local pages
+    mapfile -t pages < <(git ls-files man | grep -E '\.[1-8]$' || true)
+    if [ ${#pages[@]} -gt 0 ]; then
+        report "$(mandoc -Tlint -Wwarning "${pages[@]}" 2>&1 || true)"
+    fi
+}
+
+# Not a check: how far the tree is from .clang-format.
+lint_note_format() {
+    local count
+    count=$(c_files | xargs clang-format --dry-run 2>&1 | grep -cE 'warning: code should be' || true)
+    echo "note  clang-format would change $count places (advice only)"
+}
