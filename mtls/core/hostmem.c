@@ -370,7 +370,7 @@ static bool take_number(struct cursor *c, int64_t max, char after, int64_t *out)
     for (; c->p < c->end && *c->p >= '0' && *c->p <= '9'; c->p++) {
         const int digit = *c->p - '0';
 
-        if (n > (max - digit) / 10)
+        if (digit > max || n > (max - digit) / 10)
             return false;
         n = n * 10 + digit;
     }
