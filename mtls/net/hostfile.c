@@ -78,6 +78,8 @@ static int place_lock(struct place *p)
                                                                    : MTLS_ERR_IO;
     if (!is_ours(p->lock, &st))
         return MTLS_ERR_HOSTS_FILE;
+    if ((st.st_mode & 0600) != 0600) /* made under a strange umask */
+        (void)fchmod(p->lock, 0600);
     do
         r = flock(p->lock, LOCK_EX);
     while (r != 0 && errno == EINTR);
