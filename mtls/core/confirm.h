@@ -30,7 +30,7 @@ MTLS_NODISCARD int mtls_confirm_p2(struct mtls_crypto *c, const uint8_t hello[75
 MTLS_NODISCARD int mtls_confirm_server_tag(struct mtls_crypto *c, const struct mtls_keys *keys,
                                            const uint8_t p2[MTLS_SHA256_LEN],
                                            uint8_t tag_s[MTLS_TAG_LEN]);
-/* Sorted by strictly rising path; MTLS_ERR_ARG otherwise, and when n is 0 or over MTLS_PATHS_MAX. */
+/* Sorted by strictly rising path; else MTLS_ERR_ARG, and when n is 0 or over MTLS_PATHS_MAX. */
 MTLS_NODISCARD int mtls_confirm_d(struct mtls_crypto *c, const struct mtls_counted *counted,
                                   size_t n, uint8_t d[MTLS_SHA256_LEN]);
 MTLS_NODISCARD int mtls_confirm_client_tag(struct mtls_crypto *c, const struct mtls_keys *keys,

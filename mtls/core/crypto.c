@@ -1,5 +1,5 @@
-/* Concept: the primitives the pure rooms compute with (crypto.h). Everything is fetched and allocated
- * in mtls_crypto_new(); the functions after it only re-initialise what is there. */
+/* Concept: the primitives the pure rooms compute with (crypto.h). Everything is fetched and
+ * allocated in mtls_crypto_new(); the functions after it only re-initialise what is there. */
 #include "crypto.h"
 
 #include <string.h>
@@ -29,7 +29,8 @@ static int proof_ctx_new(EVP_MAC_CTX **out, EVP_MAC *mac, enum mtls_role role)
     *out = EVP_MAC_CTX_new(mac);
     if (*out == NULL)
         return MTLS_ERR_NOMEM;
-    params[0] = OSSL_PARAM_construct_utf8_string(MTLS_PROOF_PARAM_ROLE, (char *)role_names[role], 0);
+    params[0] =
+        OSSL_PARAM_construct_utf8_string(MTLS_PROOF_PARAM_ROLE, (char *)role_names[role], 0);
     params[1] = OSSL_PARAM_construct_end();
     return EVP_MAC_CTX_set_params(*out, params) == 1 ? 0 : MTLS_ERR_CRYPTO;
 }

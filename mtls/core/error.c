@@ -7,10 +7,10 @@ static const struct {
     int code;
     const char *name, *text;
 } errors[] = {
-    {MTLS_OK, "ok", "no error"},
 #define ROW(sym, code, name, text) {code, name, text},
     MTLS_ERROR_LIST(ROW)
 #undef ROW
+        {MTLS_OK, "ok", "no error"},
 };
 
 const char *mtls_error_name(int code)

@@ -40,9 +40,9 @@ static bool name_legal(const uint8_t *name, size_t len)
 static bool fields_legal(const struct mtls_record *r)
 {
     return (r->mode == MTLS_MODE_EXPORTER || r->mode == MTLS_MODE_RESUME) && r->k >= 1 &&
-           r->k <= MTLS_PATHS_MAX &&
-           r->scope >= 1 && r->scope <= (MTLS_DISTINCT_CLIENT | MTLS_DISTINCT_SERVER) &&
-           r->verified_at >= 0 && r->max_age_s >= 1 && r->max_age_s <= MAX_AGE_LIMIT_S;
+           r->k <= MTLS_PATHS_MAX && r->scope >= 1 &&
+           r->scope <= (MTLS_DISTINCT_CLIENT | MTLS_DISTINCT_SERVER) && r->verified_at >= 0 &&
+           r->max_age_s >= 1 && r->max_age_s <= MAX_AGE_LIMIT_S;
 }
 
 int mtls_record_encode(const struct mtls_record *r, uint8_t *out, size_t cap)

@@ -1,12 +1,13 @@
-/* Concept: the handshake's transcript hash and the facts read on the way (transcript.h): a small order of
- * messages, a bounds-checked reader of ServerHello, and one running hash. [KEY-1] */
+/* Concept: the handshake's transcript hash and the facts read on the way (transcript.h): a small
+ * order of messages, a bounds-checked reader of ServerHello, and one running hash. [KEY-1] */
 #include "transcript.h"
 
 #include <string.h>
 
 #include <openssl/crypto.h>
 
-enum { /* RFC 8446 section 4, and RFC 8879 */
+/* RFC 8446 section 4, and RFC 8879 */
+enum {
     CLIENT_HELLO = 1,
     SERVER_HELLO = 2,
     ENCRYPTED_EXTENSIONS = 8,
@@ -22,7 +23,8 @@ enum { MESSAGE_HEADER_LEN = 4, RANDOM_LEN = 32, SESSION_ID_MAX = 32 };
 
 enum { EXT_PRE_SHARED_KEY = 41, EXT_SUPPORTED_VERSIONS = 43, EXT_KEY_SHARE = 51 };
 
-enum state { /* what comes next */
+/* What comes next. */
+enum state {
     WANT_CLIENT_HELLO,
     WANT_SERVER_HELLO,        /* or HelloRetryRequest */
     WANT_SECOND_CLIENT_HELLO, /* after HelloRetryRequest */
@@ -73,7 +75,7 @@ void mtls_transcript_free(struct mtls_transcript *t)
     OPENSSL_free(t);
 }
 
-/* ---- ServerHello ------------------------------------------------------------------------------ */
+/* ---- ServerHello --------------------------------------------------------------------------- */
 
 /* What is left of a message. */
 struct reader {
@@ -166,7 +168,7 @@ static bool server_hello_parse(const uint8_t *body, size_t len, struct server_he
     return true;
 }
 
-/* ---- The hash --------------------------------------------------------------------------------- */
+/* ---- The hash ------------------------------------------------------------------------------ */
 
 static size_t suite_hash_len(uint16_t suite)
 {
@@ -195,7 +197,7 @@ static int hash_init(struct mtls_transcript *t)
                : MTLS_ERR_CRYPTO;
 }
 
-/* Puts message_hash in the place of the first ClientHello, already hashed: RFC 8446 section 4.4.1. */
+/* Puts message_hash in the first ClientHello's place: RFC 8446 section 4.4.1. */
 static int hash_fold(struct mtls_transcript *t)
 {
     uint8_t message[MESSAGE_HEADER_LEN + MTLS_HASH_MAX] = {MESSAGE_HASH, 0, 0, (uint8_t)t->hlen};
@@ -237,7 +239,7 @@ static int hash_finish(struct mtls_transcript *t)
     return rc;
 }
 
-/* ---- The order of messages -------------------------------------------------------------------- */
+/* ---- The order of messages ----------------------------------------------------------------- */
 
 static int add_client_hello(struct mtls_transcript *t, const uint8_t *msg, size_t len)
 {

@@ -1,4 +1,5 @@
-/* Concept: the bytes of path 2 (wire_frame.h): a table of the frames, encoders, the streaming reader. */
+/* Concept: the bytes of path 2 (wire_frame.h): a table of the frames, encoders, the streaming
+ * reader. */
 #include "wire_frame.h"
 
 #include <string.h>
@@ -110,7 +111,8 @@ static int check_header(const struct mtls_frame_reader *r, size_t i)
     }
 }
 
-/* Whether byte i of the body, just read, may stand there. Every k over the bound would be over n, too. */
+/* Whether byte i of the body, just read, may stand there. Every k over the bound would be over n,
+ * too. */
 static bool body_byte_legal(const uint8_t *b, size_t i)
 {
     const uint8_t *body = b + MTLS_FRAME_HEADER_LEN;

@@ -29,11 +29,11 @@ enum mtls_fail_reason {
 enum {
     MTLS_PREFACE_LEN = 8,
     MTLS_FRAME_HEADER_LEN = 8,
-    MTLS_HELLO_LEN = MTLS_FRAME_HEADER_LEN + 2 + 1 + 32 + 32, /* 75 */
-    MTLS_READY_LEN = MTLS_FRAME_HEADER_LEN + 1 + 32 + 32,     /* 73 */
-    MTLS_PROOF_LEN = MTLS_FRAME_HEADER_LEN + 1 + 1 + 32,      /* 42 */
+    MTLS_HELLO_LEN = MTLS_FRAME_HEADER_LEN + 2 + 1 + 32 + 32,  /* 75 */
+    MTLS_READY_LEN = MTLS_FRAME_HEADER_LEN + 1 + 32 + 32,      /* 73 */
+    MTLS_PROOF_LEN = MTLS_FRAME_HEADER_LEN + 1 + 1 + 32,       /* 42 */
     MTLS_CONFIRM_LEN = MTLS_FRAME_HEADER_LEN + 1 + 1 + 1 + 32, /* 43 */
-    MTLS_FAIL_LEN = MTLS_FRAME_HEADER_LEN + 1,                /* 9 */
+    MTLS_FAIL_LEN = MTLS_FRAME_HEADER_LEN + 1,                 /* 9 */
     MTLS_FRAME_MAX = MTLS_HELLO_LEN,
 };
 
@@ -94,8 +94,9 @@ void mtls_frame_reader_init(struct mtls_frame_reader *r, int from);
 
 /* Consumes bytes from data[*pos..len) and advances *pos. Returns 1 with *out filled when a frame is
  * complete (call again: more may follow), 0 when all bytes are consumed, or MTLS_ERR_FRAME_PREFACE,
- * _TYPE (unknown, or illegal in this direction), _VERSION (not 1), _LENGTH, _VALUE (status > 2, more > 1,
- * path >= MTLS_PATHS_MAX, slot >= MTLS_SLOTS_MAX, k or n 0, k > n, n > MTLS_PATHS_MAX): close the connection. */
+ * _TYPE (unknown, or illegal in this direction), _VERSION (not 1), _LENGTH, _VALUE (status > 2,
+ * more > 1, path >= MTLS_PATHS_MAX, slot >= MTLS_SLOTS_MAX, k or n 0, k > n, n > MTLS_PATHS_MAX):
+ * close the connection. */
 MTLS_NODISCARD int mtls_frame_reader_next(struct mtls_frame_reader *r, const uint8_t *data,
                                           size_t len, size_t *pos, struct mtls_frame *out);
 

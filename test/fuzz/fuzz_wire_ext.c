@@ -1,5 +1,5 @@
-/* Fuzz target: extension_data of ClientHello and EncryptedExtensions. What is accepted must encode to the very
- * bytes it came from: there is one encoding of each value. */
+/* Fuzz target: extension_data of ClientHello and EncryptedExtensions. What is accepted must encode
+ * to the very bytes it came from: there is one encoding of each value. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

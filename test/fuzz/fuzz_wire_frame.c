@@ -1,5 +1,6 @@
-/* Fuzz target: the stream of path 2. The first byte of the input says who sends and in which steps the rest
- * arrives; the frames and the error must not depend on the steps, and each frame must encode to its own bytes. */
+/* Fuzz target: the stream of path 2. The first byte of the input says who sends and in which steps
+ * the rest arrives; the frames and the error must not depend on the steps, and each frame must
+ * encode to its own bytes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,8 @@ static void check_encoding(const struct mtls_frame *f)
     check(f->raw_len <= sizeof out && memcmp(out, f->raw, f->raw_len) == 0);
 }
 
-/* Reads everything in steps of this size; returns the last result and counts frames and bytes taken. */
+/* Reads everything in steps of this size; returns the last result and counts frames and bytes
+ * taken. */
 static int read_all(int from, const uint8_t *data, size_t size, size_t step, size_t *frames,
                     size_t *taken)
 {

@@ -71,12 +71,13 @@ def wire_ext():
 
 
 def wire_frame():
-    """The first byte: bit 0 the sender (1 = client), the rest the step in which the stream arrives, less 1."""
+    """The first byte: bit 0 the sender (1 = client), the rest the step of the stream, less 1."""
     client, server, bytewise = b"\xff", b"\xfe", b"\x01"
     return {
         "client": client + PREFACE + hello() + confirm(),
         "client-bytewise": bytewise + PREFACE + hello() + confirm(),
-        "client-two-claims": client + PREFACE + hello(1) + hello(2, path=7) + fail(1, 6) + confirm(2),
+        "client-two-claims": (client + PREFACE + hello(1) + hello(2, path=7) + fail(1, 6)
+                              + confirm(2)),
         "client-8-of-8": client + PREFACE + confirm(k=8, n=8, slot=7),
         "client-k-over-n": client + PREFACE + confirm(k=2, n=1),
         "client-path-8": client + PREFACE + hello(path=8),

@@ -45,12 +45,12 @@ unsigned alloc_count(void)
 
 /* ---- Calls from the objects under test (-Wl,--wrap) ---- */
 
-#define WRAP(ret, name, params, args)                                                             \
-    ret __real_##name params;                                                                     \
-    ret __wrap_##name params;                                                                     \
-    ret __wrap_##name params                                                                      \
-    {                                                                                             \
-        return fails(ALLOC_OURS) ? NULL : __real_##name args;                                     \
+#define WRAP(ret, name, params, args)                                                              \
+    ret __real_##name params;                                                                      \
+    ret __wrap_##name params;                                                                      \
+    ret __wrap_##name params                                                                       \
+    {                                                                                              \
+        return fails(ALLOC_OURS) ? NULL : __real_##name args;                                      \
     }
 
 WRAP(void *, malloc, (size_t size), (size))

@@ -73,9 +73,8 @@ static void server_tag(const struct input *in, uint8_t tag[MTLS_TAG_LEN])
 
 static void client_tag(const struct input *in, uint8_t tag[MTLS_TAG_LEN])
 {
-    assert_int_equal(mtls_confirm_client_tag(crypto, &in->keys, in->p2, in->tag_s, in->k, in->n,
-                                             in->d, tag),
-                     0);
+    assert_int_equal(
+        mtls_confirm_client_tag(crypto, &in->keys, in->p2, in->tag_s, in->k, in->n, in->d, tag), 0);
 }
 
 /* ---- Primitives ---- */
@@ -382,7 +381,8 @@ static const char *element(char out[64], const char *name, size_t i)
 static void check_claims(const struct vectors *v, size_t i, const struct mtls_keys *keys,
                          struct mtls_counted *counted, size_t n)
 {
-    uint8_t hello[MTLS_HELLO_LEN], ready[MTLS_READY_LEN], want[MTLS_FRAME_MAX], proof[MTLS_PROOF_LEN];
+    uint8_t hello[MTLS_HELLO_LEN], ready[MTLS_READY_LEN], want[MTLS_FRAME_MAX],
+        proof[MTLS_PROOF_LEN];
     char path[64];
 
     for (size_t j = 0; j < n; j++) {
@@ -397,8 +397,9 @@ static void check_claims(const struct vectors *v, size_t i, const struct mtls_ke
         vectors_bytes(v, i, element(path, "out_tag_s", j), want, MTLS_TAG_LEN);
         assert_memory_equal(counted[j].tag_s, want, MTLS_TAG_LEN);
         vectors_bytes(v, i, element(path, "out_proof", j), want, MTLS_PROOF_LEN);
-        mtls_frame_proof(proof, (uint32_t)hello[7] | (uint32_t)hello[6] << 8 |
-                                    (uint32_t)hello[5] << 16 | (uint32_t)hello[4] << 24,
+        mtls_frame_proof(proof,
+                         (uint32_t)hello[7] | (uint32_t)hello[6] << 8 | (uint32_t)hello[5] << 16 |
+                             (uint32_t)hello[4] << 24,
                          (uint8_t)vectors_int(v, i, "in_slot"),
                          (uint8_t)vectors_int(v, i, "in_more"), counted[j].tag_s);
         assert_memory_equal(proof, want, MTLS_PROOF_LEN);
@@ -422,8 +423,9 @@ static void check_decision(const struct vectors *v, size_t i, const struct mtls_
         vectors_bytes(v, i, element(path, "out_tag_c", j), want, MTLS_TAG_LEN);
         assert_memory_equal(tag, want, MTLS_TAG_LEN);
         vectors_bytes(v, i, element(path, "out_confirm", j), want, MTLS_CONFIRM_LEN);
-        mtls_frame_confirm(frame, (uint32_t)want[4] << 24 | (uint32_t)want[5] << 16 |
-                                      (uint32_t)want[6] << 8 | want[7],
+        mtls_frame_confirm(frame,
+                           (uint32_t)want[4] << 24 | (uint32_t)want[5] << 16 |
+                               (uint32_t)want[6] << 8 | want[7],
                            slot, k, (uint8_t)n, tag);
         assert_memory_equal(frame, want, MTLS_CONFIRM_LEN);
     }

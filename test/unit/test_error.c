@@ -1,4 +1,5 @@
-/* Error names and texts: complete, unique, in their bands; and the helpers of this folder themselves. */
+/* Error names and texts: complete, unique, in their bands; and the helpers of this folder
+ * themselves. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -50,9 +50,10 @@ static int parse(const uint8_t *data, size_t len, struct mtls_record *out)
 
 static void known_bytes(void **state)
 {
-    const uint8_t want[] = {'M', 'T', 'L', 'r', 1,    1,    2,    1,    0,   0,   0,   0,   0x65,
-                            0x53, 0xF1, 0x00, 0x00, 0x01, 0x51, 0x80, 0x01, 0xBB, 15,  'w', 'w', 'w',
-                            '.', 'e', 'x', 'a', 'm',  'p',  'l',  'e',  '.', 'c', 'o', 'm'};
+    const uint8_t want[] = {'M',  'T',  'L',  'r',  1,    1,    2,    1,    0,    0,
+                            0,    0,    0x65, 0x53, 0xF1, 0x00, 0x00, 0x01, 0x51, 0x80,
+                            0x01, 0xBB, 15,   'w',  'w',  'w',  '.',  'e',  'x',  'a',
+                            'm',  'p',  'l',  'e',  '.',  'c',  'o',  'm'};
     struct mtls_record r = sample(), back;
     uint8_t out[MTLS_RECORD_MAX];
 
@@ -101,13 +102,20 @@ static void ranges(void **state)
         uint32_t max_age_s;
         bool legal;
     } cases[] = {
-        {1, 1, 1, 0, 1, true},          {2, 8, 3, INT64_MAX, WEEK, true},
-        {0, 1, 1, NOW, DAY, false},     {3, 1, 1, NOW, DAY, false},
-        {1, 0, 1, NOW, DAY, false},     {1, 9, 1, NOW, DAY, false},
-        {1, 1, 0, NOW, DAY, false},     {1, 1, 4, NOW, DAY, false},
-        {1, 1, 1, -1, DAY, false},      {1, 1, 1, INT64_MIN, DAY, false},
-        {1, 1, 1, NOW, 0, false},       {1, 1, 1, NOW, WEEK + 1, false},
-        {1, 1, 1, NOW, UINT32_MAX, false}, {1, 1, 2, NOW, WEEK, true},
+        {1, 1, 1, 0, 1, true},
+        {2, 8, 3, INT64_MAX, WEEK, true},
+        {0, 1, 1, NOW, DAY, false},
+        {3, 1, 1, NOW, DAY, false},
+        {1, 0, 1, NOW, DAY, false},
+        {1, 9, 1, NOW, DAY, false},
+        {1, 1, 0, NOW, DAY, false},
+        {1, 1, 4, NOW, DAY, false},
+        {1, 1, 1, -1, DAY, false},
+        {1, 1, 1, INT64_MIN, DAY, false},
+        {1, 1, 1, NOW, 0, false},
+        {1, 1, 1, NOW, WEEK + 1, false},
+        {1, 1, 1, NOW, UINT32_MAX, false},
+        {1, 1, 2, NOW, WEEK, true},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -125,7 +133,8 @@ static void ranges(void **state)
         for (int b = 0; b < 4; b++)
             out[16 + b] = (uint8_t)(r.max_age_s >> (24 - 8 * b));
         assert_int_equal(parse(out, (size_t)len, &back), cases[i].legal ? 0 : MTLS_ERR_RECORD);
-        assert_int_equal(mtls_record_encode(&r, out, sizeof out), cases[i].legal ? len : MTLS_ERR_ARG);
+        assert_int_equal(mtls_record_encode(&r, out, sizeof out),
+                         cases[i].legal ? len : MTLS_ERR_ARG);
         if (cases[i].legal)
             assert_true(same(&r, &back));
     }

@@ -1,5 +1,5 @@
-/* The transcript hash [KEY-1] and the facts read on the way, by RFC 8448's traces and by handshakes made up
- * here message by message. */
+/* The transcript hash [KEY-1] and the facts read on the way, by RFC 8448's traces and by handshakes
+ * made up here message by message. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -130,7 +130,8 @@ static const uint8_t retry_random[32] = {
     0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91,
     0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C};
 
-/* A ServerHello's body with these extensions; returns its length. ext NULL: without the extensions field. */
+/* A ServerHello's body with these extensions; returns its length. ext NULL: without the extensions
+ * field. */
 static size_t server_hello(uint8_t *out, bool retry, uint16_t suite, const uint8_t *ext,
                            size_t ext_len)
 {
@@ -158,9 +159,9 @@ static size_t server_hello(uint8_t *out, bool retry, uint16_t suite, const uint8
 }
 
 #define VERSIONS_13 0x00, 0x2B, 0x00, 0x02, 0x03, 0x04
-#define KEY_SHARE 0x00, 0x33, 0x00, 0x06, 0x00, 0x1D, 0x00, 0x02, 0xAA, 0xBB
-#define PSK 0x00, 0x29, 0x00, 0x02, 0x00, 0x00
-#define COOKIE 0x00, 0x2C, 0x00, 0x04, 0x00, 0x02, 0xC0, 0xC1
+#define KEY_SHARE   0x00, 0x33, 0x00, 0x06, 0x00, 0x1D, 0x00, 0x02, 0xAA, 0xBB
+#define PSK         0x00, 0x29, 0x00, 0x02, 0x00, 0x00
+#define COOKIE      0x00, 0x2C, 0x00, 0x04, 0x00, 0x02, 0xC0, 0xC1
 
 static void add_hello(struct handshake *h, bool retry, uint16_t suite, const uint8_t *ext,
                       size_t ext_len)
@@ -169,8 +170,9 @@ static void add_hello(struct handshake *h, bool retry, uint16_t suite, const uin
 
     add(h, true, 2, body, server_hello(body, retry, suite, ext, ext_len));
 }
-#define ADD_HELLO(h, retry, suite, ...)                                                           \
-    add_hello(h, retry, suite, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define ADD_HELLO(h, retry, suite, ...)                                                            \
+    add_hello(h, retry, suite, (const uint8_t[]){__VA_ARGS__},                                     \
+              sizeof((const uint8_t[]){__VA_ARGS__}))
 
 static void add_flight(struct handshake *h)
 {
@@ -242,7 +244,8 @@ static void vectors_agree(void **state)
         if (rc != 0)
             continue;
         accepted++;
-        assert_int_equal(hlen, strcmp(vectors_str(vectors, i, "out_hash"), "sha384") == 0 ? 48 : 32);
+        assert_int_equal(hlen,
+                         strcmp(vectors_str(vectors, i, "out_hash"), "sha384") == 0 ? 48 : 32);
         vectors_bytes(vectors, i, "out_th", want, hlen);
         assert_memory_equal(th, want, hlen);
         assert_true(facts().complete && facts().server_hello && facts().encrypted_extensions);
@@ -286,7 +289,8 @@ static size_t last_of(const struct handshake *h)
     return i;
 }
 
-/* Tampered twins: whatever bit of whatever message is flipped, the hash is another or there is none. */
+/* Tampered twins: whatever bit of whatever message is flipped, the hash is another or there is
+ * none. */
 static void flip_every_bit(struct handshake *h)
 {
     uint8_t right[MTLS_HASH_MAX], wrong[MTLS_HASH_MAX];
@@ -408,7 +412,7 @@ static int one_hello(const uint8_t *ext, size_t len)
     add_hello(&h, false, 0x1301, ext, len);
     return run(transcript, &h);
 }
-#define ONE_HELLO(...)                                                                            \
+#define ONE_HELLO(...)                                                                             \
     one_hello((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
 static void versions_below_and_above(void **state)
@@ -442,7 +446,8 @@ static void malformed_extensions(void **state)
     assert_int_equal(ONE_HELLO(VERSIONS_13, KEY_SHARE, KEY_SHARE), MTLS_ERR_TRANSCRIPT_ORDER);
     assert_int_equal(ONE_HELLO(VERSIONS_13, PSK, PSK), MTLS_ERR_TRANSCRIPT_ORDER);
     assert_int_equal(ONE_HELLO(0x00, 0x2B, 0x00, 0x01, 0x03), MTLS_ERR_TRANSCRIPT_ORDER);
-    assert_int_equal(ONE_HELLO(0x00, 0x2B, 0x00, 0x03, 0x03, 0x04, 0x00), MTLS_ERR_TRANSCRIPT_ORDER);
+    assert_int_equal(ONE_HELLO(0x00, 0x2B, 0x00, 0x03, 0x03, 0x04, 0x00),
+                     MTLS_ERR_TRANSCRIPT_ORDER);
     assert_int_equal(ONE_HELLO(0x00, 0x2B, 0x00, 0x00), MTLS_ERR_TRANSCRIPT_ORDER);
     assert_int_equal(ONE_HELLO(VERSIONS_13, 0x00), MTLS_ERR_TRANSCRIPT_ORDER);
     assert_int_equal(ONE_HELLO(VERSIONS_13, 0x00, 0x33, 0x00, 0x01), MTLS_ERR_TRANSCRIPT_ORDER);
@@ -450,8 +455,8 @@ static void malformed_extensions(void **state)
     assert_int_equal(ONE_HELLO(0x12, 0x34, 0x00, 0x01, 0xFF, VERSIONS_13), 0);
 }
 
-/* ServerHello cut at every byte, its header saying so: malformed, but for the end before the extensions,
- * where TLS 1.2's ServerHello may end. */
+/* ServerHello cut at every byte, its header saying so: malformed, but for the end before the
+ * extensions, where TLS 1.2's ServerHello may end. */
 static void server_hello_cut_anywhere(void **state)
 {
     const uint8_t ext[] = {KEY_SHARE, PSK, VERSIONS_13};
@@ -503,8 +508,8 @@ static void message_shorter_or_longer_than_it_says(void **state)
         }
 }
 
-/* Every message left out, doubled, or from the other side. What libssl judges (the order of certificate and
- * signature) is not ours. */
+/* Every message left out, doubled, or from the other side. What libssl judges (the order of
+ * certificate and signature) is not ours. */
 static void messages_out_of_place(void **state)
 {
     struct handshake h = simple(0x1301), bad;
@@ -542,9 +547,8 @@ static void every_type_at_every_point(void **state)
 
             bad.n = i;
             add(&bad, true, (uint8_t)type, "\0\0", 2);
-            assert_int_equal(run(transcript, &bad), (i == 2 ? type == 8 : flight)
-                                                        ? 0
-                                                        : MTLS_ERR_TRANSCRIPT_ORDER);
+            assert_int_equal(run(transcript, &bad),
+                             (i == 2 ? type == 8 : flight) ? 0 : MTLS_ERR_TRANSCRIPT_ORDER);
             bad.m[i].from_server = false;
             assert_int_equal(run(transcript, &bad), MTLS_ERR_TRANSCRIPT_ORDER);
         }

@@ -92,10 +92,10 @@ static void ch_known_bytes(void **state)
 
 static void ee_known_bytes(void **state)
 {
-    const uint8_t want[] = {MAGIC, 1,    2,    0x11, 0x52, 0x00, 0xED, 0x4E, 0x00, 2,
-                            4,     0x00, 0x01, 0x02, 0x03, 0x39, 0x00, 6,    0x10, 0x11,
-                            0x12,  0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B,
-                            0x1C,  0x1D, 0x1E, 0x1F, 0x39, 0x01};
+    const uint8_t want[] = {MAGIC, 1,    2,    0x11, 0x52, 0x00, 0xED, 0x4E, 0x00,
+                            2,     4,    0x00, 0x01, 0x02, 0x03, 0x39, 0x00, 6,
+                            0x10,  0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
+                            0x19,  0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F, 0x39, 0x01};
     struct mtls_ext_ee ee = sample_ee(2), back;
     uint8_t out[MTLS_EXT_EE_MAX];
 
@@ -171,7 +171,8 @@ static void encoders_refuse_what_parsers_would(void **state)
     assert_int_equal(mtls_ext_ee_encode(&ee, out, sizeof out), MTLS_ERR_ARG);
 }
 
-/* [EXT-4]: fewer than 4 bytes, or others than the magic, are not ours; [EXT-5]: any other cut is malformed. */
+/* [EXT-4]: fewer than 4 bytes, or others than the magic, are not ours; [EXT-5]: any other cut is
+ * malformed. */
 static void ch_cut_anywhere_or_longer(void **state)
 {
     struct mtls_ext_ch ch = sample_ch(3), back;
@@ -209,7 +210,7 @@ static void ch_every_bit_flipped(void **state)
     size_t len = (size_t)mtls_ext_ch_encode(&ch, out, sizeof out);
 
     for (size_t bit = 0; bit < 8 * len; bit++) {
-        int want = bit / 8 < 4 ? MTLS_ERR_EXT_NOT_OURS
+        int want = bit / 8 < 4    ? MTLS_ERR_EXT_NOT_OURS
                    : bit / 8 == 4 ? MTLS_ERR_EXT_MALFORMED /* nver no longer fits the length */
                                   : 0;
 

@@ -67,8 +67,8 @@ static struct mtls_frame_reader begun(int from)
     return r;
 }
 
-/* What a fresh reader says to these bytes; *used gets how many it took. The bytes are copied, so that a read
- * beyond them is seen by the ASan build. */
+/* What a fresh reader says to these bytes; *used gets how many it took. The bytes are copied, so
+ * that a read beyond them is seen by the ASan build. */
 static int read_one(int from, const uint8_t *bytes, size_t len, size_t *used)
 {
     struct mtls_frame_reader r = begun(from);
@@ -92,8 +92,10 @@ static void known_bytes(void **state)
 {
     const uint8_t preface[] = {0xF0, 0x4D, 0x54, 0x4C, 0x53, 0x32, 0x0D, 0x0A};
     const uint8_t heads[SAMPLES - 1][12] = {
-        {1, 1, 0, 67, 1, 2, 3, 4, 0x01, 0xBB, 5, 0x11}, {2, 1, 0, 65, 1, 2, 3, 4, 1, 0x11, 0x11, 0x11},
-        {3, 1, 0, 34, 1, 2, 3, 4, 6, 1, 0x22, 0x22},    {4, 1, 0, 35, 1, 2, 3, 4, 3, 2, 4, 0x11},
+        {1, 1, 0, 67, 1, 2, 3, 4, 0x01, 0xBB, 5, 0x11},
+        {2, 1, 0, 65, 1, 2, 3, 4, 1, 0x11, 0x11, 0x11},
+        {3, 1, 0, 34, 1, 2, 3, 4, 6, 1, 0x22, 0x22},
+        {4, 1, 0, 35, 1, 2, 3, 4, 3, 2, 4, 0x11},
         {5, 1, 0, 1, 1, 2, 3, 4, 2},
     };
     const size_t lens[SAMPLES - 1] = {75, 73, 42, 43, 9};
@@ -185,7 +187,8 @@ static size_t stream(int from, uint8_t *out, size_t *nframes)
     return len;
 }
 
-/* Reads data[0..len) and returns the number of frames; gathers their bytes behind the preface in echo. */
+/* Reads data[0..len) and returns the number of frames; gathers their bytes behind the preface in
+ * echo. */
 static size_t drain(struct mtls_frame_reader *r, const uint8_t *data, size_t len, uint8_t *echo,
                     size_t *echo_len)
 {
@@ -282,7 +285,8 @@ static void preface_is_no_frame_and_frames_are_no_preface(void **state)
 static void foreign_greetings(void **state)
 {
     const char *const greetings[] = {"SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 302 Found\r\n",
-                                     "\x15\x03\x03\x00\x02\x02\x32", "\x05\x01", "220 mail ESMTP\r\n"};
+                                     "\x15\x03\x03\x00\x02\x02\x32", "\x05\x01",
+                                     "220 mail ESMTP\r\n"};
 
     for (size_t i = 0; i < sizeof greetings / sizeof greetings[0]; i++) {
         struct mtls_frame_reader r;
@@ -316,14 +320,16 @@ static void every_type_in_each_direction(void **state)
         }
 }
 
-/* The error that a wrong value at this byte of a frame of this type gives; 0 = any value is legal. */
+/* The error that a wrong value at this byte of such a frame gives; 0 = any value is legal. */
 static int error_at(uint8_t type, size_t at)
 {
-    static const int header[] = {MTLS_ERR_FRAME_TYPE, MTLS_ERR_FRAME_VERSION,
-                                 MTLS_ERR_FRAME_LENGTH, MTLS_ERR_FRAME_LENGTH};
+    static const int header[] = {MTLS_ERR_FRAME_TYPE, MTLS_ERR_FRAME_VERSION, MTLS_ERR_FRAME_LENGTH,
+                                 MTLS_ERR_FRAME_LENGTH};
     static const char *const bodies[] = {/* v: bounded */
-                                         [MTLS_FRAME_HELLO] = "--v", [MTLS_FRAME_READY] = "v",
-                                         [MTLS_FRAME_PROOF] = "vv",  [MTLS_FRAME_CONFIRM] = "vvv",
+                                         [MTLS_FRAME_HELLO] = "--v",
+                                         [MTLS_FRAME_READY] = "v",
+                                         [MTLS_FRAME_PROOF] = "vv",
+                                         [MTLS_FRAME_CONFIRM] = "vvv",
                                          [MTLS_FRAME_FAIL] = ""};
 
     if (at < 4)
@@ -354,8 +360,8 @@ static bool value_legal(const struct sample *s, size_t at, int value)
     }
 }
 
-/* Every value of every byte: legal and read as itself, or the error the rule names, at that byte (a k that is
- * over n shows at n). */
+/* Every value of every byte: legal and read as itself, or the error the rule names, at that byte (a
+ * k that is over n shows at n). */
 static void every_byte_with_every_value(void **state)
 {
     struct sample s[SAMPLES];

@@ -1,6 +1,6 @@
-/* Concept: reads the JSON files of test/vectors for the unit tests. A file is a list of objects; what is in
- * them is kept as text under a dotted path: "th", "frames.0", "claims.1.path". Any failure here fails the
- * test. Include it after cmocka.h. */
+/* Concept: reads the JSON files of test/vectors for the unit tests. A file is a list of objects;
+ * what is in them is kept as text under a dotted path: "th", "frames.0", "claims.1.path". Any
+ * failure here fails the test. Include it after cmocka.h. */
 #ifndef MTLS_TEST_VECTORS_H
 #define MTLS_TEST_VECTORS_H
 
@@ -47,7 +47,8 @@ static inline bool vectors_skip(struct vectors *v, char c)
     return true;
 }
 
-/* A string without its quotes, or a bare word; the caller frees. Escapes other than \" \\ \/ are refused. */
+/* A string without its quotes, or a bare word; the caller frees. Escapes other than \" \\ \/ are
+ * refused. */
 static inline char *vectors_scalar(struct vectors *v)
 {
     bool quoted = vectors_skip(v, '"');
