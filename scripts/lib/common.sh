@@ -3,7 +3,7 @@
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 PYTHON=/usr/bin/python3 # the system's: its packages are where python3-pytest is
-BUILD=${MTLS_BUILD:-$TOP/build}
+BUILD=$(realpath -m "${MTLS_BUILD:-$TOP/build}")
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' off=$'\e[0m'

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ def pytest_sessionstart(session):
     """Needs root; a run that lacks it fails at once instead of skipping in silence."""
     if os.geteuid() != 0:
         pytest.exit("the system tests lay network namespaces: run them as root", returncode=3)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     netns.remove_stale()
 
 

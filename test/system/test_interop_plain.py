@@ -139,3 +139,26 @@ def test_policies_of_both_ends(lab, pki, www, client_policy, server_policy, expe
                     path2=[] if client_policy == "off" else None)
     assert result.outcome == expected, result
     assert (result.body == (www / "file").read_bytes()) is (expected != "failed"), result
+
+
+def test_no_early_data(lab, pki, www, tmp_path):
+    """Tickets of a hooked server allow no 0-RTT data. The control: s_server's do, when told to."""
+    server = tools.Server(lab, pki, www=www, policy="prefer")
+    control = stock.s_server(lab, pki, "-early_data", "-max_early_data", "4096", www=www)
+    found = {}
+    for name, port in (("ours", server.port), ("control", control.port)):
+        session = tmp_path / name
+        stock.s_client(lab, pki, server.host, port, "-sess_out", str(session))
+        text = lab.run(lab.client, ["openssl", "sess_id", "-in", str(session), "-text", "-noout"])
+        assert text.wait() == 0, text.log()
+        found[name] = next(line.split(":")[1].strip() for line in text.lines("stdout")
+                           if "Max Early Data" in line)
+    assert found == {"ours": "0", "control": "4096"}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_stock_client_is_what_we_think(lab, pki, www, tmp_path, name):
+    """The control: each of them fetches the file from nginx."""
+    server = stock.nginx(lab, pki, tmp_path / "nginx", www)
+    done = fetch(name, lab, pki, tmp_path, lab.addr, server.port)
+    assert SECRET in done.stdout, done.log()
