@@ -83,6 +83,12 @@ int prov_get_protocol(const struct mtls_provctx *prov, const OSSL_PARAM params[]
                       enum prov_protocol *protocol);
 const char *prov_protocol_name(enum prov_protocol protocol);
 
+/* The configuration words of a section (doc/architecture.md) as one string, keys asked for one by
+ * one; get returns NULL for a key that is not there. *text is the caller's, OPENSSL_free. */
+enum prov_section { PROV_SECTION_OK, PROV_SECTION_VALUE, PROV_SECTION_NOMEM };
+typedef const char *prov_section_get(const void *arg, const char *key);
+enum prov_section prov_section_words(prov_section_get *get, const void *arg, char **text);
+
 /* A tag over text in one call, for the self test. 0 with an error raised. */
 int prov_proof_once(struct mtls_provctx *prov, const char *role,
                     const unsigned char key[PROV_PROOF_KEY_LEN], const char *text,

@@ -190,21 +190,10 @@ int prov_get_protocol(const struct mtls_provctx *prov, const OSSL_PARAM params[]
 /* ---- The section of openssl.cnf -----------------------------------------------------------------
  */
 
-/* doc/architecture.md, "Configuration words". In the file the further values of a list are
- * numbered. */
-static const struct {
-    const char *name;
-    int numbered;
-} words[] = {
-    {"policy", 0},    {"path2", 8},   {"need", 0},        {"name", 0},       {"deadline", 0},
-    {"grace", 0},     {"early", 0},   {"tfo", 0},         {"reuse", 0},      {"hosts", 0},
-    {"resume", 0},    {"reactor", 0}, {"listen", 8},      {"advertise", 0},  {"address", 8},
-    {"tls-port", 16}, {"memory", 0},  {"max-pending", 0}, {"per-source", 0},
-};
-
 /* Asks the core for one key; NULL: not there. */
-static const char *section_get(const struct mtls_provctx *prov, const char *key)
+static const char *core_get(const void *arg, const char *key)
 {
+    const struct mtls_provctx *prov = arg;
     char *value = NULL;
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_ptr(key, &value, 0),
@@ -216,44 +205,20 @@ static const char *section_get(const struct mtls_provctx *prov, const char *key)
     return value;
 }
 
-/* Appends " name=value" for one key, if the section has it. A value that is not one word could
- * smuggle in another key. */
-static int section_append(const struct mtls_provctx *prov, const char *key, const char *name,
-                          BIO *out)
-{
-    const char *value = section_get(prov, key);
-
-    if (value == NULL)
-        return 1;
-    if (value[0] == '\0' || strpbrk(value, " \t\r\n\v\f") != NULL) {
-        PROV_RAISE(prov, CONFIG_VALUE);
-        return 0;
-    }
-    return BIO_printf(out, "%s%s=%s", BIO_pending(out) > 0 ? " " : "", name, value) > 0;
-}
-
 static char *config_make(const struct mtls_provctx *prov)
 {
-    BIO *out = BIO_new(BIO_s_mem());
-    char key[32], *text = NULL;
-    int ok = out != NULL;
-    long len;
+    char *text = NULL;
 
-    for (size_t i = 0; ok && i < sizeof(words) / sizeof(words[0]); i++) {
-        ok = section_append(prov, words[i].name, words[i].name, out);
-        for (int n = 1; ok && n <= words[i].numbered; n++) {
-            BIO_snprintf(key, sizeof(key), "%s.%d", words[i].name, n);
-            ok = section_append(prov, key, words[i].name, out);
-        }
+    switch (prov_section_words(core_get, prov, &text)) {
+    case PROV_SECTION_OK:
+        return text;
+    case PROV_SECTION_VALUE:
+        PROV_RAISE(prov, CONFIG_VALUE);
+        return NULL;
+    default:
+        PROV_RAISE(prov, NO_MEMORY);
+        return NULL;
     }
-    if (ok) {
-        char *data = NULL;
-
-        len = BIO_get_mem_data(out, &data);
-        text = OPENSSL_strndup(len > 0 ? data : "", len > 0 ? (size_t)len : 0);
-    }
-    BIO_free(out);
-    return text;
 }
 
 /* Lives as long as the provider. NULL with a reason raised. */

@@ -43,4 +43,17 @@
 int mtls_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **provctx);
 
+/* For libmtls (not in the module): makes the provider available in libctx (NULL = default). Takes
+ * the one that openssl.cnf or the application loaded, else the one that openssl.cnf names, else the
+ * built-in copy, and never costs the application its default provider. Algorithms are then fetched
+ * with the query "provider=mtls".
+ * *prov: the caller's, OSSL_PROVIDER_unload(). *words: the words of its section, "" = none; the
+ * caller's, OPENSSL_free(). In the default context they are read from the file itself where the
+ * provider was not given them (a section for a module that is not installed): a policy for the
+ * whole system is not lost in silence. Any thread; reads a file; the error queue is left as it was.
+ * Errors: MTLS_ERR_PROVIDER (not loaded), MTLS_ERR_CONFIG_VALUE (a value is empty or not one word),
+ * MTLS_ERR_CONFIG_SYNTAX (openssl.cnf is there and cannot be read), MTLS_ERR_NOMEM. */
+__attribute__((warn_unused_result)) int mtls_provider_open(OSSL_LIB_CTX *libctx,
+                                                           OSSL_PROVIDER **prov, char **words);
+
 #endif

@@ -286,6 +286,43 @@ static void our_allocations_may_fail(void **state)
     assert_true(alloc_sweep(ALLOC_OURS, whole_life, NULL) >= 6);
 }
 
+static int open_and_close(OSSL_LIB_CTX *libctx)
+{
+    OSSL_PROVIDER *prov = NULL;
+    char *words = NULL;
+    int rc = mtls_provider_open(libctx, &prov, &words);
+
+    if (rc == 0) {
+        assert_string_equal(words, "");
+        assert_int_equal(OSSL_PROVIDER_unload(prov), 1);
+        OPENSSL_free(words);
+    }
+    return rc;
+}
+
+/* A start that failed is tried once more from the built-in copy, so a single failure may pass. */
+static void our_allocations_may_fail_while_opening(void **state)
+{
+    unsigned failures = 0;
+
+    for (unsigned n = 1;; n++) {
+        OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+        int rc;
+
+        alloc_arm(ALLOC_OURS, n);
+        rc = open_and_close(libctx);
+        if (!alloc_disarm())
+            n = 0;
+        assert_true(rc == 0 || (n > 0 && (rc == MTLS_ERR_NOMEM || rc == MTLS_ERR_PROVIDER)));
+        assert_int_equal(open_and_close(libctx), 0);
+        OSSL_LIB_CTX_free(libctx);
+        failures += rc != 0;
+        if (n == 0)
+            break;
+    }
+    assert_true(failures >= 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +333,7 @@ int main(void)
         cmocka_unit_test(threads_may_race_for_the_first_use),
         cmocka_unit_test(another_provider_has_the_same_names),
         cmocka_unit_test(our_allocations_may_fail),
+        cmocka_unit_test(our_allocations_may_fail_while_opening),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
