@@ -1,1 +1,220 @@
-typedef int mtls_placeholder;
+/* Concept: the hook: what one call on an SSL_CTX changes there, and the ex_data that carries it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+
+#include "../net/engine.h"
+#include "gate.h"
+#include "glue.h"
+
+static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+static int ctx_index = -1;
+
+static void hook_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+{
+    mtls_hook_unref(ptr);
+}
+
+static void index_make(void)
+{
+    ctx_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, hook_ex_free);
+}
+
+const char *mtls_version(void)
+{
+    return MTLS_VERSION_STRING;
+}
+
+struct mtls_hook *mtls_hook_of(const SSL_CTX *ctx)
+{
+    if (ctx == NULL || CRYPTO_THREAD_run_once(&once, index_make) != 1 || ctx_index < 0)
+        return NULL;
+    return SSL_CTX_get_ex_data(ctx, ctx_index);
+}
+
+void mtls_hook_unref(struct mtls_hook *hook)
+{
+    if (hook != NULL && __atomic_sub_fetch(&hook->refs, 1, __ATOMIC_ACQ_REL) == 0)
+        free(hook);
+}
+
+/* A server with policy=require refuses a ClientHello without our extension here: CIPHER_SHARED comes before any
+ * extension call-back in TLS 1.3, and after the ClientHello was freed in TLS 1.2, which is refused as well. [POL] */
+static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *ex)
+{
+    struct mtls_hook *hook = mtls_hook_of(ssl != NULL ? SSL_get_SSL_CTX(ssl) : ctx);
+    const unsigned char *data;
+    size_t len;
+
+    if (op == SSL_SECOP_CIPHER_SHARED && ssl != NULL && hook != NULL && SSL_is_server(ssl) &&
+        hook->config.policy == MTLS_POLICY_REQUIRE &&
+        SSL_client_hello_get0_ext((SSL *)(uintptr_t)ssl, MTLS_EXT_TYPE, &data, &len) != 1) {
+        mtls_raise(MTLS_ERR_NOT_OFFERED, NULL);
+        return 0;
+    }
+    return hook != NULL && hook->security_cb != NULL ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex) : 1;
+}
+
+static void ctx_settings(SSL_CTX *ctx, struct mtls_hook *hook)
+{
+    hook->security_cb = SSL_CTX_get_security_callback(ctx);
+    SSL_CTX_set_security_callback(ctx, security);
+    SSL_CTX_set_msg_callback(ctx, mtls_message);
+    SSL_CTX_set_max_early_data(ctx, 0);
+    SSL_CTX_set_recv_max_early_data(ctx, 0);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_NO_DHE_KEX);
+    if (hook->config.policy == MTLS_POLICY_REQUIRE)
+        SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+}
+
+static int engine_open(struct mtls_hook *hook)
+{
+    int err, i;
+
+    mtls_engine_lock();
+    err = mtls_reactor_get() == NULL ? MTLS_ERR_STOPPED : mtls_engine_crypto(&hook->crypto);
+    if (err == 0)
+        err = mtls_service_open(&hook->config, hook->bound);
+    if (err == 0 && hook->config.reactor_app)
+        err = mtls_reactor_start(mtls_reactor_get(), true);
+    else if (err == 0 && hook->config.nlisten > 0)
+        err = 0; /* the thread starts with the first handshake, in the process that handshakes */
+    mtls_engine_unlock();
+    for (i = 0; err == 0 && i < hook->config.nlisten; i++)
+        mtls_addr_format(&hook->bound[i], hook->bound_text[i], sizeof(hook->bound_text[i]));
+    return err;
+}
+
+static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len)
+{
+    struct mtls_hook *hook = calloc(1, sizeof(*hook));
+    int err;
+
+    if (hook == NULL)
+        return MTLS_ERR_NOMEM;
+    hook->refs = 1;
+    err = mtls_settings_load(&hook->config, config, msg, msg_len);
+    if (err == 0 && hook->config.policy != MTLS_POLICY_OFF) {
+        err = engine_open(hook);
+        if (err == 0)
+            err = mtls_ext_register(ctx);
+        if (err == 0 && SSL_CTX_set_ex_data(ctx, ctx_index, hook) != 1)
+            err = MTLS_ERR_NOMEM;
+        if (err == 0) {
+            ctx_settings(ctx, hook);
+            return 0;
+        }
+    }
+    free(hook);
+    return err;
+}
+
+int mtls_ssl_ctx_hook(SSL_CTX *ctx, const char *config)
+{
+    char msg[256] = "";
+    int err;
+
+    if (ctx == NULL || mtls_hook_of(ctx) != NULL || ctx_index < 0) {
+        mtls_raise(MTLS_ERR_ARG, ctx == NULL ? "no SSL_CTX" : "hooked already");
+        return 0;
+    }
+    err = hook_make(ctx, config, msg, sizeof(msg));
+    if (err != 0)
+        mtls_raise(err, msg);
+    return err == 0;
+}
+
+int mtls_ssl_ctx_is_hooked(const SSL_CTX *ctx)
+{
+    return mtls_hook_of(ctx) != NULL;
+}
+
+static struct mtls_hook *hook_or_raise(const SSL_CTX *ctx)
+{
+    struct mtls_hook *hook = mtls_hook_of(ctx);
+
+    if (hook == NULL)
+        mtls_raise(MTLS_ERR_NOT_HOOKED, NULL);
+    return hook;
+}
+
+int mtls_ssl_ctx_set_msg_callback(SSL_CTX *ctx, mtls_msg_cb *cb, void *arg)
+{
+    struct mtls_hook *hook = hook_or_raise(ctx);
+
+    if (hook == NULL)
+        return 0;
+    hook->msg_cb = cb;
+    hook->msg_arg = arg;
+    return 1;
+}
+
+int mtls_ssl_ctx_set_outcome_callback(SSL_CTX *ctx, mtls_outcome_cb *cb, void *arg)
+{
+    struct mtls_hook *hook = hook_or_raise(ctx);
+
+    if (hook == NULL)
+        return 0;
+    hook->outcome_cb = cb;
+    hook->outcome_arg = arg;
+    return 1;
+}
+
+const char *mtls_ssl_ctx_get0_listener(const SSL_CTX *ctx, size_t index)
+{
+    const struct mtls_hook *hook = mtls_hook_of(ctx);
+
+    return hook != NULL && index < hook->config.nlisten ? hook->bound_text[index] : NULL;
+}
+
+int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
+{
+    struct mtls_hook *hook = hook_or_raise(ctx);
+    struct mtls_path2_request req = {.port1 = port};
+    char name[MTLS_HOST_MAX + 1];
+    int err = 0, i;
+
+    if (hook == NULL)
+        return 0;
+    if (host == NULL || port == 0 || mtls_name_canonical(host, name) != 0) {
+        mtls_raise(MTLS_ERR_ARG, "host or port");
+        return 0;
+    }
+    req.name = hook->config.name[0] != '\0' ? hook->config.name : name;
+    req.tfo = hook->config.tfo;
+    req.reuse = true; /* it is kept for the announced session even if reuse=off closes it afterwards */
+    mtls_engine_lock();
+    if (mtls_reactor_get() == NULL)
+        err = MTLS_ERR_STOPPED;
+    if (err == 0)
+        err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
+    for (i = 0; err == 0 && hook->config.early && i < hook->config.npath2; i++) {
+        req.spec = &hook->config.path2[i];
+        if (!req.spec->is_auto)
+            err = mtls_path2_warm(&req, mtls_now());
+    }
+    mtls_engine_unlock();
+    if (err != 0)
+        mtls_raise(err, NULL);
+    return err == 0;
+}
+
+int mtls_pollable_fd(void)
+{
+    int fd = mtls_reactor_fd_lock();
+
+    if (fd < 0)
+        mtls_raise(fd, NULL);
+    return fd < 0 ? -1 : fd;
+}
+
+int mtls_dispatch(void)
+{
+    int err = mtls_reactor_dispatch_lock();
+
+    if (err != 0)
+        mtls_raise(err, NULL);
+    return err == 0;
+}

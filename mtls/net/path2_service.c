@@ -1,0 +1,402 @@
+/* Concept: listeners and accepted path-2 connections (see path2_service.h). */
+#include "path2_service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "path2_socket.h"
+#include "reactor.h"
+#include "route.h"
+
+enum {
+    LISTENERS_MAX = 64,
+    ACCEPT_BATCH = 64,
+    SECOND = 1000000,
+    HELLO_TTL_US = 10 * SECOND,
+    CLAIM_TTL_US = 10 * SECOND,
+    IDLE_TTL_US = 150 * SECOND,
+    ENDED_TTL_US = 60 * SECOND,
+    ACCEPT_PAUSE_US = SECOND / 10, /* out of descriptors: do not spin */
+};
+
+struct listener {
+    int fd;
+    struct mtls_addr asked, bound;
+    struct mtls_watch *watch;
+};
+
+struct conn {
+    struct conn *prev, *next;
+    int fd;
+    bool closing, in_event;
+    struct mtls_addr local, peer;
+    struct mtls_watch *watch;
+    struct mtls_p2s_conn *p2s;
+};
+
+struct mtls_service_session {
+    struct mtls_p2s_session *p2s;
+    mtls_service_confirmed_fn *fn;
+    void *arg;
+};
+
+static struct {
+    struct mtls_p2s *p2s;
+    struct mtls_p2s_config config;
+    struct listener listeners[LISTENERS_MAX];
+    size_t nlisteners, nconns, nclosing; /* nclosing: to be freed by the expiry timer */
+    bool configured;
+    struct conn *conns;
+    struct mtls_timer *expiry, *accept_again;
+} service;
+
+static void conn_free(struct conn *c)
+{
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        service.conns = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    service.nconns--;
+    mtls_p2s_conn_free(c->p2s);
+    mtls_watch_free(c->watch);
+    close(c->fd);
+    free(c);
+}
+
+/* Writes what it can; the rest when the socket is writable. */
+static void flush(struct conn *c)
+{
+    size_t len;
+    const uint8_t *out = mtls_p2s_conn_out(c->p2s, &len);
+    ssize_t n;
+
+    if (len == 0)
+        return;
+    n = send(c->fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0)
+        mtls_p2s_conn_sent(c->p2s, (size_t)n);
+    if (n < (ssize_t)len && (n >= 0 || errno == EAGAIN) &&
+        mtls_watch_set(c->watch, EPOLLIN | EPOLLOUT) != 0)
+        c->closing = true;
+}
+
+static void arm_expiry(void)
+{
+    if (service.expiry != NULL && service.nclosing == 0)
+        mtls_timer_set(service.expiry, mtls_p2s_deadline(service.p2s));
+}
+
+static void expire(void *arg, mtls_tstamp now)
+{
+    struct conn *c, *next;
+
+    mtls_p2s_expire(service.p2s, now);
+    for (c = service.conns; c != NULL && service.nclosing > 0; c = next) {
+        next = c->next;
+        if (c->closing) {
+            flush(c);
+            service.nclosing--;
+            conn_free(c);
+        }
+    }
+    arm_expiry();
+}
+
+static void on_output(void *arg, void *conn_user)
+{
+    struct conn *c = conn_user;
+
+    /* Inside an event of this connection its end does it, with everything in one segment. */
+    if (!c->in_event)
+        flush(c);
+}
+
+static void on_close(void *arg, void *conn_user, int error)
+{
+    struct conn *c = conn_user;
+
+    if (!c->closing && !c->in_event) {
+        service.nclosing++;
+        mtls_timer_set(service.expiry, mtls_now());
+    }
+    c->closing = true;
+}
+
+static void on_confirmed(void *arg, void *session_user, void *conn_user, uint8_t k, uint8_t n)
+{
+    struct mtls_service_session *s = session_user;
+    struct conn *c = conn_user;
+
+    s->fn(s->arg, k, n, &c->local, &c->peer, mtls_now());
+}
+
+static const struct mtls_p2s_events events = {on_confirmed, on_output, on_close};
+
+static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
+{
+    struct conn *c = arg;
+    uint8_t buf[4096];
+    ssize_t n;
+
+    c->in_event = true;
+    if ((epoll_events & EPOLLOUT) != 0 && mtls_watch_set(c->watch, EPOLLIN) != 0)
+        c->closing = true;
+    if ((epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+        n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            c->closing = true;
+        else if (n > 0 && mtls_p2s_conn_input(c->p2s, buf, (size_t)n, now) != 0)
+            c->closing = true;
+    }
+    flush(c);
+    c->in_event = false;
+    if (c->closing)
+        conn_free(c);
+    arm_expiry();
+}
+
+static void conn_new(int fd, mtls_tstamp now)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct mtls_reactor *r = mtls_reactor_get();
+
+    if (c == NULL || r == NULL || service.nconns >= MTLS_SERVICE_CONNS_MAX)
+        goto refuse;
+    c->fd = fd;
+    if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
+        mtls_addr_from_sockaddr(&c->peer, (struct sockaddr *)&ss, len) != 0)
+        goto refuse;
+    len = sizeof(ss);
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
+        mtls_addr_from_sockaddr(&c->local, (struct sockaddr *)&ss, len) != 0 ||
+        mtls_p2s_conn_new(&c->p2s, service.p2s, &c->peer, c, now) != 0)
+        goto refuse;
+    if (mtls_watch_new(&c->watch, r, fd, EPOLLIN, conn_event, c) != 0) {
+        mtls_p2s_conn_free(c->p2s);
+        goto refuse;
+    }
+    c->next = service.conns;
+    if (service.conns != NULL)
+        service.conns->prev = c;
+    service.conns = c;
+    service.nconns++;
+    conn_event(c, EPOLLIN, now); /* HELLO is often here already: in the SYN, or right behind it */
+    return;
+refuse:
+    free(c);
+    close(fd);
+}
+
+static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
+{
+    struct listener *l = arg;
+    int i, fd = -1;
+
+    for (i = 0; i < ACCEPT_BATCH; i++) {
+        fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            break;
+        conn_new(fd, now);
+    }
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) &&
+        mtls_watch_set(l->watch, 0) == 0)
+        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    arm_expiry();
+}
+
+static void accept_again(void *arg, mtls_tstamp now)
+{
+    size_t i;
+
+    for (i = 0; i < service.nlisteners; i++) {
+        if (service.listeners[i].watch != NULL && mtls_watch_set(service.listeners[i].watch, EPOLLIN) != 0)
+            mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    }
+}
+
+static void limits_of(const struct mtls_config *config, struct mtls_p2s_config *limits)
+{
+    bool any = config->ntls_ports == 0 || (service.configured && limits->ntls_ports == 0);
+    uint8_t i, j;
+
+    limits->max_pending = config->max_pending;
+    limits->per_source = config->per_source;
+    limits->claim_ttl = CLAIM_TTL_US;
+    limits->hello_ttl = HELLO_TTL_US;
+    limits->idle_ttl = IDLE_TTL_US;
+    limits->ended_ttl = ENDED_TTL_US;
+    for (i = 0; !any && i < config->ntls_ports; i++) {
+        for (j = 0; j < limits->ntls_ports && limits->tls_ports[j] != config->tls_ports[i]; j++)
+            ;
+        if (j == limits->ntls_ports && j < MTLS_P2S_TLS_PORTS_MAX)
+            limits->tls_ports[limits->ntls_ports++] = config->tls_ports[i];
+    }
+    if (any)
+        limits->ntls_ports = 0;
+}
+
+/* A fork child makes its own table, with the limits that its parent was given. */
+static int table_make(void)
+{
+    struct mtls_crypto *crypto;
+    int err = service.p2s != NULL ? 0 : mtls_engine_crypto(&crypto);
+
+    if (err == 0 && service.p2s == NULL)
+        err = mtls_p2s_new(&service.p2s, crypto, &service.config, &events, NULL);
+    return err;
+}
+
+static int service_init(const struct mtls_config *config)
+{
+    if (!service.configured || config->nlisten > 0)
+        limits_of(config, &service.config);
+    service.configured = true;
+    if (service.p2s != NULL)
+        mtls_p2s_set_config(service.p2s, &service.config);
+    return table_make();
+}
+
+/* The reactor may be of another process than the one that opened the listeners: watches are made late. */
+static int service_watch(void)
+{
+    struct mtls_reactor *r = mtls_reactor_get();
+    size_t i;
+    int err;
+
+    if (r == NULL)
+        return MTLS_ERR_STOPPED;
+    if (service.expiry == NULL && (err = mtls_timer_new(&service.expiry, r, expire, NULL)) != 0)
+        return err;
+    if (service.accept_again == NULL &&
+        (err = mtls_timer_new(&service.accept_again, r, accept_again, NULL)) != 0)
+        return err;
+    for (i = 0; i < service.nlisteners; i++) {
+        struct listener *l = &service.listeners[i];
+
+        if (l->watch == NULL && (err = mtls_watch_new(&l->watch, r, l->fd, EPOLLIN, accept_event, l)) != 0)
+            return err;
+    }
+    return 0;
+}
+
+static int service_ready(void)
+{
+    int err = service.configured ? table_make() : MTLS_ERR_NOT_HOOKED;
+
+    return err == 0 ? service_watch() : err;
+}
+
+static struct listener *listener_find(const struct mtls_addr *asked)
+{
+    size_t i;
+
+    for (i = 0; asked->port != 0 && i < service.nlisteners; i++) {
+        const struct mtls_addr *a = &service.listeners[i].asked;
+
+        if (a->family == asked->family && a->port == asked->port && memcmp(a->ip, asked->ip, 16) == 0)
+            return &service.listeners[i];
+    }
+    return NULL;
+}
+
+int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
+{
+    size_t first = service.nlisteners;
+    uint8_t i;
+    int err = service_init(config);
+
+    for (i = 0; err == 0 && i < config->nlisten; i++) {
+        struct listener *l = listener_find(&config->listen[i]);
+
+        if (l == NULL && service.nlisteners == LISTENERS_MAX) {
+            err = MTLS_ERR_LISTEN;
+        } else if (l == NULL) {
+            l = &service.listeners[service.nlisteners];
+            memset(l, 0, sizeof(*l));
+            l->asked = config->listen[i];
+            err = mtls_path2_listen(&l->asked, &l->fd, &l->bound);
+            if (err == 0)
+                service.nlisteners++;
+        }
+        if (err == 0)
+            bound[i] = l->bound;
+    }
+    if (err == 0 && config->nlisten > 0)
+        err = service_watch();
+    while (err != 0 && service.nlisteners > first) {
+        struct listener *l = &service.listeners[--service.nlisteners];
+
+        mtls_watch_free(l->watch);
+        close(l->fd);
+    }
+    return err;
+}
+
+int mtls_service_session_new(struct mtls_service_session **out, const uint8_t join[MTLS_JOIN_LEN],
+                             mtls_service_confirmed_fn *fn, void *arg, mtls_tstamp now)
+{
+    struct mtls_service_session *s = calloc(1, sizeof(*s));
+    int err = s == NULL ? MTLS_ERR_NOMEM : service_ready();
+
+    if (err == 0) {
+        s->fn = fn;
+        s->arg = arg;
+        err = mtls_p2s_session_new(&s->p2s, service.p2s, join, s, now);
+    }
+    if (err != 0) {
+        free(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+int mtls_service_session_keys(struct mtls_service_session *s, const struct mtls_keys *keys, mtls_tstamp now)
+{
+    int err = mtls_p2s_session_keys(s->p2s, keys, now);
+
+    arm_expiry();
+    return err;
+}
+
+void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reason, mtls_tstamp now)
+{
+    if (s == NULL)
+        return;
+    mtls_p2s_session_free(s->p2s, fail_reason, now);
+    free(s);
+    arm_expiry();
+}
+
+void mtls_service_stats(struct mtls_p2s_stats *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (service.p2s != NULL)
+        mtls_p2s_stats(service.p2s, out);
+}
+
+/* The listeners stay, the connections and everything that waits belong to the parent. */
+void mtls_service_fork_child(void)
+{
+    struct conn *c;
+    size_t i;
+
+    for (c = service.conns; c != NULL; c = c->next)
+        close(c->fd);
+    service.conns = NULL;
+    service.nconns = 0;
+    service.expiry = service.accept_again = NULL;
+    for (i = 0; i < service.nlisteners; i++)
+        service.listeners[i].watch = NULL;
+    service.p2s = NULL;
+    service.nclosing = 0;
+}

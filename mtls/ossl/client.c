@@ -1,0 +1,304 @@
+/* Concept: the client's side of a session: ClientHello, what EncryptedExtensions said, proofs, CONFIRM (protocol.md,
+ * CLI). The decision itself is core/decision.c's. */
+#include "session.h"
+
+#include <string.h>
+
+#include "../core/confirm.h"
+#include "../net/route.h"
+#include "glue.h"
+
+static int name_of(struct mtls_session *s)
+{
+    const char *name = s->given_name[0] != '\0' ? s->given_name : s->hook->config.name;
+    struct mtls_host host;
+
+    if (name[0] == '\0')
+        name = SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
+    if (name == NULL || name[0] == '\0')
+        return 0;
+    /* A literal that path 1 really goes to was typed by somebody: admissible for path 2 as well. [PATH] */
+    if (mtls_host_parse(&host, name) == 0 && host.addr.family != 0) {
+        s->name_literal = host.addr.family == s->path1_then.remote.family &&
+                          memcmp(host.addr.ip, s->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
+        memcpy(s->name, host.name, sizeof(s->name));
+        return 0;
+    }
+    return mtls_name_canonical(name, s->name) == 0 ? 0 : MTLS_ERR_NAME_UNKNOWN;
+}
+
+static void timer(void *arg, mtls_tstamp now)
+{
+    mtls_session_wake(arg, now);
+}
+
+static int enter_engine(struct mtls_session *s, const struct mtls_host_record *stored)
+{
+    struct mtls_reactor *r;
+    int err;
+
+    mtls_engine_lock();
+    r = mtls_reactor_get();
+    err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, s->hook->config.reactor_app);
+    if (err == 0)
+        err = mtls_crypto_random(s->hook->crypto, s->secret, sizeof(s->secret));
+    if (err == 0)
+        err = mtls_crypto_join(s->hook->crypto, s->secret, s->join);
+    if (err == 0)
+        err = mtls_timer_new(&s->timer, r, timer, s);
+    if (err == 0) {
+        s->remembered |= mtls_downgrade_known(s->name, s->port, mtls_now());
+        if (s->hook->config.early)
+            mtls_client_paths_start(s, stored, s->record_offered);
+    }
+    mtls_engine_unlock();
+    return err;
+}
+
+static int offer(struct mtls_session *s)
+{
+    struct mtls_ext_ch ch = {.nver = 1, .versions = {MTLS_VERSION_1}};
+    int n;
+
+    memcpy(ch.join, s->join, sizeof(ch.join));
+    n = mtls_ext_ch_encode(&ch, s->hello_ext, sizeof(s->hello_ext));
+    if (n < 0)
+        return n;
+    s->hello_ext_len = (size_t)n;
+    s->offered = true;
+    s->phase = MTLS_PHASE_HELLO;
+    return 0;
+}
+
+/* No second path: nothing is offered. Whether that may go on as ordinary TLS is the policy's. [POL] */
+static int not_offered(struct mtls_session *s, int why)
+{
+    if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
+        return why;
+    if (s->remembered)
+        return MTLS_ERR_REMEMBERED;
+    mtls_session_decide(s, MTLS_OUTCOME_PLAIN, why);
+    return 0;
+}
+
+int mtls_client_hello(struct mtls_session *s)
+{
+    const struct mtls_config *c = &s->hook->config;
+    struct mtls_host_record stored = {0};
+    mtls_tstamp now = mtls_now();
+    int fd = mtls_session_fd(s), err;
+
+    s->times[MTLS_STEP_CLIENT_HELLO] = now;
+    s->deadline_at = now + c->deadline_ms * 1000ull;
+    s->grace_end_at = now + c->grace_ms * 1000ull;
+    if (c->npath2 > 0 && (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0))
+        return not_offered(s, MTLS_ERR_PATH_UNKNOWN);
+    s->port = s->path1_then.remote.port;
+    err = name_of(s);
+    if (err != 0)
+        return err;
+    mtls_remember_look(s, &stored);
+    if (s->memory_error != 0)
+        return s->memory_error;
+    err = mtls_client_paths_plan(s);
+    if (err != 0)
+        return err;
+    if (s->npaths == 0)
+        return not_offered(s, MTLS_ERR_PATH_NONE);
+    mtls_resume_client_hello(s);
+    err = enter_engine(s, &stored);
+    return err == 0 ? offer(s) : err;
+}
+
+/* The answer is known. A path that waited for it (late mode, a resumption that did not come about) starts now; the port
+ * it said is used only if rule [PATH] lets it: it equals path 1's own or the registered default. */
+void mtls_client_answered(struct mtls_session *s)
+{
+    bool late;
+    uint8_t i;
+
+    if (s->answered == MTLS_OFFER_YES)
+        mtls_resume_client_answer(s);
+    late = !s->resumed_ok && !s->paths_started;
+    if (!late)
+        return;
+    mtls_engine_lock();
+    for (i = 0; i < s->npaths && s->ee.port != 0; i++) {
+        struct mtls_path_spec *spec = s->paths[i].spec;
+
+        if (spec->port == 0 && spec->remote.addr.port == 0 &&
+            (s->ee.port == s->port || s->ee.port == MTLS_PORT_DEFAULT))
+            spec->port = s->ee.port;
+    }
+    mtls_client_paths_start(s, NULL, false);
+    mtls_engine_unlock();
+}
+
+int mtls_client_arm(struct mtls_session *s)
+{
+    struct mtls_keys keys;
+    int err;
+
+    if (s->keys_ready)
+        return 0;
+    if (s->times[MTLS_STEP_FINISHED] == 0)
+        s->times[MTLS_STEP_FINISHED] = mtls_now();
+    err = mtls_keys_compute(s, &keys);
+    if (err == 0) {
+        mtls_engine_lock();
+        s->keys = keys;
+        s->keys_ready = true;
+        s->phase = MTLS_PHASE_ARMED;
+        mtls_engine_unlock();
+    }
+    mtls_keys_wipe(&keys);
+    return err;
+}
+
+/* ---- proofs; engine lock held ---- */
+
+static int check_proofs(struct mtls_session *s, struct mtls_client_path *p)
+{
+    const struct mtls_p2c_claim *w = mtls_path2_claim_wire(p->claim);
+    uint8_t tag[MTLS_TAG_LEN], i;
+    int err = 0;
+
+    p->right = false;
+    p->wrong_only = w != NULL && w->nproof > 0;
+    for (i = 0; w != NULL && err == 0 && i < w->nproof && !p->right; i++) {
+        p->wrong_only = p->wrong_only && w->proofs[i].more == 0;
+        err = mtls_confirm_server_tag(s->hook->crypto, &s->keys, w->p2, tag);
+        if (err == 0 && mtls_tag_equal(tag, w->proofs[i].tag)) { /* [PRF] */
+            p->right = true;
+            p->slot = w->proofs[i].slot;
+            memcpy(p->tag, tag, sizeof(p->tag));
+            memcpy(p->p2, w->p2, sizeof(p->p2));
+        }
+    }
+    return err;
+}
+
+static void path_status(struct mtls_session *s, struct mtls_client_path *p, struct mtls_path_status *st)
+{
+    memset(st, 0, sizeof(*st));
+    if (p->claim == NULL) {
+        st->state = p->error != 0 ? MTLS_PATH_FAILED : MTLS_PATH_IDLE;
+        st->error = p->error;
+        return;
+    }
+    mtls_path2_claim_status(p->claim, st);
+    if (!s->keys_ready || st->state != MTLS_PATH_PROOF)
+        return;
+    if (check_proofs(s, p) != 0) {
+        st->state = MTLS_PATH_FAILED;
+        st->error = MTLS_ERR_CRYPTO;
+        return;
+    }
+    st->proof_right = p->right;
+    st->only_session = p->wrong_only;
+    if (!p->right)
+        st->state = MTLS_PATH_WRONG;
+}
+
+/* Judged on the live sockets, now. [PATH] */
+static unsigned select_paths(struct mtls_session *s, unsigned *scope)
+{
+    struct mtls_path_facts path1 = {0}, facts[MTLS_PATHS_MAX];
+    uint8_t wanted[MTLS_PATHS_MAX], index[MTLS_PATHS_MAX], i;
+    size_t n = 0;
+    unsigned mask, out = 0;
+    int fd = mtls_session_fd(s);
+
+    if (fd < 0 || mtls_route_of_socket(fd, &path1) != 0)
+        path1.known = false;
+    for (i = 0; i < s->npaths; i++) {
+        if (!s->paths[i].right || s->paths[i].claim == NULL)
+            continue;
+        mtls_path2_claim_facts(s->paths[i].claim, &facts[n]);
+        wanted[n] = s->paths[i].spec->distinct;
+        index[n++] = i;
+    }
+    mask = mtls_paths_select(&path1, facts, wanted, n, scope);
+    for (i = 0; i < n; i++) {
+        if ((mask & 1u << i) != 0)
+            out |= 1u << index[i];
+    }
+    return out;
+}
+
+static uint8_t count_bits(unsigned mask)
+{
+    return (uint8_t)__builtin_popcount(mask);
+}
+
+static void grace(struct mtls_session *s, const struct mtls_decision_input *in)
+{
+    uint8_t i;
+
+    for (i = 0; i < in->npaths; i++) {
+        mtls_tstamp end = s->times[MTLS_STEP_CLIENT_HELLO] + 4ull * in->paths[i].rtt_us;
+
+        if (end > s->grace_end_at)
+            s->grace_end_at = end;
+    }
+}
+
+struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
+{
+    struct mtls_decision_input in = {
+        .policy = s->hook->config.policy, .need = s->hook->config.need, .offered = s->offered,
+        .answered = s->answered, .resumed_ok = s->resumed_ok, .remembered = s->remembered,
+        .at_write = at_write, .npaths = s->npaths, .started_at = s->times[MTLS_STEP_CLIENT_HELLO],
+        .deadline_at = s->deadline_at};
+    struct mtls_transcript_facts facts = {0};
+    bool some_right = false;
+    uint8_t i;
+
+    if (s->transcript != NULL)
+        mtls_transcript_facts(s->transcript, &facts);
+    in.tls_below_13 = facts.server_hello && !facts.tls13;
+    for (i = 0; i < s->npaths; i++) {
+        path_status(s, &s->paths[i], &in.paths[i]);
+        some_right = some_right || s->paths[i].right;
+    }
+    if (at_write && some_right)
+        in.selected = count_bits(select_paths(s, &s->scope));
+    grace(s, &in);
+    in.grace_end_at = s->grace_end_at;
+    return mtls_decide(&in, now);
+}
+
+/* [CNF] on every counted path, after all of them were counted. */
+int mtls_client_confirm(struct mtls_session *s)
+{
+    struct mtls_counted counted[MTLS_PATHS_MAX];
+    uint8_t d[MTLS_SHA256_LEN], tag[MTLS_TAG_LEN], i, n = 0, k = s->hook->config.need;
+    unsigned mask = select_paths(s, &s->scope);
+    int err, sent = 0;
+
+    for (i = 0; i < s->npaths; i++) {
+        if ((mask & 1u << i) == 0)
+            continue;
+        counted[n].path = i;
+        memcpy(counted[n].p2, s->paths[i].p2, sizeof(counted[n].p2));
+        memcpy(counted[n].tag_s, s->paths[i].tag, sizeof(counted[n].tag_s));
+        n++;
+    }
+    if (n < k)
+        return MTLS_ERR_PATH_NOT_DISTINCT;
+    err = mtls_confirm_d(s->hook->crypto, counted, n, d);
+    for (i = 0; err == 0 && i < s->npaths; i++) {
+        struct mtls_client_path *p = &s->paths[i];
+
+        if ((mask & 1u << i) == 0) {
+            if (p->claim != NULL)
+                mtls_path2_claim_fail(p->claim, MTLS_FAIL_NOT_COUNTED);
+            continue;
+        }
+        err = mtls_confirm_client_tag(s->hook->crypto, &s->keys, p->p2, p->tag, k, n, d, tag);
+        if (err == 0 && mtls_path2_claim_confirm(p->claim, p->slot, k, n, tag) == 0)
+            sent++;
+    }
+    s->confirmed_paths = n;
+    return err != 0 ? err : sent > 0 ? 0 : MTLS_ERR_PATH_CLOSED;
+}

@@ -1,0 +1,490 @@
+/* Concept: the filter BIO (see gate.h). It cuts both streams into records, asks gate_hold.c when a record may not
+ * pass yet, and takes itself off the SSL after the decision. No state number of libssl is looked at: they differ
+ * between releases. */
+#include "gate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/bio.h>
+
+#include "../net/engine.h"
+#include "glue.h"
+
+enum { TYPE_CCS = 20, TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };
+enum { CTRL_SET_KTLS = 72, CTRL_SET_KTLS_CTRL_MSG = 74, CTRL_CLEAR_KTLS_CTRL_MSG = 75 };
+
+static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+static BIO_METHOD *method;
+
+static struct mtls_session *session_of(BIO *b)
+{
+    return BIO_get_data(b);
+}
+
+static int pass_read(BIO *b, char *out, int len)
+{
+    int n = BIO_read(BIO_next(b), out, len);
+
+    BIO_clear_retry_flags(b);
+    BIO_copy_next_retry(b);
+    return n;
+}
+
+static int pass_write(BIO *b, const char *in, int len)
+{
+    int n = BIO_write(BIO_next(b), in, len);
+
+    BIO_clear_retry_flags(b);
+    BIO_copy_next_retry(b);
+    return n;
+}
+
+/* libssl turns a read that fails at "end of file" into a fatal error of its own and sends an alert. */
+static int fail_read(struct mtls_session *s, int reason)
+{
+    SSL_clear_options(s->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    if (s->phase != MTLS_PHASE_FAILED)
+        mtls_session_fail(s, reason);
+    else
+        mtls_raise(s->reason, NULL);
+    return -1;
+}
+
+static bool in_error(const struct mtls_session *s)
+{
+    return strcmp(SSL_state_string_long(s->ssl), "error") == 0;
+}
+
+/* ---- records ---- */
+
+static size_t record_len(const uint8_t *head)
+{
+    return (size_t)head[3] << 8 | head[4];
+}
+
+/* How many bytes of a read belong to the record under way: never more than one record at a time (read-ahead). */
+static int record_part(const struct mtls_gate *g, int len)
+{
+    size_t part = g->rbody > 0 ? g->rbody : sizeof(g->rhead) - g->rhave;
+
+    return (size_t)len < part ? len : (int)part;
+}
+
+static void record_got(struct mtls_gate *g, const char *data, int n)
+{
+    if (g->rbody > 0) {
+        g->rbody -= (size_t)n;
+        if (g->rbody == 0 && g->rhead[0] == TYPE_DATA)
+            g->saw_encrypted = true;
+        return;
+    }
+    memcpy(g->rhead + g->rhave, data, (size_t)n);
+    g->rhave = (uint8_t)(g->rhave + n);
+    if (g->rhave == sizeof(g->rhead)) {
+        g->rhave = 0;
+        g->rbody = record_len(g->rhead);
+        g->saw_handshake |= g->rhead[0] == TYPE_HANDSHAKE;
+    }
+}
+
+/* Walks what is about to be written: 0 all of it may pass, 1 it needs the decision, negative: an error. A ClientHello
+ * passes as often as we were asked for one, change_cipher_spec and plaintext alerts pass. */
+static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len, size_t *pos)
+{
+    size_t take;
+
+    if (scan->body > 0) {
+        take = len - *pos < scan->body ? len - *pos : scan->body;
+        *pos += take;
+        scan->body -= take;
+        scan->have = scan->body == 0 ? 0 : scan->have;
+        scan->message -= take < scan->message ? take : scan->message;
+        return 0;
+    }
+    scan->head[scan->have++] = in[(*pos)++];
+    if (scan->have == 5 && (scan->head[0] == TYPE_CCS || scan->head[0] == TYPE_ALERT)) {
+        scan->body = record_len(scan->head);
+        return 0;
+    }
+    if (scan->have == 5 && scan->head[0] == TYPE_HANDSHAKE && scan->message > 0) {
+        scan->body = record_len(scan->head);
+        return 0;
+    }
+    if (scan->have == 5 && scan->head[0] != TYPE_HANDSHAKE)
+        return 1;
+    if (scan->have < 6)
+        return 0;
+    if (scan->head[5] != SSL3_MT_CLIENT_HELLO || *hellos == 0)
+        return 1;
+    (*hellos)--;
+    scan->body = record_len(scan->head) - 1;
+    scan->message = 1 << 17; /* its further records, if any: bounded by what libssl can send */
+    return 0;
+}
+
+static int scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len)
+{
+    size_t pos = 0;
+    int rc = 0;
+
+    while (rc == 0 && pos < len)
+        rc = scan_one(scan, hellos, in, len, &pos);
+    return rc;
+}
+
+/* ---- reads ---- */
+
+static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *d)
+{
+    uint8_t own[1];
+    int err;
+
+    if (s->phase == MTLS_PHASE_HELLO) {
+        if (SSL_get_finished(s->ssl, own, sizeof(own)) == 0)
+            return MTLS_HOLD_PASS; /* before our flight, or after a HelloRetryRequest */
+        /* The flight is out without our answer: an SNI call-back chose an SSL_CTX that is not hooked. */
+        d->reason = MTLS_ERR_NOT_PROTECTED_CTX;
+        if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
+            return MTLS_HOLD_FAIL;
+        mtls_session_decide(s, MTLS_OUTCOME_PLAIN, d->reason);
+        return MTLS_HOLD_PASS;
+    }
+    if (s->phase == MTLS_PHASE_ANSWERED) {
+        err = mtls_server_arm(s);
+        if (err != 0) {
+            d->reason = err;
+            return MTLS_HOLD_FAIL;
+        }
+    }
+    if (s->phase == MTLS_PHASE_DECIDED)
+        return MTLS_HOLD_PASS;
+    if (mtls_gate_hold(s, false, d) != MTLS_HOLD_PASS)
+        return d->verdict == MTLS_FAILED ? MTLS_HOLD_FAIL : MTLS_HOLD_RETRY;
+    s->confirmed_paths = s->confirmed_n;
+    mtls_session_decide(s, MTLS_OUTCOME_VERIFIED, 0);
+    return MTLS_HOLD_PASS;
+}
+
+static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *d)
+{
+    struct mtls_gate *g = s->gate;
+    struct mtls_transcript_facts facts = {0};
+    enum mtls_hold hold;
+
+    if (g->rbody > 0 || g->rhave > 0 || g->read_open)
+        return MTLS_HOLD_PASS;
+    if (s->transcript != NULL)
+        mtls_transcript_facts(s->transcript, &facts);
+    if (s->answered == MTLS_OFFER_UNKNOWN && (g->extensions_read || g->saw_encrypted))
+        s->answered = MTLS_OFFER_NO;
+    if (s->answered == MTLS_OFFER_UNKNOWN && !(facts.server_hello && !facts.tls13))
+        return MTLS_HOLD_PASS;
+    if (s->answered != MTLS_OFFER_YES)
+        mtls_client_answered(s);
+    hold = mtls_gate_hold(s, false, d);
+    if (hold == MTLS_HOLD_PASS && d->verdict == MTLS_PLAIN)
+        mtls_session_decide(s, MTLS_OUTCOME_PLAIN, d->reason);
+    g->read_open = hold == MTLS_HOLD_PASS;
+    return hold;
+}
+
+static int gate_read(BIO *b, char *out, int len)
+{
+    struct mtls_session *s = session_of(b);
+    struct mtls_decision d = {MTLS_WAIT, MTLS_ERR_INTERNAL, 0};
+    enum mtls_hold hold = MTLS_HOLD_PASS;
+    int n;
+
+    BIO_clear_retry_flags(b);
+    if (s == NULL || s->gate == NULL || !s->gate->linked)
+        return pass_read(b, out, len);
+    if (s->phase == MTLS_PHASE_FAILED || s->generation != mtls_engine_generation())
+        return fail_read(s, MTLS_ERR_FORKED);
+    if (s->phase != MTLS_PHASE_DECIDED)
+        hold = s->server ? server_read(s, &d) : client_read(s, &d);
+    if (hold == MTLS_HOLD_FAIL)
+        return fail_read(s, d.reason);
+    if (hold == MTLS_HOLD_RETRY) {
+        BIO_set_retry_read(b);
+        return -1;
+    }
+    if (s->phase == MTLS_PHASE_DECIDED) {
+        mtls_gate_unlink(s);
+        /* The record under way, if any, was cut by us alone: the bytes are libssl's either way. */
+        return pass_read(b, out, len);
+    }
+    n = pass_read(b, out, s->server ? len : record_part(s->gate, len));
+    if (n > 0 && !s->server)
+        record_got(s->gate, out, n);
+    return n;
+}
+
+/* ---- writes ---- */
+
+static void plaintext_alert(BIO *b, struct mtls_session *s)
+{
+    static const uint8_t alert[7] = {TYPE_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, SSL_AD_ACCESS_DENIED};
+
+    if (!s->gate->alert_sent && mtls_session_fd(s) >= 0)
+        (void)BIO_write(BIO_next(b), alert, sizeof(alert)); /* a nicety: the peer learns why */
+    s->gate->alert_sent = true;
+}
+
+static int fail_write(BIO *b, struct mtls_session *s, int reason)
+{
+    if (!s->server)
+        plaintext_alert(b, s);
+    if (s->phase != MTLS_PHASE_FAILED)
+        mtls_session_fail(s, reason);
+    else
+        mtls_raise(s->reason, NULL);
+    return -1;
+}
+
+/* After a failure libssl may still say so to the peer; programs that print the last error get the reason again. */
+static int failed_write(BIO *b, struct mtls_session *s, const char *in, int len)
+{
+    int n;
+
+    if (!in_error(s) || s->gate->alert_sent)
+        return fail_write(b, s, s->reason);
+    n = pass_write(b, in, len);
+    if (n == len) {
+        s->gate->alert_sent = true;
+        mtls_raise(s->reason, NULL);
+    }
+    return n;
+}
+
+/* The second flight is about to leave: the decision, now. */
+static int client_decide(struct mtls_session *s)
+{
+    struct mtls_decision d = {MTLS_WAIT, MTLS_ERR_INTERNAL, 0};
+    uint8_t peer[1];
+    int err;
+
+    if (s->answered == MTLS_OFFER_UNKNOWN && (s->gate->extensions_read || s->gate->saw_encrypted))
+        s->answered = MTLS_OFFER_NO;
+    if (s->answered == MTLS_OFFER_YES) {
+        if (SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)
+            return MTLS_ERR_EARLY_DATA;
+        err = mtls_client_arm(s);
+        if (err != 0)
+            return err;
+    } else {
+        if (s->answered == MTLS_OFFER_UNKNOWN && !s->gate->saw_handshake)
+            return MTLS_ERR_EARLY_DATA; /* nothing was read yet: this is 0-RTT data */
+        mtls_client_answered(s);
+    }
+    if (mtls_gate_hold(s, true, &d) != MTLS_HOLD_PASS)
+        return d.reason;
+    mtls_session_decide(s,
+                        d.verdict == MTLS_VERIFIED  ? MTLS_OUTCOME_VERIFIED
+                        : d.verdict == MTLS_RESUMED ? MTLS_OUTCOME_RESUMED_VERIFIED
+                                                    : MTLS_OUTCOME_PLAIN,
+                        d.reason);
+    return 0;
+}
+
+static int client_write(BIO *b, struct mtls_session *s, const char *in, int len)
+{
+    struct mtls_record_scan scan = s->gate->wscan;
+    unsigned hellos = s->gate->hellos;
+    int err, n;
+
+    if (scan_write(&scan, &hellos, (const uint8_t *)in, (size_t)len) == 0) {
+        n = pass_write(b, in, len);
+        if (n > 0)
+            (void)scan_write(&s->gate->wscan, &s->gate->hellos, (const uint8_t *)in, (size_t)n);
+        return n;
+    }
+    if (in_error(s)) /* libssl has failed on its own: an encrypted alert, nothing else can follow */
+        return pass_write(b, in, len);
+    err = client_decide(s);
+    if (err != 0)
+        return fail_write(b, s, err);
+    mtls_gate_unlink(s);
+    return pass_write(b, in, len);
+}
+
+static int gate_write(BIO *b, const char *in, int len)
+{
+    struct mtls_session *s = session_of(b);
+
+    BIO_clear_retry_flags(b);
+    if (s == NULL || s->gate == NULL || !s->gate->linked || len <= 0)
+        return pass_write(b, in, len);
+    if (s->phase == MTLS_PHASE_FAILED)
+        return failed_write(b, s, in, len);
+    if (s->generation != mtls_engine_generation())
+        return fail_write(b, s, MTLS_ERR_FORKED);
+    if (s->phase == MTLS_PHASE_DECIDED) {
+        mtls_gate_unlink(s);
+        return pass_write(b, in, len);
+    }
+    if (!s->server)
+        return client_write(b, s, in, len);
+    if (s->gate->flight_out && !in_error(s))
+        return fail_write(b, s, MTLS_ERR_EARLY_DATA); /* half-RTT data */
+    return pass_write(b, in, len);
+}
+
+static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
+{
+    struct mtls_session *s = session_of(b);
+    bool linked = s != NULL && s->gate != NULL && s->gate->linked;
+    uint8_t own[1];
+    long rc;
+
+    switch (cmd) {
+    case BIO_CTRL_PUSH:
+    case BIO_CTRL_POP:
+    case BIO_CTRL_GET_KTLS_SEND:
+    case BIO_CTRL_GET_KTLS_RECV:
+    case CTRL_SET_KTLS:
+    case CTRL_SET_KTLS_CTRL_MSG:
+    case CTRL_CLEAR_KTLS_CTRL_MSG:
+        return 0; /* the kernel must not encrypt beside libssl */
+    case BIO_CTRL_EOF:
+        if (linked && s->phase == MTLS_PHASE_FAILED)
+            return 1;
+        break;
+    case BIO_CTRL_DUP:
+        return 0;
+    default:
+        break;
+    }
+    rc = BIO_ctrl(BIO_next(b), cmd, num, ptr);
+    if (cmd == BIO_CTRL_FLUSH) {
+        BIO_clear_retry_flags(b);
+        BIO_copy_next_retry(b);
+        if (rc > 0 && linked && s->server && SSL_get_finished(s->ssl, own, sizeof(own)) > 0)
+            s->gate->flight_out = true;
+    }
+    return rc;
+}
+
+static int gate_create(BIO *b)
+{
+    BIO_set_init(b, 1);
+    return 1;
+}
+
+static void method_make(void)
+{
+    int type = BIO_get_new_index();
+
+    method = type == -1 ? NULL : BIO_meth_new(type | BIO_TYPE_FILTER, "Multipath TLS gate");
+    if (method == NULL)
+        return;
+    BIO_meth_set_create(method, gate_create);
+    BIO_meth_set_read(method, gate_read);
+    BIO_meth_set_write(method, gate_write);
+    BIO_meth_set_ctrl(method, gate_ctrl);
+}
+
+/* ---- on and off ---- */
+
+static BIO *filter_on(BIO *next, struct mtls_session *s)
+{
+    BIO *f = BIO_new(method);
+
+    if (f == NULL)
+        return NULL;
+    BIO_set_data(f, s);
+    BIO_up_ref(next);
+    BIO_push(f, next);
+    return f;
+}
+
+int mtls_gate_install(struct mtls_session *s)
+{
+    BIO *r = SSL_get_rbio(s->ssl), *w = SSL_get_wbio(s->ssl);
+    struct mtls_gate *g;
+
+    if (s->gate != NULL)
+        return 0;
+    if (r == NULL || w == NULL || CRYPTO_THREAD_run_once(&once, method_make) != 1 || method == NULL)
+        return MTLS_ERR_GATE_DISPLACED;
+    g = calloc(1, sizeof(*g));
+    if (g == NULL)
+        return MTLS_ERR_NOMEM;
+    g->dup_fd = g->async_fd = -1;
+    g->rfilter = filter_on(r, s);
+    g->wfilter = r == w ? g->rfilter : filter_on(w, s);
+    if (g->rfilter == NULL || g->wfilter == NULL) {
+        BIO_free_all(g->rfilter);
+        free(g);
+        return MTLS_ERR_NOMEM;
+    }
+    BIO_up_ref(g->rfilter);
+    SSL_set0_rbio(s->ssl, g->rfilter);
+    BIO_up_ref(g->wfilter);
+    SSL_set0_wbio(s->ssl, g->wfilter);
+    g->linked = true;
+    s->gate = g;
+    return 0;
+}
+
+void mtls_gate_unlink(struct mtls_session *s)
+{
+    struct mtls_gate *g = s->gate;
+    BIO *next;
+
+    if (g == NULL || !g->linked)
+        return;
+    g->linked = false;
+    mtls_engine_lock();
+    mtls_gate_settle(s);
+    mtls_engine_unlock();
+    if (SSL_get_wbio(s->ssl) == g->wfilter) {
+        next = BIO_next(g->wfilter);
+        BIO_up_ref(next);
+        SSL_set0_wbio(s->ssl, next);
+    }
+    if (SSL_get_rbio(s->ssl) == g->rfilter) {
+        next = BIO_next(g->rfilter);
+        BIO_up_ref(next);
+        SSL_set0_rbio(s->ssl, next);
+    }
+}
+
+static void filter_drop(BIO *f)
+{
+    BIO_set_data(f, NULL);
+    BIO_free_all(f); /* our reference; with the last one its reference to the next BIO goes too */
+}
+
+void mtls_gate_free(struct mtls_session *s)
+{
+    struct mtls_gate *g = s->gate;
+
+    if (g == NULL)
+        return;
+    mtls_gate_unlink(s);
+    if (g->wfilter != g->rfilter)
+        filter_drop(g->wfilter);
+    filter_drop(g->rfilter);
+    free(g);
+    s->gate = NULL;
+}
+
+void mtls_gate_allow_hello(struct mtls_session *s)
+{
+    if (s->gate != NULL)
+        s->gate->hellos++;
+}
+
+void mtls_gate_note_extensions(struct mtls_session *s)
+{
+    if (s->gate != NULL)
+        s->gate->extensions_read = true;
+}
+
+bool mtls_gate_saw_server_hello(const struct mtls_session *s)
+{
+    return s->gate != NULL && s->gate->saw_handshake;
+}

@@ -1,0 +1,268 @@
+/* Concept: how a held handshake waits, and how it is woken, for each kind of application: a blocking socket sleeps on
+ * the session's condition variable; a non-blocking one gets "retry" while SO_RCVLOWAT keeps its descriptor silent until the
+ * reactor lowers it again; an SSL_MODE_ASYNC one is paused; without a descriptor the wait blocks. */
+#include "gate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/async.h>
+
+#include "glue.h"
+
+enum {
+    LOWAT_FIRST = 64 * 1024,
+    LOWAT_MAX = 256 * 1024,
+    RECALL_US = 500,             /* called again so soon: the application spins */
+    NAP_FIRST_US = 1000,
+    NAP_MAX_US = 16000,
+    NAP_BUDGET_US = 8000,        /* of one process in ... */
+    NAP_WINDOW_US = 20000,       /* ... this long: an event loop with many such peers is not stalled */
+    SLICE_US = 100000,           /* a blocking wait looks at its socket so often */
+    WRITE_WAIT_US = 1000000,     /* non-blocking application at the write: so long at most */
+};
+
+static struct { /* engine lock */
+    mtls_tstamp window_at;
+    uint64_t used;
+} naps;
+
+static int path1_fd(const struct mtls_session *s)
+{
+    return mtls_session_fd(s);
+}
+
+static bool is_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+static int poll_now(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0 ? p.revents : 0;
+}
+
+static void lowat_set(struct mtls_gate *g, int value)
+{
+    g->lowat = value;
+    setsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+}
+
+/* A duplicate: the application may close its own descriptor and the number may be used again. */
+static bool gate_on(struct mtls_gate *g, int fd)
+{
+    socklen_t len = sizeof(g->saved_lowat);
+
+    if (g->dup_fd < 0)
+        g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+    if (g->dup_fd < 0 || getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
+        return false;
+    lowat_set(g, LOWAT_FIRST);
+    g->gated = true;
+    return true;
+}
+
+static void ungate(struct mtls_gate *g)
+{
+    if (g->gated) {
+        lowat_set(g, g->saved_lowat > 0 ? g->saved_lowat : 1);
+        g->gated = false;
+    }
+}
+
+void mtls_gate_release(struct mtls_session *s, bool fail)
+{
+    struct mtls_gate *g = s->gate;
+    uint64_t one = 1;
+    ssize_t n;
+
+    if (g != NULL) {
+        g->waiting = false;
+        ungate(g);
+        if (fail && g->dup_fd >= 0)
+            shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
+        if (g->async_fd >= 0) {
+            n = write(g->async_fd, &one, sizeof(one));
+            (void)n;
+        }
+    }
+    pthread_cond_broadcast(&s->changed);
+}
+
+void mtls_gate_settle(struct mtls_session *s)
+{
+    struct mtls_gate *g = s->gate;
+
+    g->waiting = false;
+    ungate(g);
+    if (g->dup_fd >= 0)
+        close(g->dup_fd);
+    g->dup_fd = -1;
+}
+
+void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
+{
+    struct mtls_decision d;
+
+    pthread_cond_broadcast(&s->changed);
+    if (s->gate == NULL || !s->gate->waiting)
+        return;
+    d = mtls_session_evaluate(s, false, now);
+    if (d.verdict == MTLS_WAIT)
+        mtls_timer_set(s->timer, d.next);
+    else
+        mtls_gate_release(s, d.verdict == MTLS_FAILED);
+}
+
+/* ---- the ways to wait; the engine lock is held on entry and exit ---- */
+
+static void async_clear(ASYNC_WAIT_CTX *ctx, const void *key, OSSL_ASYNC_FD fd, void *data)
+{
+    close(fd);
+}
+
+/* The application set SSL_MODE_ASYNC and libssl runs in a job: SSL_ERROR_WANT_ASYNC, with our descriptor. */
+static bool wait_async(struct mtls_session *s)
+{
+    ASYNC_JOB *job = ASYNC_get_current_job();
+    ASYNC_WAIT_CTX *ctx = job != NULL ? ASYNC_get_wait_ctx(job) : NULL;
+    int fd;
+
+    if (ctx == NULL || (SSL_get_mode(s->ssl) & SSL_MODE_ASYNC) == 0)
+        return false;
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 || ASYNC_WAIT_CTX_set_wait_fd(ctx, s, fd, NULL, async_clear) != 1) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    s->gate->async_fd = fd;
+    s->gate->waiting = true;
+    mtls_engine_unlock();
+    (void)ASYNC_pause_job();
+    mtls_engine_lock();
+    s->gate->async_fd = -1;
+    ASYNC_WAIT_CTX_clear_fd(ctx, s);
+    return true;
+}
+
+static void wait_blocking(struct mtls_session *s, mtls_tstamp until, mtls_tstamp now)
+{
+    mtls_tstamp slice = now + SLICE_US;
+
+    s->gate->waiting = true;
+    mtls_reactor_wait(mtls_reactor_get(), &s->changed, until < slice ? until : slice);
+    s->gate->waiting = false;
+}
+
+/* The kernel reports readiness in spite of SO_RCVLOWAT when the window is full or the peer sent FIN: level-triggered
+ * programs would spin. */
+static void nap(struct mtls_session *s, mtls_tstamp now)
+{
+    struct mtls_gate *g = s->gate;
+    uint64_t us = (uint64_t)NAP_FIRST_US << (g->naps < 4 ? g->naps : 4);
+
+    if (g->lowat < LOWAT_MAX)
+        lowat_set(g, g->lowat * 4 < LOWAT_MAX ? g->lowat * 4 : LOWAT_MAX);
+    if (now - naps.window_at > NAP_WINDOW_US) {
+        naps.window_at = now;
+        naps.used = 0;
+    }
+    us = us > NAP_MAX_US ? NAP_MAX_US : us;
+    us = naps.used + us > NAP_BUDGET_US && g->naps > 0 ? NAP_FIRST_US / 2 : us;
+    naps.used += us;
+    g->naps++;
+    mtls_reactor_wait(mtls_reactor_get(), &s->changed, now + us);
+}
+
+/* false: the peer is gone. */
+static bool wait_nonblocking(struct mtls_session *s, int fd, mtls_tstamp now)
+{
+    struct mtls_gate *g = s->gate;
+    int ready;
+
+    if (!g->gated) {
+        g->last_call = now;
+        g->waiting = gate_on(g, fd);
+        return true;
+    }
+    ready = poll_now(fd);
+    if ((ready & POLLERR) != 0 || (ready & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN))
+        return false;
+    if ((ready & POLLIN) != 0 || now - g->last_call < RECALL_US)
+        nap(s, now);
+    g->last_call = mtls_now();
+    g->waiting = true;
+    return true;
+}
+
+static enum mtls_hold failed(struct mtls_decision *d, int reason)
+{
+    d->verdict = MTLS_FAILED;
+    d->reason = reason;
+    return MTLS_HOLD_FAIL;
+}
+
+static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mtls_decision *d)
+{
+    mtls_tstamp began = mtls_now(), now, until;
+    int fd = path1_fd(s);
+    bool nonblocking = fd >= 0 && is_nonblocking(fd);
+
+    for (;;) {
+        now = mtls_now();
+        *d = mtls_session_evaluate(s, at_write, now);
+        if (d->verdict == MTLS_FAILED)
+            return MTLS_HOLD_FAIL;
+        if (d->verdict != MTLS_WAIT)
+            return MTLS_HOLD_PASS;
+        until = d->next < s->deadline_at ? d->next : s->deadline_at;
+        if (s->timer != NULL)
+            mtls_timer_set(s->timer, until);
+        if (mtls_reactor_get() == NULL)
+            return failed(d, MTLS_ERR_STOPPED);
+        if (wait_async(s))
+            continue;
+        if (nonblocking && !at_write) {
+            if (!wait_nonblocking(s, fd, now))
+                return failed(d, MTLS_ERR_PEER_CLOSED);
+            if (s->gate->gated)
+                return MTLS_HOLD_RETRY;
+        }
+        if (nonblocking && at_write && now - began > WRITE_WAIT_US)
+            return failed(d, MTLS_ERR_PROOF_MISSING);
+        wait_blocking(s, until, now);
+        if (fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && !at_write)
+            return failed(d, MTLS_ERR_PEER_CLOSED);
+    }
+}
+
+enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls_decision *d)
+{
+    enum mtls_hold hold;
+    int err;
+
+    mtls_engine_lock();
+    s->gate->waiting = false;
+    hold = hold_loop(s, at_write, d);
+    if (hold == MTLS_HOLD_PASS && at_write && d->verdict == MTLS_VERIFIED) {
+        err = mtls_client_confirm(s); /* the same lock: what was judged is what is confirmed */
+        if (err != 0)
+            hold = failed(d, err);
+    }
+    if (hold != MTLS_HOLD_RETRY) {
+        s->gate->waiting = false;
+        ungate(s->gate);
+    }
+    mtls_engine_unlock();
+    return hold;
+}

@@ -1,0 +1,162 @@
+/* Concept: the watch after a plain outcome (rule 7): READY that comes within 60 seconds shows that path 1 hid the
+ * extension; the connection is torn down, the host remembered for ten minutes, the application told. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../net/engine.h"
+#include "glue.h"
+
+enum { WATCH_US = 60 * 1000000, WATCHES_MAX = 4096 };
+
+struct mtls_late {
+    struct mtls_session *session; /* NULL: the SSL is gone */
+    struct mtls_hook *hook;
+    struct mtls_timer *timer;
+    struct mtls_path2_claim *claims[MTLS_PATHS_MAX];
+    unsigned nclaims;
+    bool failed, telling; /* telling: the lock is given up for the call-back, do not free */
+    int fd;
+    char name[MTLS_HOST_MAX + 1];
+    uint16_t port;
+};
+
+static unsigned watches;
+
+static void late_free(struct mtls_late *l)
+{
+    unsigned i;
+
+    for (i = 0; i < l->nclaims; i++)
+        mtls_path2_claim_free(l->claims[i]);
+    mtls_timer_free(l->timer);
+    if (l->fd >= 0)
+        close(l->fd);
+    if (l->session != NULL)
+        l->session->late = NULL;
+    mtls_hook_unref(l->hook);
+    free(l);
+    watches--;
+}
+
+static void tell(struct mtls_late *l)
+{
+    static const char json[] = "{\"outcome\": \"failed\", \"reason\": \"downgrade-late\", \"exposed\": true}";
+
+    l->telling = true;
+    mtls_engine_unlock();
+    l->hook->outcome_cb(NULL, MTLS_OUTCOME_FAILED, MTLS_ERR_DOWNGRADE_LATE, json, l->hook->outcome_arg);
+    mtls_engine_lock();
+    l->telling = false;
+}
+
+/* The end of the watch, or the tearing down that late_changed() asked for. */
+static void late_timer(void *arg, mtls_tstamp now)
+{
+    struct mtls_late *l = arg;
+    unsigned i;
+
+    if (!l->failed) {
+        late_free(l);
+        return;
+    }
+    for (i = 0; i < l->nclaims; i++)
+        mtls_path2_claim_free(l->claims[i]);
+    l->nclaims = 0;
+    if (l->hook->outcome_cb != NULL)
+        tell(l);
+    if (l->session == NULL)
+        late_free(l); /* else it says "failed" until the SSL goes */
+}
+
+static void late_changed(void *arg, struct mtls_path2_claim *claim, mtls_tstamp now)
+{
+    struct mtls_late *l = arg;
+    struct mtls_path_status st;
+
+    mtls_path2_claim_status(claim, &st);
+    if (l->failed || !st.ready_seen || st.not_here)
+        return;
+    l->failed = true;
+    if (l->fd >= 0)
+        shutdown(l->fd, SHUT_RDWR);
+    mtls_downgrade_note(l->name, l->port, now);
+    mtls_timer_set(l->timer, now);
+}
+
+static bool still_open(const struct mtls_path2_claim *claim)
+{
+    struct mtls_path_status st;
+
+    mtls_path2_claim_status(claim, &st);
+    return st.state == MTLS_PATH_STARTING;
+}
+
+static void claims_take(struct mtls_session *s, struct mtls_late *l)
+{
+    uint8_t i;
+
+    for (i = 0; i < s->npaths; i++) {
+        struct mtls_path2_claim *claim = s->paths[i].claim;
+
+        if (claim == NULL || !still_open(claim))
+            continue;
+        mtls_path2_claim_set_fn(claim, late_changed, l);
+        l->claims[l->nclaims++] = claim;
+        s->paths[i].claim = NULL;
+    }
+}
+
+void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
+{
+    struct mtls_reactor *r = mtls_reactor_get();
+    struct mtls_late *l;
+    int fd = mtls_session_fd(s);
+
+    if (r == NULL || s->npaths == 0 || watches >= WATCHES_MAX)
+        return;
+    l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return;
+    l->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 100) : -1;
+    if (mtls_timer_new(&l->timer, r, late_timer, l) != 0) {
+        if (l->fd >= 0)
+            close(l->fd);
+        free(l);
+        return;
+    }
+    watches++;
+    l->hook = s->hook;
+    __atomic_add_fetch(&l->hook->refs, 1, __ATOMIC_ACQ_REL);
+    memcpy(l->name, s->name, sizeof(l->name));
+    l->port = s->port;
+    l->session = s;
+    s->late = l;
+    claims_take(s, l);
+    if (l->nclaims == 0)
+        late_free(l);
+    else
+        mtls_timer_set(l->timer, now + WATCH_US);
+}
+
+bool mtls_late_failed(struct mtls_session *s)
+{
+    return s->late != NULL && s->late->failed;
+}
+
+void mtls_late_forget(struct mtls_session *s)
+{
+    struct mtls_late *l = s->late;
+
+    s->late = NULL;
+    if (l == NULL || s->generation != mtls_engine_generation())
+        return;
+    l->session = NULL;
+    if (l->fd >= 0) /* the application is done with path 1: our copy must not keep it open */
+        close(l->fd);
+    l->fd = -1;
+    if (l->failed && l->nclaims == 0 && !l->telling)
+        late_free(l);
+}

@@ -1,0 +1,172 @@
+/* Concept: the public queries on an SSL, and what an application tells about one connection. */
+#include <string.h>
+
+#include "../net/hostfile.h"
+#include "glue.h"
+#include "report.h"
+
+const char *mtls_outcome_name(enum mtls_outcome outcome)
+{
+    switch (outcome) {
+    case MTLS_OUTCOME_VERIFIED:
+        return "verified";
+    case MTLS_OUTCOME_RESUMED_VERIFIED:
+        return "resumed-verified";
+    case MTLS_OUTCOME_PLAIN:
+        return "plain";
+    case MTLS_OUTCOME_FAILED:
+        return "failed";
+    default:
+        return "none";
+    }
+}
+
+static bool late_failed(const SSL *ssl)
+{
+    struct mtls_session *s = mtls_session_find(ssl);
+    bool failed = false;
+
+    if (s != NULL && s->outcome == MTLS_OUTCOME_PLAIN) {
+        mtls_engine_lock();
+        failed = mtls_late_failed(s);
+        mtls_engine_unlock();
+    }
+    return failed;
+}
+
+enum mtls_outcome mtls_get_outcome(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    if (s == NULL)
+        return MTLS_OUTCOME_NONE;
+    return late_failed(ssl) ? MTLS_OUTCOME_FAILED : s->outcome;
+}
+
+int mtls_get_reason(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    if (s == NULL)
+        return 0;
+    return late_failed(ssl) ? MTLS_ERR_DOWNGRADE_LATE : s->reason;
+}
+
+unsigned mtls_get_scope(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->scope : 0;
+}
+
+unsigned mtls_get_confirmed(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->confirmed_paths : 0;
+}
+
+static const char *text(const char *s)
+{
+    return s != NULL ? s : "";
+}
+
+int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_report_path *p;
+
+    if (s == NULL || info == NULL || s->report == NULL || index >= s->report->npaths)
+        return 0;
+    p = &s->report->paths[index];
+    info->local = text(p->local);
+    info->remote = text(p->remote);
+    info->device = text(p->device);
+    info->via = text(p->via);
+    info->spec = text(p->spec);
+    info->shares = text(p->shares);
+    info->state = text(p->state);
+    info->error = p->error;
+    info->rtt_us = p->rtt_us;
+    return 1;
+}
+
+uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    return s != NULL && (int)step >= 0 && step < MTLS_STEP_COUNT ? s->times[step] : 0;
+}
+
+char *mtls_report_json(const SSL *ssl)
+{
+    static const char none[] = "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
+                               "\"paths\": [], \"times_us\": {}}";
+    struct mtls_session *s = mtls_session_find(ssl);
+    struct mtls_session shown;
+
+    if (s == NULL)
+        return OPENSSL_strdup(none);
+    shown = *s;
+    shown.outcome = mtls_get_outcome(ssl);
+    shown.reason = mtls_get_reason(ssl);
+    return mtls_report_text(&shown);
+}
+
+static struct mtls_session *get_or_raise(SSL *ssl)
+{
+    struct mtls_session *s = ssl != NULL ? mtls_session_get(ssl) : NULL;
+
+    if (s == NULL)
+        mtls_raise(ssl == NULL ? MTLS_ERR_ARG : MTLS_ERR_NOT_HOOKED, NULL);
+    return s;
+}
+
+int mtls_set_fd(SSL *ssl, int fd)
+{
+    struct mtls_session *s = get_or_raise(ssl);
+
+    if (s == NULL)
+        return 0;
+    s->given_fd = fd >= 0 ? fd : -1;
+    return 1;
+}
+
+int mtls_set_name(SSL *ssl, const char *name)
+{
+    struct mtls_session *s = get_or_raise(ssl);
+    struct mtls_host host;
+
+    if (s == NULL)
+        return 0;
+    if (name == NULL || mtls_host_parse(&host, name) != 0 || host.addr.port != 0) {
+        mtls_raise(MTLS_ERR_ARG, "name");
+        return 0;
+    }
+    memcpy(s->given_name, host.name, sizeof(s->given_name));
+    return 1;
+}
+
+int mtls_name_checked(SSL *ssl)
+{
+    struct mtls_session *s = get_or_raise(ssl);
+
+    if (s == NULL)
+        return 0;
+    s->name_checked = true;
+    if (s->outcome == MTLS_OUTCOME_VERIFIED && !s->server)
+        mtls_remember_verified(s);
+    return 1;
+}
+
+int mtls_forget_host(const char *file, const char *host, uint16_t port)
+{
+    char name[MTLS_HOST_MAX + 1];
+    int rc = MTLS_ERR_ARG;
+
+    if (file != NULL && host != NULL && port != 0 && mtls_name_canonical(host, name) == 0)
+        rc = mtls_hostfile_forget(file, name, port);
+    if (rc < 0)
+        mtls_raise(rc, NULL);
+    return rc >= 0;
+}

@@ -1,0 +1,90 @@
+/* Concept: the resumption record in tickets (rule 9): kept in SSL_SESSION's ticket_appdata on both sides, so that it
+ * travels in the server's ticket and in the client's stored session. */
+#include <string.h>
+
+#include "glue.h"
+
+static bool record_of(const SSL_SESSION *session, struct mtls_record *record)
+{
+    void *data = NULL;
+    size_t len = 0;
+
+    return session != NULL &&
+           SSL_SESSION_get0_ticket_appdata((SSL_SESSION *)(uintptr_t)session, &data, &len) == 1 &&
+           data != NULL && mtls_record_parse(data, len, record) == 0;
+}
+
+static uint8_t wanted_scope(const struct mtls_config *c)
+{
+    uint8_t i, scope = 0;
+
+    for (i = 0; i < c->npath2; i++)
+        scope |= c->path2[i].distinct;
+    return scope;
+}
+
+static bool record_fits(const struct mtls_session *s)
+{
+    const struct mtls_config *c = &s->hook->config;
+    /* A server's own needs are its age limit and the name; how many paths are enough is the client's policy. */
+    uint8_t k = s->server ? 1 : c->need, scope = s->server ? 0 : wanted_scope(c);
+
+    return mtls_record_valid(&s->record, s->name, s->port, k, scope, c->resume_max_s, mtls_wallclock());
+}
+
+void mtls_resume_client_hello(struct mtls_session *s)
+{
+    s->record_offered = record_of(SSL_get_session(s->ssl), &s->record) && record_fits(s);
+}
+
+/* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] */
+static bool resumed_with_key_share(struct mtls_session *s)
+{
+    struct mtls_transcript_facts facts;
+
+    mtls_transcript_facts(s->transcript, &facts);
+    return SSL_session_reused(s->ssl) == 1 && facts.psk && facts.key_share && facts.tls13;
+}
+
+void mtls_resume_client_answer(struct mtls_session *s)
+{
+    s->resumed_ok = s->record_offered && resumed_with_key_share(s) &&
+                    (s->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0 && record_fits(s);
+}
+
+void mtls_resume_server_answer(struct mtls_session *s)
+{
+    s->resumed_ok = resumed_with_key_share(s) && record_of(SSL_get_session(s->ssl), &s->record) &&
+                    record_fits(s);
+}
+
+void mtls_resume_store(struct mtls_session *s)
+{
+    struct mtls_record r = {.mode = MTLS_MODE_EXPORTER, .verified_at = mtls_wallclock(),
+                            .max_age_s = s->hook->config.resume_max_s, .port = s->port};
+    SSL_SESSION *session = SSL_get_session(s->ssl);
+    uint8_t out[MTLS_RECORD_MAX];
+    int len;
+
+    /* A reused SSL_SESSION may be shared with other handshakes of the application: it keeps what it has, and
+     * verified_at is never renewed by resumption. [RES] */
+    if (session == NULL || s->hook->config.resume_max_s == 0 || SSL_session_reused(s->ssl) == 1)
+        return;
+    r.k = (uint8_t)s->confirmed_paths;
+    r.scope = (uint8_t)s->scope;
+    memcpy(r.name, s->name, sizeof(r.name));
+    len = mtls_record_encode(&r, out, sizeof(out));
+    if (len > 0)
+        (void)SSL_SESSION_set1_ticket_appdata(session, out, (size_t)len); /* without it: confirmed anew */
+}
+
+void mtls_resume_forget(struct mtls_session *s)
+{
+    SSL_SESSION *session = SSL_get_session(s->ssl);
+
+    if (session == NULL)
+        return;
+    if (SSL_session_reused(s->ssl) == 0)
+        (void)SSL_SESSION_set1_ticket_appdata(session, NULL, 0);
+    (void)SSL_CTX_remove_session(SSL_get_SSL_CTX(s->ssl), session);
+}

@@ -1,0 +1,153 @@
+/* Concept: the server's side of a session: ClientHello, EncryptedExtensions, keys to path 2 (protocol.md, SRV). */
+#include <string.h>
+
+#include <sys/socket.h>
+
+#include "../net/route.h"
+#include "gate.h"
+#include "glue.h"
+
+static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *local, const struct mtls_addr *peer,
+                      mtls_tstamp now)
+{
+    struct mtls_session *s = arg;
+
+    if (s->confirmed)
+        return;
+    s->confirmed = true;
+    s->confirmed_k = k;
+    s->confirmed_n = n;
+    s->path2_local = *local;
+    s->path2_peer = *peer;
+    s->times[MTLS_STEP_PROOF] = now;
+    mtls_session_wake(s, now);
+}
+
+/* The deadline: of a gated session, or of one that is resumed and only answers claims. */
+static void timer(void *arg, mtls_tstamp now)
+{
+    struct mtls_session *s = arg;
+
+    if (s->phase == MTLS_PHASE_DECIDED)
+        mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);
+    else
+        mtls_session_wake(s, now);
+}
+
+static int enter_engine(struct mtls_session *s, mtls_tstamp now)
+{
+    struct mtls_reactor *r;
+    int err;
+
+    mtls_engine_lock();
+    r = mtls_reactor_get();
+    err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, s->hook->config.reactor_app);
+    if (err == 0)
+        err = mtls_timer_new(&s->timer, r, timer, s);
+    if (err == 0)
+        mtls_timer_set(s->timer, s->deadline_at);
+    if (err == 0)
+        err = mtls_service_session_new(&s->service, s->join, confirmed, s, now);
+    mtls_engine_unlock();
+    return err;
+}
+
+static int register_hello(struct mtls_session *s, const struct mtls_ext_ch *ch, int *alert)
+{
+    mtls_tstamp now = mtls_now();
+    int err;
+
+    s->offered = true;
+    s->times[MTLS_STEP_CLIENT_HELLO] = now;
+    s->deadline_at = now + s->hook->config.deadline_ms * 1000ull;
+    memcpy(s->join, ch->join, sizeof(s->join));
+    err = enter_engine(s, now);
+    if (err == MTLS_ERR_JOIN_REUSED)
+        *alert = SSL_AD_ILLEGAL_PARAMETER;
+    if (err == 0)
+        err = mtls_gate_install(s);
+    if (err == 0)
+        s->phase = MTLS_PHASE_HELLO;
+    return err;
+}
+
+int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, int *alert)
+{
+    struct mtls_ext_ch ch;
+    int err = mtls_ext_ch_parse(data, len, &ch);
+
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (err == MTLS_ERR_EXT_MALFORMED) {
+        *alert = SSL_AD_DECODE_ERROR;
+        return err;
+    }
+    if (err == MTLS_ERR_EXT_NOT_OURS || (err == 0 && !mtls_ext_ch_offers(&ch, MTLS_VERSION_1))) {
+        /* As if it were absent; the security call-back only saw that there is one. [POL] */
+        *alert = SSL_AD_HANDSHAKE_FAILURE;
+        return s->hook->config.policy == MTLS_POLICY_REQUIRE ? MTLS_ERR_NOT_OFFERED : 0;
+    }
+    if (s->phase == MTLS_PHASE_HELLO) { /* [EXT] the second ClientHello */
+        *alert = SSL_AD_ILLEGAL_PARAMETER;
+        return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0 ? 0 : MTLS_ERR_EXT_CHANGED;
+    }
+    if (len > sizeof(s->hello_ext))
+        return MTLS_ERR_EXT_MALFORMED;
+    memcpy(s->hello_ext, data, len);
+    s->hello_ext_len = len;
+    return register_hello(s, &ch, alert);
+}
+
+static void name_and_port(struct mtls_session *s)
+{
+    const char *sni = SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct mtls_addr local;
+
+    if (sni == NULL || mtls_name_canonical(sni, s->name) != 0)
+        s->name[0] = '\0';
+    if (getsockname(mtls_session_fd(s), (struct sockaddr *)&ss, &len) == 0 &&
+        mtls_addr_from_sockaddr(&local, (struct sockaddr *)&ss, len) == 0)
+        s->port = local.port;
+}
+
+int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
+{
+    const struct mtls_config *c = &s->hook->config;
+    int n;
+
+    name_and_port(s);
+    mtls_resume_server_answer(s);
+    memset(&s->ee, 0, sizeof(s->ee));
+    s->ee.version = MTLS_VERSION_1;
+    s->ee.flags = s->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
+    if (c->ntls_ports > 1)
+        s->ee.flags |= MTLS_EE_OTHER_PORTS;
+    s->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise : c->nlisten > 0 ? s->hook->bound[0].port : 0);
+    s->ee.max_age = c->memory_s;
+    s->ee.naddr = c->naddress;
+    memcpy(s->ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
+    n = mtls_ext_ee_encode(&s->ee, out, cap);
+    if (n > 0)
+        s->phase = MTLS_PHASE_ANSWERED;
+    return n;
+}
+
+int mtls_server_arm(struct mtls_session *s)
+{
+    struct mtls_keys keys;
+    int err = mtls_keys_compute(s, &keys);
+
+    if (err == 0) {
+        mtls_engine_lock();
+        err = s->service != NULL ? mtls_service_session_keys(s->service, &keys, mtls_now()) : MTLS_ERR_DEADLINE;
+        mtls_engine_unlock();
+    }
+    mtls_keys_wipe(&keys);
+    if (err != 0)
+        return err;
+    s->phase = MTLS_PHASE_ARMED;
+    if (s->resumed_ok)
+        mtls_session_decide(s, MTLS_OUTCOME_RESUMED_VERIFIED, 0);
+    return 0;
+}

@@ -1,0 +1,206 @@
+/* Concept: the session object's life (see session.h): made at the ClientHello, decided once, freed with the SSL. */
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "../net/engine.h"
+#include "../net/route.h"
+#include "gate.h"
+#include "glue.h"
+
+static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+static int ssl_index = -1;
+
+static void session_clear(struct mtls_session *s)
+{
+    mtls_engine_lock();
+    mtls_late_forget(s);
+    mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);
+    mtls_engine_unlock();
+    mtls_gate_free(s);
+    mtls_transcript_free(s->transcript);
+    mtls_report_free(s);
+    OPENSSL_cleanse(s->secret, sizeof(s->secret));
+    mtls_keys_wipe(&s->keys);
+}
+
+static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+{
+    struct mtls_session *s = ptr;
+
+    if (s == NULL)
+        return;
+    session_clear(s);
+    if (s->cond_ready)
+        pthread_cond_destroy(&s->changed);
+    mtls_hook_unref(s->hook);
+    free(s);
+}
+
+/* SSL_dup: the copy begins without a session of ours. */
+static int session_ex_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int idx, long argl, void *argp)
+{
+    *from_d = NULL;
+    return 1;
+}
+
+static void index_make(void)
+{
+    ssl_index = SSL_get_ex_new_index(0, NULL, NULL, session_ex_dup, session_ex_free);
+}
+
+struct mtls_session *mtls_session_find(const SSL *ssl)
+{
+    if (ssl == NULL || CRYPTO_THREAD_run_once(&once, index_make) != 1 || ssl_index < 0)
+        return NULL;
+    return SSL_get_ex_data(ssl, ssl_index);
+}
+
+static int session_init(struct mtls_session *s)
+{
+    int err;
+
+    s->given_fd = s->given_fd == 0 ? -1 : s->given_fd;
+    s->generation = mtls_engine_generation();
+    s->server = SSL_is_server(s->ssl);
+    mtls_transcript_free(s->transcript);
+    s->transcript = NULL;
+    err = mtls_transcript_new(&s->transcript, s->hook->crypto);
+    if (err == 0 && !s->cond_ready) {
+        err = mtls_cond_init(&s->changed);
+        s->cond_ready = err == 0;
+    }
+    return err;
+}
+
+struct mtls_session *mtls_session_get(SSL *ssl)
+{
+    struct mtls_session *s = mtls_session_find(ssl);
+    struct mtls_hook *hook;
+
+    if (s != NULL)
+        return s;
+    hook = mtls_hook_of(SSL_get_SSL_CTX(ssl));
+    if (hook == NULL || ssl_index < 0)
+        return NULL;
+    s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->ssl = ssl;
+    s->hook = hook;
+    __atomic_add_fetch(&hook->refs, 1, __ATOMIC_ACQ_REL);
+    if (session_init(s) != 0 || SSL_set_ex_data(ssl, ssl_index, s) != 1) {
+        session_ex_free(NULL, s, NULL, 0, 0, NULL);
+        return NULL;
+    }
+    return s;
+}
+
+int mtls_session_reset(struct mtls_session *s)
+{
+    struct mtls_session fresh = {.ssl = s->ssl, .hook = s->hook, .given_fd = s->given_fd,
+                                 .name_checked = s->name_checked};
+
+    session_clear(s);
+    if (s->cond_ready)
+        pthread_cond_destroy(&s->changed);
+    memcpy(fresh.given_name, s->given_name, sizeof(fresh.given_name));
+    *s = fresh;
+    return session_init(s);
+}
+
+int mtls_session_fd(const struct mtls_session *s)
+{
+    int fd = s->given_fd >= 0 ? s->given_fd : SSL_get_rfd(s->ssl);
+
+    return fd;
+}
+
+/* ---- engine ---- */
+
+void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason)
+{
+    if (s->generation != mtls_engine_generation()) { /* the parent's, not ours to end */
+        s->service = NULL;
+        s->timer = NULL;
+    }
+    mtls_timer_free(s->timer);
+    s->timer = NULL;
+    mtls_service_session_free(s->service, fail_reason, mtls_now());
+    s->service = NULL;
+    mtls_client_paths_free(s);
+}
+
+struct mtls_decision mtls_session_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
+{
+    struct mtls_decision d = {MTLS_WAIT, 0, s->deadline_at};
+
+    if (!s->server)
+        return mtls_client_evaluate(s, at_write, now);
+    if (s->confirmed) {
+        d.verdict = MTLS_VERIFIED;
+    } else if (now >= s->deadline_at) { /* [SRV] both, or nothing is released */
+        d.verdict = MTLS_FAILED;
+        d.reason = MTLS_ERR_CONFIRM_MISSING;
+    }
+    return d;
+}
+
+/* ---- the decision ---- */
+
+static void outcome_tell(struct mtls_session *s)
+{
+    char *json;
+
+    if (s->hook->outcome_cb == NULL)
+        return;
+    json = mtls_report_text(s);
+    s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}", s->hook->outcome_arg);
+    OPENSSL_free(json);
+}
+
+static uint8_t fail_reason_of(const struct mtls_session *s)
+{
+    if (s->reason == MTLS_ERR_PROOF_WRONG)
+        return MTLS_FAIL_PROOF_WRONG;
+    return s->outcome == MTLS_OUTCOME_VERIFIED ? MTLS_FAIL_NOT_COUNTED : MTLS_FAIL_ABANDONED;
+}
+
+void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int reason)
+{
+    mtls_tstamp now = mtls_now();
+
+    if (s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED)
+        return;
+    s->phase = outcome == MTLS_OUTCOME_FAILED ? MTLS_PHASE_FAILED : MTLS_PHASE_DECIDED;
+    s->outcome = outcome;
+    s->reason = reason;
+    s->times[MTLS_STEP_DECIDED] = now;
+    mtls_engine_lock();
+    mtls_report_make(s);
+    if (outcome == MTLS_OUTCOME_PLAIN && !s->server)
+        mtls_late_watch(s, now);
+    if (!(s->server && outcome == MTLS_OUTCOME_RESUMED_VERIFIED)) /* claims are answered all the same */
+        mtls_session_leave_engine(s, fail_reason_of(s));
+    mtls_keys_wipe(&s->keys);
+    mtls_engine_unlock();
+    OPENSSL_cleanse(s->secret, sizeof(s->secret));
+    mtls_transcript_free(s->transcript);
+    s->transcript = NULL;
+    if (outcome == MTLS_OUTCOME_FAILED)
+        mtls_resume_forget(s);
+    if (outcome == MTLS_OUTCOME_VERIFIED)
+        mtls_resume_store(s);
+    if (outcome == MTLS_OUTCOME_VERIFIED && !s->server)
+        mtls_remember_verified(s);
+    outcome_tell(s);
+}
+
+void mtls_session_fail(struct mtls_session *s, int reason)
+{
+    mtls_session_decide(s, MTLS_OUTCOME_FAILED, reason);
+    mtls_raise(s->reason != 0 ? s->reason : reason, NULL);
+}

@@ -1,0 +1,142 @@
+/* Concept: the session object: everything of ours that belongs to one SSL, from its ClientHello to SSL_free.
+ *
+ * It lives in the SSL's ex_data. Two threads touch it: the one that drives the handshake, and the reactor. What
+ * both touch (marked L) is protected by the engine lock; the rest belongs to the handshake's thread. The engine's
+ * references (claims, service session, timer) are taken away under the lock before the object is freed. */
+#ifndef MTLS_OSSL_SESSION_H
+#define MTLS_OSSL_SESSION_H
+
+#include <pthread.h>
+
+#include <openssl/ssl.h>
+
+#include "mtls/mtls.h"
+
+#include "../core/config.h"
+#include "../core/confirm.h"
+#include "../core/decision.h"
+#include "../core/record.h"
+#include "../core/transcript.h"
+#include "../core/wire_ext.h"
+#include "../net/engine.h"
+#include "../net/path2_pool.h"
+#include "../net/path2_service.h"
+#include "../net/reactor.h"
+
+/* What a hooked SSL_CTX carries (its ex_data); sessions hold a reference. */
+struct mtls_hook {
+    int refs;                 /* atomic */
+    struct mtls_config config;
+    struct mtls_crypto *crypto; /* the engine's */
+    struct mtls_addr bound[MTLS_LISTEN_MAX];
+    char bound_text[MTLS_LISTEN_MAX][64];
+    mtls_msg_cb *msg_cb;
+    void *msg_arg;
+    mtls_outcome_cb *outcome_cb;
+    void *outcome_arg;
+    int (*security_cb)(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *ex);
+};
+
+/* Moved by events only, never read off libssl's state numbers. */
+enum mtls_phase {
+    MTLS_PHASE_START,     /* no ClientHello yet */
+    MTLS_PHASE_HELLO,     /* our extension was sent (client) or parsed (server) */
+    MTLS_PHASE_ANSWERED,  /* the extension in EncryptedExtensions was parsed (client) or added (server) */
+    MTLS_PHASE_ARMED,     /* server: keys are with path 2, reads are held. client: keys are there, at the write */
+    MTLS_PHASE_DECIDED,
+    MTLS_PHASE_FAILED,    /* sticky */
+};
+
+struct mtls_client_path {
+    struct mtls_path_spec *spec;       /* owned */
+    struct mtls_path2_claim *claim;    /* L; NULL: not started */
+    int error;                         /* could not be started */
+    bool checked, right, wrong_only;   /* proofs against our keys */
+    uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
+    uint8_t p2[MTLS_SHA256_LEN];
+    char why[160];                     /* auto: why this one */
+};
+
+struct mtls_report; /* report.h: what remains after the decision */
+struct mtls_gate;   /* gate.h: the filter BIO's state, gone after the decision */
+
+struct mtls_session {
+    SSL *ssl;
+    struct mtls_hook *hook;
+    unsigned generation;       /* of the engine (fork) */
+    bool server, offered;      /* offered: our extension is in the ClientHello */
+    enum mtls_phase phase;
+    enum mtls_outcome outcome;
+    int reason;
+    unsigned scope, confirmed_paths;
+    uint64_t times[MTLS_STEP_COUNT];
+    struct mtls_transcript *transcript;
+    bool transcript_broken;
+    struct mtls_gate *gate;
+    struct mtls_report *report;
+    int given_fd;              /* mtls_set_fd(), -1 */
+    char given_name[MTLS_HOST_MAX + 1];
+    bool name_checked;
+    mtls_tstamp deadline_at;
+    pthread_cond_t changed;    /* on the engine lock */
+    bool cond_ready;
+
+    /* the extension */
+    uint8_t hello_ext[MTLS_EXT_CH_MAX];
+    size_t hello_ext_len;
+    uint8_t answer[MTLS_EXT_EE_MAX];
+    uint8_t secret[MTLS_SECRET_LEN], join[MTLS_JOIN_LEN];
+    enum mtls_offer answered;
+    struct mtls_ext_ee ee;
+    bool resumed_ok;           /* [RES] the record vouches for this session */
+    bool record_offered;       /* client: the session offered has a valid record */
+    struct mtls_record record;
+
+    /* L: the reactor's side */
+    struct mtls_timer *timer;  /* deadline, grace */
+    struct mtls_service_session *service; /* server */
+    bool confirmed;            /* server */
+    uint8_t confirmed_k, confirmed_n;
+    struct mtls_addr path2_local, path2_peer; /* server: of the confirming claim */
+    struct mtls_keys keys;
+    bool keys_ready;
+
+    /* client */
+    char name[MTLS_HOST_MAX + 1];
+    uint16_t port;
+    bool name_literal, remembered;
+    int memory_error;
+    uint8_t npaths;
+    struct mtls_client_path *paths;
+    mtls_tstamp grace_end_at;
+    struct mtls_path_facts path1_then;
+    bool paths_started;
+    struct mtls_late *late;    /* L: after a plain outcome */
+};
+
+/* The hook of the SSL's current SSL_CTX, NULL if not hooked. */
+struct mtls_hook *mtls_hook_of(const SSL_CTX *ctx);
+void mtls_hook_unref(struct mtls_hook *hook);
+
+/* The SSL's session object; get makes one (NULL: out of memory, or ctx not hooked or policy off). */
+struct mtls_session *mtls_session_find(const SSL *ssl);
+struct mtls_session *mtls_session_get(SSL *ssl);
+/* A new handshake begins on the same SSL: everything but what the application gave is forgotten. */
+int mtls_session_reset(struct mtls_session *s);
+/* Takes the session's references out of the engine. */
+void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason);
+
+/* Decided: sets outcome, leaves the engine, makes the report, calls back. Idempotent; failed is sticky. */
+void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int reason);
+/* Fails it with an entry on the error queue. */
+void mtls_session_fail(struct mtls_session *s, int reason);
+
+/* From the reactor (lock held): something changed, wake whoever waits in the gate. */
+void mtls_session_wake(struct mtls_session *s, mtls_tstamp now);
+
+/* What the gate asks (engine lock held): WAIT, READ_ON, or a verdict. */
+struct mtls_decision mtls_session_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now);
+
+int mtls_session_fd(const struct mtls_session *s); /* path 1's socket, -1 */
+
+#endif
