@@ -16,6 +16,7 @@
 #include <mtls/mtls.h>
 
 #include "client.h"
+#include "linger.h"
 
 #define PROG             "mtls-client"
 #define SESSION_LINE_MAX 4096
@@ -152,7 +153,7 @@ static int setup_tls(struct client *c)
 static int find_server(struct client *c)
 {
     const struct client_config *config = &c->config;
-    struct json j;
+    char peer[300];
     const char *why;
 
     c->server.hp = config->server;
@@ -172,12 +173,9 @@ static int find_server(struct client *c)
         fprintf(stderr, "%s: %s: %s\n", PROG, config->server.host, why);
         return -1;
     }
-    json_begin(&j);
-    json_string(&j, "event", "result");
-    json_string(&j, "outcome", "failed");
-    json_string(&j, "reason", "look-up");
-    json_string(&j, "message", why);
-    output_json(json_end(&j));
+    snprintf(peer, sizeof peer, "%s:%u", config->server.host, config->server.port);
+    output_json(report_json(&(struct report){
+        .event = "result", .peer = peer, .reason = "look-up", .message = why}));
     return -1;
 }
 
@@ -288,8 +286,10 @@ int main(int argc, char **argv)
     listeners_free(c->listeners);
     SSL_SESSION_free(c->resume);
     SSL_CTX_free(c->ctx);
-    if (c->loop != NULL)
+    if (c->loop != NULL) {
+        linger_end_all(c->loop);
         ev_loop_destroy(c->loop);
+    }
     free(late.json);
     return rv;
 }

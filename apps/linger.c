@@ -13,13 +13,22 @@ struct lingering {
     ev_io io;
     ev_timer timer;
     size_t dropped;
+    struct lingering *prev, *next;
 };
+
+static struct lingering *all; /* of the process's one loop */
 
 static void end(struct ev_loop *loop, struct lingering *l)
 {
     ev_io_stop(loop, &l->io);
     ev_timer_stop(loop, &l->timer);
     close(l->io.fd);
+    if (l->prev != NULL)
+        l->prev->next = l->next;
+    else
+        all = l->next;
+    if (l->next != NULL)
+        l->next->prev = l->prev;
     free(l);
 }
 
@@ -53,4 +62,14 @@ void linger_close(struct ev_loop *loop, int fd)
     l->io.data = l->timer.data = l;
     ev_io_start(loop, &l->io);
     ev_timer_start(loop, &l->timer);
+    l->next = all;
+    if (all != NULL)
+        all->prev = l;
+    all = l;
+}
+
+void linger_end_all(struct ev_loop *loop)
+{
+    while (all != NULL)
+        end(loop, all);
 }

@@ -7,5 +7,7 @@
 
 /* Takes fd: sends FIN, throws away what comes, closes at the peer's FIN or after two seconds. */
 void linger_close(struct ev_loop *loop, int fd);
+/* At the end of the program: closes all of them now. */
+void linger_end_all(struct ev_loop *loop);
 
 #endif

@@ -15,6 +15,7 @@
 #include <mtls/mtls.h>
 
 #include "server.h"
+#include "linger.h"
 #include "www.h"
 
 #define PROG             "mtls-server"
@@ -267,7 +268,9 @@ int main(int argc, char **argv)
     SSL_CTX_free(s->ctx);
     if (s->www_root >= 0)
         close(s->www_root);
-    if (s->loop != NULL)
+    if (s->loop != NULL) {
+        linger_end_all(s->loop);
         ev_loop_destroy(s->loop);
+    }
     return rv;
 }

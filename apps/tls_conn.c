@@ -32,6 +32,7 @@ struct tls_conn {
     bool busy, again, dead;                 /* within pump(); call it once more; freed meanwhile */
     bool ready, eof;
     bool end_write, write_ended, closing;   /* asked for; close_notify sent; input no longer wanted */
+    bool cut;                               /* reading failed: told after what came before */
     bool failed, closed_told;
 };
 
@@ -111,7 +112,7 @@ static bool fill(struct tls_conn *c)
     uint8_t *at;
     size_t room, got;
 
-    while (!c->eof && !c->closing && !c->failed && buf_space(&c->in) > 0) {
+    while (!c->eof && !c->cut && !c->closing && !c->failed && buf_space(&c->in) > 0) {
         if ((at = buf_reserve(&c->in, &room)) == NULL) {
             fail(c, TLS_FAILURE_LOCAL, "out of memory");
             break;
@@ -127,6 +128,10 @@ static bool fill(struct tls_conn *c)
         else
             waits(c, 0);
         break;
+    }
+    if (c->failed && buf_len(&c->in) > 0) {
+        c->failed = false;
+        c->cut = true;
     }
     if (buf_len(&c->in) == 0)
         buf_clear(&c->in);
@@ -177,7 +182,7 @@ static bool turn(struct tls_conn *c)
         c->ops->progress(c->arg);
     if (c->dead || c->failed)
         return false;
-    if (flush(c)) {
+    if (!c->cut && flush(c)) {
         moved = true;
         if (!c->closing && !c->failed)
             c->ops->progress(c->arg);
@@ -189,12 +194,12 @@ static bool turn(struct tls_conn *c)
 
 static bool finished(const struct tls_conn *c)
 {
-    return c->failed || (c->write_ended && (c->closing || (c->eof && buf_len(&c->in) == 0)));
+    return c->failed || (c->cut && buf_len(&c->in) == 0) || (c->write_ended && (c->closing || (c->eof && buf_len(&c->in) == 0)));
 }
 
 static void destroy(struct tls_conn *c)
 {
-    bool linger = c->failed ? c->failure.kind <= TLS_FAILURE_TLS : c->closing;
+    bool linger = c->failed || c->cut ? c->failure.kind <= TLS_FAILURE_TLS : c->closing;
 
     ev_io_stop(c->loop, &c->io);
     ev_timer_stop(c->loop, &c->timer);
@@ -226,7 +231,7 @@ static void tell_closed(struct tls_conn *c)
     ev_timer_stop(c->loop, &c->timer);
     ev_timer_stop(c->loop, &c->soon);
     c->busy = true; /* the owner frees c in here: not under our feet */
-    c->ops->closed(c->arg, c->failed ? &c->failure : NULL);
+    c->ops->closed(c->arg, c->failed || c->cut ? &c->failure : NULL);
     c->busy = false;
     if (c->dead)
         destroy(c);
@@ -252,7 +257,9 @@ static void pump(struct tls_conn *c)
     if (c->dead) {
         destroy(c);
     } else if (finished(c)) {
-        tell_closed(c);
+        /* Told from the loop, so that the owner's call into us returns with the owner alive. */
+        ev_io_stop(c->loop, &c->io);
+        ev_timer_start(c->loop, &c->soon);
     } else {
         watch(c, c->want);
         if (moved || c->again)
@@ -267,7 +274,12 @@ static void on_io(struct ev_loop *loop, ev_io *w, int events)
 
 static void on_soon(struct ev_loop *loop, ev_timer *w, int events)
 {
-    pump(w->data);
+    struct tls_conn *c = w->data;
+
+    if (finished(c))
+        tell_closed(c);
+    else
+        pump(c);
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int events)

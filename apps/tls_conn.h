@@ -36,7 +36,7 @@ struct tls_failure {
 struct tls_conn_ops {
     void (*ready)(void *arg);    /* the handshake is done; once */
     void (*progress)(void *arg); /* bytes came, room came, or the peer's close_notify */
-    /* The end, once, and the last call: why is NULL after close_notify in both directions or
+    /* The end, once, and the last call, always from the loop itself: why is NULL after close_notify in both directions or
      * tls_conn_close(). The SSL can still be asked; the owner calls tls_conn_free(). */
     void (*closed)(void *arg, const struct tls_failure *why);
 };
