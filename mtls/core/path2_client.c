@@ -189,7 +189,7 @@ static int take_ready(struct mtls_p2c *p, struct claim *c, const struct mtls_fra
         return MTLS_ERR_FRAME_REPEATED;
     if ((rc = mtls_crypto_sha256(p->crypto, &hello, 1, echo)) < 0)
         return rc;
-    if (CRYPTO_memcmp(echo, f->u.ready.hello_hash, sizeof(echo)) != 0) /* [P2-READY] */
+    if (CRYPTO_memcmp(echo, f->u.ready.hello_hash, sizeof(echo)) != 0) /* [RDY-6] */
         return MTLS_ERR_READY_MISMATCH;
     if ((rc = mtls_confirm_p2(p->crypto, c->hello, f->raw, c->pub.p2)) < 0)
         return rc;

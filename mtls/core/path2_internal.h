@@ -23,7 +23,7 @@ struct mtls_p2s_conn {
     struct mtls_p2s *server;
     void *user;
     struct mtls_link all, claims; /* claims: head */
-    struct mtls_timer timer;      /* in fresh or idle */
+    struct mtls_due timer;        /* in fresh or idle */
     struct mtls_outbuf out;
     struct mtls_frame_reader reader;
     uint8_t source[MTLS_HASH_KEY_LEN];
@@ -38,7 +38,7 @@ struct mtls_p2s_claim {
     struct mtls_join *join;
     struct mtls_source *source; /* NULL unless it waits for its first session */
     struct mtls_link in_conn, in_join;
-    struct mtls_timer wait;
+    struct mtls_due wait;
     uint32_t id;
     uint8_t path;
     uint8_t proofs; /* bit per slot to which a PROOF went */

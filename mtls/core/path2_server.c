@@ -74,7 +74,7 @@ int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s, const stru
     mtls_frame_reader_init(&c->reader, MTLS_ROLE_CLIENT);
     mtls_pending_source_key(peer, c->source);
     mtls_list_append(&s->conns, &c->all);
-    mtls_timer_start(&s->fresh, &c->timer, now, s->config.hello_ttl);
+    mtls_due_start(&s->fresh, &c->timer, now, s->config.hello_ttl);
     s->stats.conns++;
     *out = c;
     return 0;
@@ -96,7 +96,7 @@ void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
     if (c->err < 0)
         return;
     c->err = error;
-    mtls_timer_stop(&c->timer);
+    mtls_due_stop(&c->timer);
     while (!mtls_list_empty(&c->claims))
         mtls_p2s_claim_end(MTLS_OWNER(c->claims.next, struct mtls_p2s_claim, in_conn), now);
     if (error != MTLS_ERR_PATH_CLOSED && error != MTLS_ERR_PATH_TIMEOUT)
@@ -117,9 +117,9 @@ void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
 void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now)
 {
     if (c->nclaims > 0 || c->err < 0)
-        mtls_timer_stop(&c->timer);
+        mtls_due_stop(&c->timer);
     else
-        mtls_timer_start(&c->server->idle, &c->timer, now, c->server->config.idle_ttl);
+        mtls_due_start(&c->server->idle, &c->timer, now, c->server->config.idle_ttl);
 }
 
 int mtls_p2s_conn_send(struct mtls_p2s_conn *c, const uint8_t *data, size_t len)
@@ -306,7 +306,7 @@ mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
     mtls_tstamp first = MTLS_TSTAMP_NEVER;
 
     for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++) {
-        mtls_tstamp at = mtls_timer_next(queues[i]);
+        mtls_tstamp at = mtls_due_next(queues[i]);
 
         if (at < first)
             first = at;
@@ -316,17 +316,17 @@ mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
 
 static void close_due(struct mtls_link *queue, mtls_tstamp now)
 {
-    struct mtls_timer *t;
+    struct mtls_due *t;
 
-    while ((t = mtls_timer_due(queue, now)) != NULL)
+    while ((t = mtls_due_first(queue, now)) != NULL)
         mtls_p2s_conn_close(MTLS_OWNER(t, struct mtls_p2s_conn, timer), MTLS_ERR_PATH_TIMEOUT, now);
 }
 
 void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
 {
-    struct mtls_timer *t;
+    struct mtls_due *t;
 
-    while ((t = mtls_timer_due(&s->wait, now)) != NULL) {
+    while ((t = mtls_due_first(&s->wait, now)) != NULL) {
         struct mtls_p2s_claim *claim = MTLS_OWNER(t, struct mtls_p2s_claim, wait);
         struct mtls_p2s_conn *c = claim->conn;
         uint32_t id = claim->id;

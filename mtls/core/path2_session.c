@@ -11,7 +11,7 @@ static void stop_waiting(struct mtls_p2s_claim *claim)
 {
     if (claim->source == NULL)
         return;
-    mtls_timer_stop(&claim->wait);
+    mtls_due_stop(&claim->wait);
     mtls_pending_unwait(&claim->conn->server->pending, claim->source);
     claim->source = NULL;
 }
@@ -32,7 +32,7 @@ static int attach(struct mtls_p2s_claim *claim, struct mtls_join *join,
             mtls_pending_drop(&s->pending, join);
             return rc;
         }
-        mtls_timer_start(&s->wait, &claim->wait, now, s->config.claim_ttl);
+        mtls_due_start(&s->wait, &claim->wait, now, s->config.claim_ttl);
     }
     claim->join = join;
     mtls_list_append(&join->claims, &claim->in_join);

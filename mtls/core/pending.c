@@ -11,13 +11,12 @@ enum {
 
 /* ---- Queues of deadlines ---- */
 
-void mtls_timer_start(struct mtls_link *queue, struct mtls_timer *t, mtls_tstamp now,
-                      mtls_tstamp ttl)
+void mtls_due_start(struct mtls_link *queue, struct mtls_due *t, mtls_tstamp now, mtls_tstamp ttl)
 {
-    mtls_timer_stop(t);
+    mtls_due_stop(t);
     t->at = ttl < MTLS_TSTAMP_NEVER - now ? now + ttl : MTLS_TSTAMP_NEVER;
     if (!mtls_list_empty(queue)) {
-        mtls_tstamp last = MTLS_OWNER(queue->prev, struct mtls_timer, link)->at;
+        mtls_tstamp last = MTLS_OWNER(queue->prev, struct mtls_due, link)->at;
 
         if (t->at < last)
             t->at = last;
@@ -25,26 +24,26 @@ void mtls_timer_start(struct mtls_link *queue, struct mtls_timer *t, mtls_tstamp
     mtls_list_append(queue, &t->link);
 }
 
-void mtls_timer_stop(struct mtls_timer *t)
+void mtls_due_stop(struct mtls_due *t)
 {
     mtls_list_remove(&t->link);
 }
 
-struct mtls_timer *mtls_timer_due(const struct mtls_link *queue, mtls_tstamp now)
+struct mtls_due *mtls_due_first(const struct mtls_link *queue, mtls_tstamp now)
 {
-    struct mtls_timer *t;
+    struct mtls_due *t;
 
     if (mtls_list_empty(queue))
         return NULL;
-    t = MTLS_OWNER(queue->next, struct mtls_timer, link);
+    t = MTLS_OWNER(queue->next, struct mtls_due, link);
     return t->at <= now ? t : NULL;
 }
 
-mtls_tstamp mtls_timer_next(const struct mtls_link *queue)
+mtls_tstamp mtls_due_next(const struct mtls_link *queue)
 {
     if (mtls_list_empty(queue))
         return MTLS_TSTAMP_NEVER;
-    return MTLS_OWNER(queue->next, struct mtls_timer, link)->at;
+    return MTLS_OWNER(queue->next, struct mtls_due, link)->at;
 }
 
 /* ---- Hash table ---- */
@@ -233,7 +232,7 @@ void mtls_pending_clear(struct mtls_pending *t, void (*each)(struct mtls_join *j
 static void forget(struct mtls_pending *t, struct mtls_join *join)
 {
     join->is_ended = false;
-    mtls_timer_stop(&join->ended);
+    mtls_due_stop(&join->ended);
     t->nended--;
     mtls_pending_drop(t, join);
 }
@@ -287,14 +286,14 @@ void mtls_pending_end(struct mtls_pending *t, struct mtls_join *join, mtls_tstam
         forget(t, MTLS_OWNER(t->ended.next, struct mtls_join, ended.link));
     join->is_ended = true;
     t->nended++;
-    mtls_timer_start(&t->ended, &join->ended, now, ttl);
+    mtls_due_start(&t->ended, &join->ended, now, ttl);
 }
 
 void mtls_pending_expire(struct mtls_pending *t, mtls_tstamp now)
 {
-    struct mtls_timer *due;
+    struct mtls_due *due;
 
-    while ((due = mtls_timer_due(&t->ended, now)) != NULL)
+    while ((due = mtls_due_first(&t->ended, now)) != NULL)
         forget(t, MTLS_OWNER(due, struct mtls_join, ended));
 }
 

@@ -46,20 +46,19 @@ static inline void mtls_list_remove(struct mtls_link *l)
     l->prev = l->next = NULL;
 }
 
-struct mtls_timer {
+struct mtls_due {
     struct mtls_link link;
     mtls_tstamp at;
 };
 
 /* at = now + ttl, but never before the last one in the queue: a shorter time to live takes hold
  * once the entries made under the longer one are through. */
-void mtls_timer_start(struct mtls_link *queue, struct mtls_timer *t, mtls_tstamp now,
-                      mtls_tstamp ttl);
-void mtls_timer_stop(struct mtls_timer *t);
+void mtls_due_start(struct mtls_link *queue, struct mtls_due *t, mtls_tstamp now, mtls_tstamp ttl);
+void mtls_due_stop(struct mtls_due *t);
 /* The first timer of the queue that is due at now, NULL if none. It stays in the queue. */
-struct mtls_timer *mtls_timer_due(const struct mtls_link *queue, mtls_tstamp now);
+struct mtls_due *mtls_due_first(const struct mtls_link *queue, mtls_tstamp now);
 /* When the first is due; MTLS_TSTAMP_NEVER for an empty queue. */
-mtls_tstamp mtls_timer_next(const struct mtls_link *queue);
+mtls_tstamp mtls_due_next(const struct mtls_link *queue);
 
 /* ---- Hash table ---- */
 
@@ -92,7 +91,7 @@ void mtls_hash_remove(struct mtls_hash *h, struct mtls_hash_node *node);
 struct mtls_join {
     struct mtls_hash_node node;
     struct mtls_link sessions, claims; /* heads */
-    struct mtls_timer ended;           /* while is_ended: until when it is remembered */
+    struct mtls_due ended;             /* while is_ended: until when it is remembered */
     uint8_t nsessions, nclaims;
     uint8_t slots_used; /* a slot is given once, lest a claim hears two PROOFs for it */
     bool is_ended;
