@@ -23,10 +23,15 @@ static OSSL_PROVIDER *load_builtin(OSSL_LIB_CTX *libctx, const char *name)
     return OSSL_PROVIDER_try_load(libctx, name, 1);
 }
 
+/* libcrypto takes the first provider that fits a query without properties. Asking for the default
+ * one activates it where that is automatic: it comes before ours then and its TLS13-KDF stays
+ * everybody's choice. */
 static OSSL_PROVIDER *load(OSSL_LIB_CTX *libctx)
 {
-    OSSL_PROVIDER *prov = OSSL_PROVIDER_try_load(libctx, NAME, 1);
+    OSSL_PROVIDER *prov;
 
+    (void)OSSL_PROVIDER_available(libctx, "default");
+    prov = OSSL_PROVIDER_try_load(libctx, NAME, 1);
     if (prov == NULL)
         prov = load_builtin(libctx, NAME);
     if (prov == NULL)

@@ -35,6 +35,16 @@ static bool proof_works(OSSL_LIB_CTX *libctx)
     return ok;
 }
 
+/* Who serves a query without properties. */
+static bool tls13_kdf_is_of(OSSL_LIB_CTX *libctx, const char *query, const char *name)
+{
+    EVP_KDF *kdf = EVP_KDF_fetch(libctx, "TLS13-KDF", query);
+    bool ok = kdf != NULL && strcmp(OSSL_PROVIDER_get0_name(EVP_KDF_get0_provider(kdf)), name) == 0;
+
+    EVP_KDF_free(kdf);
+    return ok;
+}
+
 /* Twice, since the second time everything is there; a foreign error on the queue stays alone. */
 static int open_twice(const struct open_case *c)
 {
@@ -133,11 +143,15 @@ static int open_elsewhere(const struct open_case *c)
     char *words = NULL;
     int rc = mtls_provider_open(libctx, &prov, &words);
 
+    if (!tls13_kdf_is_of(libctx, NULL, "default") ||
+        !tls13_kdf_is_of(libctx, MTLS_OBSERVER_QUERY, "mtls"))
+        return 24;
     if (rc != 0 || strcmp(words, "") != 0 || !proof_works(libctx))
         return 20;
     OPENSSL_free(words);
     if (OSSL_PROVIDER_available(libctx, "default") != 1 || OSSL_PROVIDER_unload(prov) != 1)
         return 21;
+    prov = NULL;
     before = OSSL_LIB_CTX_set0_default(libctx); /* NULL now means libctx on this thread */
     rc = mtls_provider_open(NULL, &prov, &words);
     if (rc != 0 || strcmp(words, "") != 0 || OSSL_PROVIDER_unload(prov) != 1)
