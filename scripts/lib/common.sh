@@ -27,3 +27,11 @@ configure() {
         meson setup "$folder" "$TOP" "$@"
     fi
 }
+
+# build COMPILER FOLDER MESON-OPTION...: warnings are errors here.
+build() {
+    export CC=$1
+    shift
+    configure "$@" -Dwerror=true
+    ninja -C "$1"
+}

@@ -16,6 +16,8 @@ from mtlslab.lab import Lab  # noqa: E402
 from mtlslab.pki import Pki  # noqa: E402
 from mtlslab.proc import LIVE  # noqa: E402
 
+os.environ.setdefault("MTLS_BUILD", tools.BUILD)  # for tests that read it themselves
+
 
 def pytest_sessionstart(session):
     """Needs root; a run that lacks it fails at once instead of skipping in silence."""
