@@ -55,8 +55,6 @@ static int bind_address(int fd, const struct mtls_addr *local)
     struct mtls_addr any_port = *local;
     socklen_t len;
 
-    if (local->family == 0)
-        return 0;
     any_port.port = 0;
     mtls_addr_to_sockaddr(&any_port, &ss, &len);
     /* Leaves the choice of a port to connect(), where it need only be free towards dst. */
@@ -64,25 +62,36 @@ static int bind_address(int fd, const struct mtls_addr *local)
     return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : MTLS_ERR_PATH_BIND;
 }
 
-int mtls_path2_socket(const struct mtls_path_spec *spec, const struct mtls_addr *dst, int *fd)
+int mtls_path2_bind(int fd, const struct mtls_path_spec *spec)
 {
     char dev[MTLS_IF_MAX + 1];
-    int s = -1, err;
+    int domain = AF_UNSPEC, err = spec_device(spec, dev);
+    socklen_t len = sizeof(domain);
+
+    if (err == 0)
+        err = bind_device(fd, dev);
+    if (err != 0 || spec->local.family == 0)
+        return err;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
+        return MTLS_ERR_PATH_BIND;
+    if (domain != (spec->local.family == 6 ? AF_INET6 : AF_INET))
+        return 0;
+    return bind_address(fd, &spec->local);
+}
+
+int mtls_path2_socket(const struct mtls_path_spec *spec, const struct mtls_addr *dst, int *fd)
+{
+    int s, err;
 
     *fd = -1;
     if (dst->family == 0)
         return MTLS_ERR_ARG;
     if (spec->local.family != 0 && spec->local.family != dst->family)
         return MTLS_ERR_PATH_BIND;
-    err = spec_device(spec, dev);
-    if (err != 0)
-        return err;
     s = open_stream(dst);
     if (s < 0)
         return MTLS_ERR_IO;
-    err = bind_device(s, dev);
-    if (err == 0)
-        err = bind_address(s, &spec->local);
+    err = mtls_path2_bind(s, spec);
     if (err == 0 && set_int(s, IPPROTO_TCP, TCP_NODELAY, 1) != 0)
         err = MTLS_ERR_IO;
     if (err != 0)

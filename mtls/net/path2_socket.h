@@ -11,6 +11,10 @@
  * TCP_NODELAY is set. Not yet connected. Errors: MTLS_ERR_PATH_BIND (no such address or device, or no permission), MTLS_ERR_IO. */
 MTLS_NODISCARD int mtls_path2_socket(const struct mtls_path_spec *spec, const struct mtls_addr *dst, int *fd);
 
+/* Binds a fresh IP socket of any type as spec says: to the device, and to the address where it is of the socket's family.
+ * Errors: MTLS_ERR_PATH_BIND, MTLS_ERR_NOMEM. */
+MTLS_NODISCARD int mtls_path2_bind(int fd, const struct mtls_path_spec *spec);
+
 /* Begins to connect. With first (len > 0) and tfo, the bytes go into the SYN where the kernel has a cookie, else a
  * plain connect: *sent tells how many bytes are already taken. Returns 0 (connected or in progress) or MTLS_ERR_PATH_REFUSED,
  * _UNREACHABLE, MTLS_ERR_IO. */

@@ -10,8 +10,9 @@ struct mtls_resolve;
 
 enum { MTLS_RESOLVE_MAX = 8 };
 
-/* Runs once, with the engine lock held, from the reactor, never inside mtls_resolve_new(). error 0: n addresses (port 0),
- * the address family of spec->local first when given (only that family). */
+/* Runs once, with the engine lock held, from the reactor, never inside mtls_resolve_new(). error 0: n > 0 addresses
+ * (port 0) of spec->local's family alone when that is given, else of both, the first of a family that path 2 has a route for.
+ * error: MTLS_ERR_PATH_RESOLVE (no such name, no address, silence), MTLS_ERR_PATH_BIND, MTLS_ERR_NOMEM. */
 typedef void mtls_resolve_fn(void *arg, int error, const struct mtls_addr *addrs, size_t n,
                              const struct mtls_addr *resolver, mtls_tstamp now);
 
@@ -23,5 +24,9 @@ MTLS_NODISCARD int mtls_resolve_new(struct mtls_resolve **out, struct mtls_react
                                     const char *name, uint32_t timeout_ms, mtls_resolve_fn *fn, void *arg);
 /* Cancels (fn will not run) or frees after fn ran; may be called inside fn. NULL is fine. */
 void mtls_resolve_free(struct mtls_resolve *q);
+
+/* The first resolver that systemd-networkd's state names for a link: the line "DNS=" of the file DIR/IFINDEX. A loopback
+ * address is passed over. Errors: MTLS_ERR_PATH_RESOLVE. */
+MTLS_NODISCARD int mtls_link_resolver(const char *dir, int ifindex, struct mtls_addr *out);
 
 #endif
