@@ -1,5 +1,5 @@
-/* Concept: rule 6 as predicates over the facts of two live sockets. Whatever is not known counts as
- * the same. */
+/* Concept: rules [PATH-7] to [PATH-13] as predicates over the facts of two live sockets. Whatever
+ * is not known counts as the same. */
 #include <stdio.h>
 #include <string.h>
 
@@ -55,6 +55,7 @@ static bool tunnels_differ(const struct mtls_path_facts *a, const struct mtls_pa
     return (a->tunnel || b->tunnel) && devices_differ(a, b);
 }
 
+/* [PATH-7] */
 static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     if (!a->loopback && !b->loopback && devices_differ(a, b))
@@ -62,13 +63,14 @@ static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_p
     return tunnels_differ(a, b);
 }
 
-/* The same family is demanded: two families of one host say nothing about its networks. */
+/* [PATH-8] The same family is demanded: two families of one host say nothing about its networks. */
 static bool server_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     return a->remote.family != 0 && a->remote.family == b->remote.family &&
            !same_prefix(&a->remote, &b->remote);
 }
 
+/* [PATH-9], [PATH-13] */
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     unsigned scope = 0;
@@ -82,7 +84,7 @@ unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_pat
     return scope;
 }
 
-/* ---- What is shared, for reports ---- */
+/* ---- What is shared, for reports [PATH-11] ---- */
 
 static unsigned shared_link(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
@@ -147,7 +149,7 @@ const char *mtls_shared_words(unsigned shared, char *out, size_t cap)
     return out;
 }
 
-/* ---- The choice of the counted paths ---- */
+/* ---- The choice of the counted paths [PATH-10], [MUL-3] ---- */
 
 struct pairs {
     unsigned scope1[MTLS_PATHS_MAX];                /* with path 1 */

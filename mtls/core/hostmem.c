@@ -1,4 +1,4 @@
-/* Concept: the memory of verified hosts (rule 12) as a sorted table, and its text.
+/* Concept: the memory of verified hosts [MEM-1] as a sorted table, and its text.
  *
  * The text is ASCII, every line ends in one line feed, there is one spelling of everything:
  *
@@ -138,7 +138,7 @@ static void drop_first_to_expire(struct mtls_hostmem *m)
     remove_at(m, first);
 }
 
-/* ---- Names ---- */
+/* ---- Names [MEM-6] ---- */
 
 static int hash_name(const struct mtls_hostmem *m, const char *name, uint16_t port,
                      uint8_t hash[HASH_LEN])
@@ -171,6 +171,7 @@ int mtls_hostmem_get(const struct mtls_hostmem *m, const char *name, uint16_t po
     if (!found || m->entries[i].rec.expires_at <= now_at)
         return 0;
     *out = m->entries[i].rec;
+    /* [TIM-16] */
     if (out->verified_at > now_at || now_at - out->verified_at > MTLS_HOSTMEM_ADDR_TTL_S) {
         out->naddr = 0;
         memset(out->addrs, 0, sizeof(out->addrs));
@@ -222,7 +223,7 @@ int mtls_hostmem_put(struct mtls_hostmem *m, const char *name, uint16_t port,
     i = find(m, e.hash, &found);
     if (found)
         remove_at(m, i);
-    if (e.rec.expires_at <= now_at) /* a lifetime of 0: forget */
+    if (e.rec.expires_at <= now_at) /* [MEM-3] a lifetime of 0: forget */
         return 0;
     if (m->count == MTLS_HOSTMEM_MAX)
         drop_first_to_expire(m);

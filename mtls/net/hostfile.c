@@ -59,7 +59,7 @@ static int place_open(struct place *p, const char *path, bool make)
     return errno == ENOENT && !make ? 0 : MTLS_ERR_HOSTS_FILE;
 }
 
-/* A regular file of ours that nobody else may touch. */
+/* [MEM-6] A regular file of ours that nobody else may touch. */
 static bool is_ours(int fd, struct stat *st)
 {
     return fstat(fd, st) == 0 && S_ISREG(st->st_mode) && st->st_uid == geteuid() &&
@@ -86,7 +86,7 @@ static int place_lock(struct place *p)
     return r == 0 ? 0 : MTLS_ERR_IO;
 }
 
-/* ---- Reading ---- */
+/* ---- Reading [MEM-5] ---- */
 
 /* Reads exactly len bytes and the end of the file. */
 static int read_all(int fd, char *buf, size_t len)

@@ -1,4 +1,4 @@
-/* Rule 6: which pairs of paths are distinct, what they share, and which of several paths are
+/* [PATH-7] to [PATH-13]: which pairs of paths are distinct, what they share, and which of several paths are
  * counted. */
 #include <setjmp.h>
 #include <stdarg.h>
