@@ -81,6 +81,16 @@ def test_extension_interceptor_needs_the_extension(lab, pki, www, tmp_path, mitm
     mitm.wait("refused", detail="no extension seen")
 
 
+def test_extension_interceptor_reads_plain_tls(lab, pki, www, tmp_path, mitm_ext):
+    """s_client can send an empty extension of any type, and protects nothing with it."""
+    server = stock.s_server(lab, pki, www=www)
+    mitm = attack.ext_mitm(lab, pki, tmp_path, mitm_ext, server.port)
+    done = stock.s_client(lab, pki, lab.addr, server.port, "-serverinfo", "65357", cafile=pki.bundle)
+    assert SECRET in done.stdout, done.log()
+    mitm.wait("intercepted")
+    assert b"GET /file" in mitm.record and SECRET in mitm.record
+
+
 @pytest.mark.parametrize("options, fine", [
     ([], True), (["--chop"], True), (["--delay-up", 20, "--delay-down", 20], True),
     (["--cut-down", 2000], False), (["--accept", "close"], False),

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct victim {
     int fd, onward_fd;
     SSL *ssl, *onward;
     struct bytes hello, answer; /* the extension of the client, and of the server */
+    bool answered;
 };
 
 static SSL_CTX *server_ctx, *client_ctx;
@@ -64,7 +66,7 @@ static int onward_add(SSL *ssl, unsigned type, unsigned context, const unsigned 
     struct victim *v = SSL_get_ex_data(ssl, victim_idx);
     *out = v->hello.data;
     *outlen = v->hello.len;
-    return v->hello.len > 0;
+    return 1;
 }
 
 static int onward_parse(SSL *ssl, unsigned type, unsigned context, const unsigned char *in,
@@ -72,6 +74,7 @@ static int onward_parse(SSL *ssl, unsigned type, unsigned context, const unsigne
 {
     struct victim *v = SSL_get_ex_data(ssl, victim_idx);
     keep(&v->answer, in, inlen);
+    v->answered = true;
     return 1;
 }
 
@@ -125,7 +128,7 @@ static int victim_parse(SSL *ssl, unsigned type, unsigned context, const unsigne
         say("refused", "server");
         return 0;
     }
-    say("connected", v->answer.len > 0 ? "server answered the extension" : "no answer");
+    say("connected", v->answered ? "server answered the extension" : "no answer");
     return 1;
 }
 
@@ -135,7 +138,7 @@ static int victim_add(SSL *ssl, unsigned type, unsigned context, const unsigned 
     struct victim *v = SSL_get_ex_data(ssl, victim_idx);
     *out = v->answer.data;
     *outlen = v->answer.len;
-    return v->answer.len > 0;
+    return v->answered;
 }
 
 /* Copies one way until the end; 0 at the end. */

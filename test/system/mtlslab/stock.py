@@ -92,10 +92,10 @@ def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3"):
 GET = b"GET /file HTTP/1.0\r\nHost: server.example\r\n\r\n"
 
 
-def s_client(lab, pki, host, port, *options, request=GET):
+def s_client(lab, pki, host, port, *options, request=GET, cafile=None):
     """OpenSSL's client; standard output has what came."""
     return lab.run(lab.client, ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername",
-                                pki.name, "-CAfile", pki.cafile, "-verify_return_error", "-quiet",
+                                pki.name, "-CAfile", cafile or pki.cafile, "-verify_return_error", "-quiet",
                                 "-ign_eof", *options], stdin=request, name="s_client")
 
 
