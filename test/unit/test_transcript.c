@@ -362,6 +362,34 @@ static void suite_changes_after_retry(void **state)
     assert_int_equal(hash(&other, th, &hlen), MTLS_ERR_TRANSCRIPT_SUITE);
 }
 
+static void second_retry(void **state)
+{
+    struct handshake h = retried(0x1301, 0x1301);
+
+    h.n = 3;
+    assert_int_equal(run(transcript, &h), 0);
+    ADD_HELLO(&h, true, 0x1301, COOKIE, VERSIONS_13);
+    assert_int_equal(run(transcript, &h), MTLS_ERR_TRANSCRIPT_ORDER);
+}
+
+/* Neither ServerHello nor a second ClientHello may come where it is not awaited. */
+static void hellos_out_of_place(void **state)
+{
+    struct handshake h = retried(0x1301, 0x1301), bad = h;
+
+    bad.m[2] = h.m[3]; /* ServerHello at once after HelloRetryRequest */
+    bad.n = 3;
+    assert_int_equal(run(transcript, &bad), MTLS_ERR_TRANSCRIPT_ORDER);
+    bad = h;
+    bad.m[1] = h.m[2]; /* ClientHello after ClientHello */
+    bad.n = 2;
+    assert_int_equal(run(transcript, &bad), MTLS_ERR_TRANSCRIPT_ORDER);
+    bad = h;
+    bad.m[3] = h.m[2]; /* a third one */
+    bad.n = 4;
+    assert_int_equal(run(transcript, &bad), MTLS_ERR_TRANSCRIPT_ORDER);
+}
+
 static void facts_on_the_way(void **state)
 {
     struct handshake h = retried(0x1301, 0x1301);
@@ -506,6 +534,18 @@ static void message_shorter_or_longer_than_it_says(void **state)
             assert_int_equal(run(transcript, &bad),
                              len == h.m[i].len ? 0 : MTLS_ERR_TRANSCRIPT_ORDER);
         }
+}
+
+static void a_message_may_be_empty(void **state)
+{
+    struct handshake h = simple(0x1301);
+
+    h.n = 2;
+    add(&h, true, 8, "", 0);
+    add(&h, true, 11, "", 0);
+    add(&h, true, 20, "", 0);
+    assert_int_equal(run(transcript, &h), 0);
+    assert_true(facts().complete);
 }
 
 /* Every message left out, doubled, or from the other side. What libssl judges (the order of
@@ -660,9 +700,16 @@ static void free_at_every_point(void **state)
     }
 }
 
+/* A failure inside libcrypto must not pass for a result: what is returned with 0 is right. */
+struct sweep {
+    struct handshake h;
+    uint8_t want[MTLS_HASH_MAX];
+};
+
 static int whole_transcript(void *arg)
 {
-    const struct handshake *h = arg;
+    const struct sweep *s = arg;
+    const struct handshake *h = &s->h;
     uint8_t th[MTLS_HASH_MAX];
     struct mtls_transcript *t;
     size_t hlen;
@@ -673,18 +720,23 @@ static int whole_transcript(void *arg)
     if (rc == 0)
         rc = mtls_transcript_get(t, th, &hlen);
     mtls_transcript_free(t);
-    return rc;
+    return rc == 0 && memcmp(th, s->want, hlen) != 0 ? MTLS_ERR_INTERNAL : rc;
+}
+
+static void sweep(struct handshake h)
+{
+    struct sweep s = {.h = h};
+    size_t hlen;
+
+    assert_int_equal(hash(&h, s.want, &hlen), 0);
+    assert_int_equal(alloc_sweep(ALLOC_OURS, whole_transcript, &s), 2);
+    assert_true(alloc_sweep(ALLOC_ALL, whole_transcript, &s) > 2);
 }
 
 static void allocations_fail_cleanly(void **state)
 {
-    struct handshake h = simple(0x1301);
-
-    assert_int_equal(alloc_sweep(ALLOC_OURS, whole_transcript, &h), 2);
-    assert_true(alloc_sweep(ALLOC_ALL, whole_transcript, &h) > 2);
-    h = retried(0x1302, 0x1302);
-    assert_int_equal(alloc_sweep(ALLOC_OURS, whole_transcript, &h), 2);
-    assert_true(alloc_sweep(ALLOC_ALL, whole_transcript, &h) > 2);
+    sweep(simple(0x1301));
+    sweep(retried(0x1302, 0x1302));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -698,6 +750,8 @@ int main(void)
         TEST(every_bit_of_sha384_flipped),
         TEST(every_suite),
         TEST(suite_changes_after_retry),
+        TEST(second_retry),
+        TEST(hellos_out_of_place),
         TEST(facts_on_the_way),
         TEST(facts_of_a_psk_without_key_exchange),
         TEST(versions_below_and_above),
@@ -706,6 +760,7 @@ int main(void)
         TEST(server_hello_cut_anywhere),
         TEST(session_id_length),
         TEST(message_shorter_or_longer_than_it_says),
+        TEST(a_message_may_be_empty),
         TEST(messages_out_of_place),
         TEST(every_type_at_every_point),
         TEST(certificate_request_is_a_fact),

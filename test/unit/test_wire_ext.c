@@ -41,6 +41,30 @@ static struct mtls_ext_ee sample_ee(uint8_t naddr)
     return ee;
 }
 
+/* Encodes into a heap buffer of exactly this size, so that a write beyond it is seen by the ASan
+ * build. */
+static int encode_ee(const struct mtls_ext_ee *ee, size_t cap)
+{
+    uint8_t *out = malloc(cap + 1);
+    int rc;
+
+    assert_non_null(out);
+    rc = mtls_ext_ee_encode(ee, out + 1, cap);
+    free(out);
+    return rc;
+}
+
+static int encode_ch(const struct mtls_ext_ch *ch, size_t cap)
+{
+    uint8_t *out = malloc(cap + 1);
+    int rc;
+
+    assert_non_null(out);
+    rc = mtls_ext_ch_encode(ch, out + 1, cap);
+    free(out);
+    return rc;
+}
+
 static bool same_ee(const struct mtls_ext_ee *a, const struct mtls_ext_ee *b)
 {
     bool same = a->version == b->version && a->flags == b->flags && a->port == b->port &&
@@ -117,9 +141,9 @@ static void ch_every_count_and_capacity(void **state)
         assert_true(len <= MTLS_EXT_CH_MAX);
         assert_int_equal(parse_ch(out, (size_t)len, &back), 0);
         assert_memory_equal(&back, &ch, sizeof ch);
-        assert_int_equal(mtls_ext_ch_encode(&ch, out, (size_t)len), len);
+        assert_int_equal(encode_ch(&ch, (size_t)len), len);
         for (size_t cap = 0; cap < (size_t)len; cap++)
-            assert_int_equal(mtls_ext_ch_encode(&ch, out, cap), MTLS_ERR_ARG);
+            assert_int_equal(encode_ch(&ch, cap), MTLS_ERR_ARG);
     }
 }
 
@@ -134,9 +158,9 @@ static void ee_every_count_and_capacity(void **state)
         assert_int_equal(len, 13 + (naddr + 1) / 2 * 7 + naddr / 2 * 19);
         assert_int_equal(parse_ee(out, (size_t)len, &back), 0);
         assert_true(same_ee(&back, &ee));
-        assert_int_equal(mtls_ext_ee_encode(&ee, out, (size_t)len), len);
+        assert_int_equal(encode_ee(&ee, (size_t)len), len);
         for (size_t cap = 0; cap < (size_t)len; cap++)
-            assert_int_equal(mtls_ext_ee_encode(&ee, out, cap), MTLS_ERR_ARG);
+            assert_int_equal(encode_ee(&ee, cap), MTLS_ERR_ARG);
     }
 }
 
@@ -291,6 +315,22 @@ static void unknown_flags_are_read_and_ignored(void **state)
     }
 }
 
+/* [EXT-9]: no family but 4 and 6, whatever length its address might have. */
+static void ee_every_family_with_every_length(void **state)
+{
+    for (int family = 0; family < 256; family++)
+        for (size_t ip = 0; ip <= 20; ip++) {
+            uint8_t data[64] = {MAGIC, 1};
+            struct mtls_ext_ee back;
+            bool legal = (family == 4 && ip == 4) || (family == 6 && ip == 16);
+
+            data[12] = 1;
+            data[13] = (uint8_t)family;
+            assert_int_equal(parse_ee(data, 14 + ip + 2, &back),
+                             legal ? 0 : MTLS_ERR_EXT_MALFORMED);
+        }
+}
+
 /* [EXT-10]: another version is told apart from a malformed answer, however it is laid out. */
 static void ee_other_versions(void **state)
 {
@@ -414,6 +454,7 @@ int main(void)
         cmocka_unit_test(ee_every_bit_flipped),
         cmocka_unit_test(ch_every_nver_with_its_own_length),
         cmocka_unit_test(ee_every_naddr_with_its_own_length),
+        cmocka_unit_test(ee_every_family_with_every_length),
         cmocka_unit_test(unknown_flags_are_read_and_ignored),
         cmocka_unit_test(ee_other_versions),
         cmocka_unit_test(offered_versions),
