@@ -194,7 +194,9 @@ static bool turn(struct tls_conn *c)
 
 static bool finished(const struct tls_conn *c)
 {
-    return c->failed || (c->cut && buf_len(&c->in) == 0) || (c->write_ended && (c->closing || (c->eof && buf_len(&c->in) == 0)));
+    bool drained = buf_len(&c->in) == 0;
+
+    return c->failed || (c->cut && drained) || (c->write_ended && (c->closing || (c->eof && drained)));
 }
 
 static void destroy(struct tls_conn *c)
@@ -249,10 +251,12 @@ static void pump(struct tls_conn *c)
     if (c->closed_told)
         return;
     c->busy = true;
-    do {
+    while (!c->dead && !finished(c) && rounds++ < ROUNDS) {
         c->again = false;
         moved = turn(c);
-    } while ((moved || c->again) && !c->dead && !finished(c) && ++rounds < ROUNDS);
+        if (!moved && !c->again)
+            break;
+    }
     c->busy = false;
     if (c->dead) {
         destroy(c);
