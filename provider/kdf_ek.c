@@ -9,7 +9,7 @@
 
 #include "provider/internal.h"
 
-#define EK_LABEL "EXPORTER-Multipath-TLS-1"
+#define EK_LABEL "EXPORTER-Multipath-TLS-1" /* [KEY-3] */
 
 static OSSL_FUNC_kdf_newctx_fn ek_new;
 static OSSL_FUNC_kdf_dupctx_fn ek_dup;

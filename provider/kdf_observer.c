@@ -172,6 +172,7 @@ static int observer_derive(void *vctx, unsigned char *out, size_t outlen, const 
         atomic_load_explicit(&ctx->prov->readers, memory_order_relaxed) == 0)
         return 1;
     slot_wipe();
+    /* [KEY-1]: the hash that exporter_master_secret is derived with is TH. */
     memcpy(slot.th, ctx->th, ctx->hlen);
     memcpy(slot.secret, out, outlen);
     slot.hlen = (unsigned char)ctx->hlen;

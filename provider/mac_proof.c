@@ -43,6 +43,7 @@ struct label {
     {                                                                                              \
         s, sizeof(s)                                                                               \
     }
+/* [TAG-3] [TAG-5] */
 static const struct label labels[][3] = {
     [PROV_MTLS1] = {{NULL, 0}, LABEL("mtls1 server proof"), LABEL("mtls1 client confirm")},
     [PROV_SMKEX1] = {{NULL, 0}, LABEL("smkex1 server proof"), LABEL("smkex1 client confirm")},
@@ -187,7 +188,7 @@ static int proof_final(void *vctx, unsigned char *out, size_t *outl, size_t outs
         PROV_RAISE(ctx->prov, NOT_INITIALISED);
         return 0;
     }
-    if (outsize < PROV_PROOF_TAG_LEN) {
+    if (outsize < PROV_PROOF_TAG_LEN) { /* [TAG-1] */
         PROV_RAISE(ctx->prov, OUTPUT_LENGTH);
         return 0;
     }

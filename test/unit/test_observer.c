@@ -456,6 +456,7 @@ static void handshakes_are_observed(bool mtls_first, const char *suite, const ch
     lib_close(&lib);
 }
 
+/* [KEY-1] */
 static void every_handshake_is_observed(void **state)
 {
     for (unsigned bits = 0; bits < 8; bits++)

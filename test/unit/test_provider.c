@@ -13,6 +13,7 @@
 
 /* ---- MTLS1-PROOF ---- */
 
+/* [TAG-3] [TAG-5] */
 static void proof_is_hmac_over_label_and_data(void **state)
 {
     static const char *const labels[2][2] = {{"mtls1 server proof", "mtls1 client confirm"},
@@ -173,6 +174,7 @@ static void proof_parameters_are_complete(void **state)
 
 /* ---- MTLS1-EK ---- */
 
+/* [KEY-3] */
 static void ek_is_the_tls_exporter(void **state)
 {
     struct vectors *v = vectors_load("exporter");
