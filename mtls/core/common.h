@@ -15,7 +15,7 @@ typedef uint64_t mtls_tstamp;
 #define MTLS_TSTAMP_NEVER UINT64_MAX
 
 enum {
-    MTLS_JOIN_LEN = 16,   /* [EXT] hash of the secret, in the ClientHello */
+    MTLS_JOIN_LEN = 16,   /* [EXT-2] hash of the secret, in the ClientHello */
     MTLS_SECRET_LEN = 32, /* shown by HELLO */
     MTLS_NONCE_LEN = 32,
     MTLS_TAG_LEN = 32,

@@ -31,7 +31,7 @@ struct mtls_bytes {
 MTLS_NODISCARD int mtls_crypto_sha256(struct mtls_crypto *c, const struct mtls_bytes *pieces,
                                       size_t n, uint8_t out[MTLS_SHA256_LEN]);
 
-/* HMAC-SHA-256 under key over role label || 00 || the n pieces ([TAG] rules). Errors:
+/* HMAC-SHA-256 under key over role label || 00 || the n pieces ([TAG-3], [TAG-5]). Errors:
  * MTLS_ERR_CRYPTO. */
 MTLS_NODISCARD int mtls_crypto_proof(struct mtls_crypto *c, enum mtls_role role,
                                      const uint8_t key[MTLS_KEY_LEN],

@@ -38,7 +38,7 @@ MTLS_NODISCARD int mtls_transcript_get(const struct mtls_transcript *t, uint8_t 
 struct mtls_transcript_facts {
     bool server_hello, hello_retry, encrypted_extensions, complete;
     bool tls13;       /* ServerHello chose 0x0304 in supported_versions */
-    bool key_share;   /* ServerHello has a key_share: not psk_ke [RES] */
+    bool key_share;   /* ServerHello has a key_share: not psk_ke [RES-2] */
     bool psk;         /* ServerHello has pre_shared_key */
     bool client_auth; /* a CertificateRequest was seen */
     uint16_t suite;
