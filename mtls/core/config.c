@@ -112,7 +112,7 @@ static int set_need(struct layer *l, const struct word *w, char *value)
     return 0;
 }
 
-/* A switch of two words: max is 0 or 1, the value that the second word stands for. */
+/* A bool that two words stand for. */
 static int set_choice(struct layer *l, const struct word *w, const char *value, const char *no,
                       const char *yes)
 {

@@ -36,11 +36,11 @@ unsigned mtls_paths_shared(const struct mtls_path_facts *a, const struct mtls_pa
 /* Comma-separated words ("nothing" for 0); returns out. cap 128 suffices. */
 const char *mtls_shared_words(unsigned shared, char *out, size_t cap);
 
-/* The scope in which a and b are distinct: bits of MTLS_DISTINCT_CLIENT and _SERVER, 0 = neither.
- * Client-distinct: both egress devices known and different, or exactly one goes through a protected tunnel
- * or proxy (two tunnels: different devices or proxies). Server-distinct: remote prefixes differ; addresses
- * of two families count as different prefixes only if ... never (rule 6: family never counts alone) -> shared
- * unless both families' prefixes were configured: MTLS_DISTINCT_SERVER needs the same family. */
+/* The scope in which a and b are distinct: bits of MTLS_DISTINCT_CLIENT and _SERVER, 0 = neither. Symmetric.
+ * Client-distinct [PATH-7]: both egress devices known, different and no loopback; or a protected tunnel makes the
+ * difference: a proxy that the other path does not use too (nor is connected to by itself), or a device that the
+ * other path does not leave by. Server-distinct [PATH-8]: remote addresses of one family with different prefixes.
+ * What is not known counts as the same. */
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
 
 /* Of n secondary paths whose claims are provable, picks the largest set (lowest indices first on a tie) that is
