@@ -39,6 +39,8 @@ int mtls_outbuf_add(struct mtls_outbuf *b, const uint8_t *data, size_t len, size
 
     if (len > max || waiting > max - len)
         return MTLS_ERR_FRAME_OVERFLOW;
+    if (len == 0)
+        return 0;
     if (len > b->cap - b->end && make_room(b, waiting + len) < 0)
         return MTLS_ERR_NOMEM;
     memcpy(b->data + b->end, data, len);
