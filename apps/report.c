@@ -72,8 +72,7 @@ static void json_own(struct json *j, const struct report *r)
     json_string(j, "outcome", r->ready ? "plain" : "failed");
     json_string(j, "reason", r->ready ? "" : r->reason);
     json_string(j, "message", r->ready ? "" : r->message);
-    json_open(j, "scope", '[');
-    json_close(j, ']');
+    json_string(j, "scope", "");
     json_open(j, "paths", '[');
     json_close(j, ']');
     json_open(j, "times_us", '{');
