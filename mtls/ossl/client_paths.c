@@ -38,7 +38,9 @@ static int auto_add(struct mtls_session *s, const struct mtls_path_spec *spec)
             c->remote = (struct mtls_host){.addr = s->path1_then.remote};
         if (s->name_literal)
             mtls_addr_format(&s->path1_then.remote, c->remote.name, sizeof(c->remote.name));
-        err = path_add(s, c, choices[i].why);
+        err = mtls_path_spec_format(c);
+        if (err == 0)
+            err = path_add(s, c, choices[i].why);
     }
     return err;
 }

@@ -71,7 +71,7 @@ void mtls_resume_store(struct mtls_session *s)
     if (session == NULL || s->hook->config.resume_max_s == 0 || SSL_session_reused(s->ssl) == 1)
         return;
     r.k = (uint8_t)s->confirmed_paths;
-    r.scope = (uint8_t)s->scope;
+    r.scope = s->server ? MTLS_DISTINCT_CLIENT : (uint8_t)s->scope; /* a server cannot judge; it never asks */
     memcpy(r.name, s->name, sizeof(r.name));
     len = mtls_record_encode(&r, out, sizeof(out));
     if (len > 0)
