@@ -1,5 +1,5 @@
 /* Concept: `auto`, the choice of second paths among the devices of this machine: the most different
- * first, each with the reason in words. It reads the kernel's state once and keeps nothing. [PATH]
+ * first, each with the reason in words. It reads the kernel's state once and keeps nothing.
  */
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -29,8 +29,8 @@ struct search {
     int n, max;
 };
 
-/* [PATH] A path 1 that goes through a tunnel or proxy is never led around it: that would expose the
- * user. */
+/* [PATH-12] A path 1 that goes through a tunnel or proxy is never led around it: that would expose
+ * the user. */
 static bool path1_allows(const struct mtls_path_facts *path1, int *lower)
 {
     struct mtls_device d;

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,7 +25,7 @@ static int open_stream(const struct mtls_addr *addr)
                   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
 }
 
-/* The device that the words bind to; empty = none. [PATH] local= implies the device that owns the
+/* The device that the words bind to; empty = none. [PATH-6] local= implies the device that owns the
  * address: a socket that is bound to the address alone can be reached from, and moved to, another
  * network. */
 static int spec_device(const struct mtls_path_spec *spec, char dev[MTLS_IF_MAX + 1])
@@ -101,8 +101,19 @@ int mtls_path2_socket(const struct mtls_path_spec *spec, const struct mtls_addr 
     return err;
 }
 
-/* [DWN] ECONNREFUSED alone is the kernel's word that an answer matched our SYN. */
-static int connect_error(int error)
+/* [DWN-4] A refusal is a segment of the peer that the kernel matched to our SYN; an ICMP error that
+ * says the same came from anyone on the way. */
+static int refusal(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return MTLS_ERR_PATH_UNREACHABLE;
+    return info.tcpi_segs_in > 0 ? MTLS_ERR_PATH_REFUSED : MTLS_ERR_PATH_UNREACHABLE;
+}
+
+static int connect_error(int fd, int error)
 {
     switch (error) {
     case 0:
@@ -111,7 +122,7 @@ static int connect_error(int error)
     case EISCONN:
         return 0;
     case ECONNREFUSED:
-        return MTLS_ERR_PATH_REFUSED;
+        return refusal(fd);
     case ETIMEDOUT:
         return MTLS_ERR_PATH_TIMEOUT;
     case ENETUNREACH:
@@ -158,10 +169,10 @@ int mtls_path2_connect(int fd, const struct mtls_addr *dst, bool tfo, const uint
         return MTLS_ERR_ARG;
     if (tfo && len > 0 &&
         connect_fastopen(fd, (struct sockaddr *)&ss, salen, first, len, sent, &error))
-        return connect_error(error);
+        return connect_error(fd, error);
     /* An interrupted connect goes on by itself. */
     error = connect(fd, (struct sockaddr *)&ss, salen) == 0 || errno == EINTR ? 0 : errno;
-    return connect_error(error);
+    return connect_error(fd, error);
 }
 
 int mtls_path2_connected(int fd)
@@ -174,7 +185,7 @@ int mtls_path2_connected(int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) != 0)
         return MTLS_ERR_PATH_CLOSED;
     if (error != 0) {
-        int err = connect_error(error);
+        int err = connect_error(fd, error);
 
         return err == MTLS_ERR_IO || err == 0 ? MTLS_ERR_PATH_CLOSED : err;
     }

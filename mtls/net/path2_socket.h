@@ -20,8 +20,9 @@ MTLS_NODISCARD int mtls_path2_bind(int fd, const struct mtls_path_spec *spec);
  * _UNREACHABLE, MTLS_ERR_IO. */
 MTLS_NODISCARD int mtls_path2_connect(int fd, const struct mtls_addr *dst, bool tfo, const uint8_t *first,
                                       size_t len, size_t *sent);
-/* After EPOLLOUT: 0 connected, or the error as above (SO_ERROR: ECONNREFUSED -> _REFUSED, ETIMEDOUT -> _TIMEOUT,
- * EHOSTUNREACH/ENETUNREACH -> _UNREACHABLE, other -> _CLOSED). */
+/* After EPOLLOUT: 0 connected, or the error as above (SO_ERROR: ECONNREFUSED -> _REFUSED if a segment of the peer brought
+ * it, _UNREACHABLE if an ICMP error did [DWN-4]; ETIMEDOUT -> _TIMEOUT, EHOSTUNREACH/ENETUNREACH -> _UNREACHABLE, other ->
+ * _CLOSED). */
 MTLS_NODISCARD int mtls_path2_connected(int fd);
 uint32_t mtls_path2_rtt_us(int fd); /* TCP_INFO; 0 = unknown */
 

@@ -197,8 +197,8 @@ static int own_device(struct mtls_resolve *q)
     return 0;
 }
 
-/* [PATH] Configured, or path 2's own link's; never a forwarder on this machine, which asks whom it
- * likes over path 1. */
+/* [PATH-1] [PATH-3] Configured, or path 2's own link's; never a forwarder on this machine, which
+ * asks whom it likes over path 1. */
 static int own_resolver(struct mtls_resolve *q)
 {
     struct mtls_path_facts facts = {0};
@@ -359,7 +359,7 @@ static void socket_state(void *arg, ares_socket_t fd, int readable, int writable
         q->error = err;
 }
 
-/* [PATH] c-ares binds to a device if it can and goes on if it cannot; path 2 does not go on. */
+/* [PATH-6] c-ares binds to a device if it can and goes on if it cannot; path 2 does not go on. */
 static int socket_bind(ares_socket_t fd, int type, void *arg)
 {
     struct mtls_resolve *q = arg;

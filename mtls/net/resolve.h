@@ -1,5 +1,5 @@
 /* Concept: the look-up of a name over path 2: c-ares channels bound to path 2's device and address, asking only
- * path 2's own resolver [PATH]; absolute names, no search list, no hosts file, no mDNS, no cache shared between paths. */
+ * path 2's own resolver [PATH-3]; absolute names, no search list, no hosts file, no mDNS, no cache shared between paths. */
 #ifndef MTLS_NET_RESOLVE_H
 #define MTLS_NET_RESOLVE_H
 

@@ -1,5 +1,5 @@
 /* Concept: the facts of one path, read from the live socket and from the kernel's routing (rtnetlink), never guessed
- * from a source address [PATH]. Blocking only on the local kernel. */
+ * from a source address [PATH-6]. Blocking only on the local kernel. */
 #ifndef MTLS_NET_ROUTE_H
 #define MTLS_NET_ROUTE_H
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/if_ether.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -125,7 +126,7 @@ static void test_socket_plain(void **state)
     assert_int_equal(fd, -1);
 }
 
-/* [PATH] local= binds the address and the device that owns it. */
+/* [PATH-6] local= binds the address and the device that owns it. */
 static void test_socket_local(void **state)
 {
     static const struct {
@@ -261,6 +262,55 @@ static void test_connect_refused(void **state)
         assert_int_equal(try_connect(&none, &bound, tfo, &sent, NULL), MTLS_ERR_PATH_REFUSED);
         assert_int_equal(try_connect(&bound_spec, &there, tfo, &sent, NULL), MTLS_ERR_PATH_REFUSED);
     }
+}
+
+/* Waits for the SYN to dst on a packet socket and answers it with ICMP "port unreachable". */
+static void answer_with_icmp(int packets, int icmp, const struct mtls_addr *dst)
+{
+    struct pollfd p = {.fd = packets, .events = POLLIN};
+    uint8_t syn[256], reply[8 + 28] = {3, 3};
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    uint32_t sum = 0;
+
+    do {
+        assert_int_equal(poll(&p, 1, 10000), 1);
+        assert_true(recv(packets, syn, sizeof(syn), 0) >= 28);
+    } while (syn[0] != 0x45 || syn[9] != IPPROTO_TCP || memcmp(syn + 16, dst->ip, 4) != 0);
+    memcpy(reply + 8, syn, 28);
+    for (size_t i = 0; i < sizeof(reply); i += 2)
+        sum += (uint32_t)(reply[i] << 8 | reply[i + 1]);
+    sum = ~((sum >> 16) + (sum & 0xffff) + (((sum >> 16) + (sum & 0xffff)) >> 16));
+    reply[2] = (uint8_t)(sum >> 8);
+    reply[3] = (uint8_t)sum;
+    memcpy(&to.sin_addr, syn + 12, 4);
+    assert_int_equal(sendto(icmp, reply, sizeof(reply), 0, (struct sockaddr *)&to, sizeof(to)),
+                     sizeof(reply));
+}
+
+/* [DWN-4] The kernel reports "connection refused" for this ICMP error, too; it is no refusal by the
+ * server. */
+static void test_connect_icmp(void **state)
+{
+    struct mtls_path_spec none = spec(NULL, NULL);
+    struct mtls_addr dst = addr("203.0.113.99", 443);
+    int packets, icmp, fd;
+    size_t sent;
+
+    netns_go_there();
+    netns_sh("ip route add blackhole 203.0.113.99");
+    packets = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_IP));
+    icmp = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+    netns_go_here();
+    assert_true(packets >= 0 && icmp >= 0);
+    for (int tfo = 0; tfo < 2; tfo++) {
+        fd = open_to(&none, &dst);
+        assert_int_equal(mtls_path2_connect(fd, &dst, tfo, (const uint8_t *)"hello", 5, &sent), 0);
+        answer_with_icmp(packets, icmp, &dst);
+        assert_int_equal(wait_connected(fd), MTLS_ERR_PATH_UNREACHABLE);
+        close(fd);
+    }
+    close(packets);
+    close(icmp);
 }
 
 static void test_connect_unreachable(void **state)
@@ -439,6 +489,7 @@ int main(void)
         cmocka_unit_test_teardown(test_socket_unprivileged, no_descriptors_lost),
         cmocka_unit_test_teardown(test_connect, no_descriptors_lost),
         cmocka_unit_test_teardown(test_connect_refused, no_descriptors_lost),
+        cmocka_unit_test_teardown(test_connect_icmp, no_descriptors_lost),
         cmocka_unit_test_teardown(test_connect_unreachable, no_descriptors_lost),
         cmocka_unit_test_teardown(test_connect_silent, no_descriptors_lost),
         cmocka_unit_test_teardown(test_connected_other, no_descriptors_lost),

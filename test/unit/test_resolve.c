@@ -365,7 +365,7 @@ static void test_limit(void **state)
         drop(all[i]);
 }
 
-/* [PATH] What a machine asks over path 1 is never asked for path 2: no hosts file, no search list,
+/* [PATH-3] What a machine asks over path 1 is never asked for path 2: no hosts file, no search list,
  * no alias file. */
 static void test_absolute(void **state)
 {
@@ -409,7 +409,7 @@ static void test_bad_names(void **state)
     assert_int_equal(server.a, 1);
 }
 
-/* [PATH] A loopback resolver is path 2's own on a loopback device alone, and an address of this
+/* [PATH-3] A loopback resolver is path 2's own on a loopback device alone, and an address of this
  * machine never is. */
 static void test_resolver_inadmissible(void **state)
 {

@@ -1,4 +1,4 @@
-/* The facts of a path, against the kernel's own routing in a network of the test's own [PATH]. */
+/* The facts of a path, against the kernel's own routing in a network of the test's own [PATH-6]. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
