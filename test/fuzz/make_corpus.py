@@ -92,7 +92,64 @@ def wire_frame():
     }
 
 
-TARGETS = {"wire_ext": wire_ext, "wire_frame": wire_frame}
+def steps(*ops):
+    """Operations of the state machines' targets: numbers as bytes, bytes with their length before."""
+    return b"".join(bytes([op]) if isinstance(op, int) else bytes([len(op)]) + op for op in ops)
+
+
+def path2_server():
+    """First byte: bit 0, only port 443 is hooked. Then steps: see step() in fuzz_path2_server.c."""
+    greet, say_hello, confirmed, session, keys, end, time, pull = range(1, 9)
+    return {
+        "session-first": steps(0, session, 0, keys, greet, say_hello, 1, 0, confirmed, 1, 0, end, 5),
+        "hello-first": steps(0, greet, say_hello, 1, 0, pull, session, 0, keys, confirmed, 1, 0),
+        "not-here": steps(1, greet, say_hello, 1, 0x80, pull, say_hello, 2, 0, pull),
+        "wait-and-expire": steps(0, greet, say_hello, 1, 0, time, 9, time, 2, pull, time, 40),
+        "two-sessions": steps(0, session, 0, session | 0x10, 0, greet, say_hello, 1, 2, keys,
+                              keys | 0x10, confirmed, 1, 1, end, 5, end | 0x10, 5),
+        "ended-join": steps(0, session, 1, end, 5, session, 1, greet, say_hello, 1, 1, pull, time, 70,
+                            session, 1),
+        "wrong-keys": steps(0, session, 0, keys, session | 0x10, 1, keys | 0x10, greet,
+                            say_hello, 1, 0, confirmed, 1, 1),
+        "two-paths": steps(0, session, 0, keys, greet, greet | 0x10, say_hello, 1, 0,
+                           say_hello | 0x10, 1, 2, confirmed | 0x10, 1, 0, confirmed, 1, 0),
+        "nine-claims": steps(0, session, 0, keys, greet, *[b for i in range(1, 10)
+                                                          for b in (say_hello, i, 2 * i & 15)], pull),
+        "full": steps(0, greet, greet | 0x10, *[b for i in range(1, 12) for b in (say_hello, i, i & 1,
+                                                 say_hello | 0x10, i, i & 1)], pull, 15),
+        "raw": steps(0, 0, PREFACE + hello(), session, 0, keys, 0, confirm(), 0, fail()),
+        "again": steps(0, greet, say_hello, 5, 0, say_hello, 4, 0),
+        "banner": steps(0, 0, b"GET / HTTP/1.1"),
+    }
+
+
+def path2_client():
+    """Steps of two bytes or more: see step() in fuzz_path2_client.c."""
+    raw, greet, is_ready, is_proof, is_fail, confirmed, failed, release, closed, releasing, opened = range(11)
+    begin = steps(opened, 0, greet, 0)
+    done = begin + steps(is_ready, 1, 0, is_proof, 1, 0)
+    return {
+        "confirm": done + steps(confirmed, 1, 0, release, 1, 0),
+        "two-proofs": done + steps(is_proof, 1, 9, is_proof, 1, 10, is_fail, 1, 5),
+        "busy": begin + steps(is_ready, 1, 1, is_fail, 1, 0, is_proof, 1, 0),
+        "not-here": begin + steps(is_ready, 1, 2, opened, 1, is_ready, 2, 0),
+        "wrong-echo": steps(opened, 3) + begin + steps(is_ready, 2, 0x80),
+        "proof-first": begin + steps(is_proof, 1, 0),
+        "same-slot": done + steps(is_proof, 1, 0),
+        "ready-twice": begin + steps(is_ready, 1, 0, is_ready, 1, 0),
+        "late-frames": done + steps(failed, 1, 6, is_proof, 1, 1, is_fail, 1, 0, release, 1, 0,
+                                    is_proof, 1, 0),
+        "releasing": steps(releasing, 1) + done + steps(opened, 0, opened, 1, closed, 0),
+        "closed": done + steps(opened, 1, is_ready, 2, 0, opened, 2, closed, 0, opened, 0),
+        "raw": steps(opened, 0, raw, 0, PREFACE + ready()),
+        "raw-fail": steps(opened, 0, raw, 0, PREFACE + fail(reason=1)),
+        "never-opened": begin + steps(is_fail, 9, 0),
+        "ssh": steps(opened, 0, raw, 0, b"SSH-2.0-OpenSSH_9.2\r\n"),
+    }
+
+
+TARGETS = {"path2_client": path2_client, "path2_server": path2_server, "wire_ext": wire_ext,
+           "wire_frame": wire_frame}
 
 
 def main():
