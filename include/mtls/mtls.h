@@ -64,6 +64,12 @@ MTLS_API int mtls_ssl_ctx_is_hooked(const SSL_CTX *ctx);
 typedef void mtls_msg_cb(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg);
 MTLS_API int mtls_ssl_ctx_set_msg_callback(SSL_CTX *ctx, mtls_msg_cb *cb, void *arg);
 
+/* For applications that insist on the message call-back slot: makes the provider `mtls` observe the
+ * transcript hash in this library context (NULL = default). Call it before SSL_CTX_new(); it sets the
+ * context's default property query to "?mtls.observer=yes". openssl.cnf can do the same (provider-mtls(7)).
+ * Errors: MTLS_ERR_PROVIDER, _LIMIT (8 library contexts), _CONFIG_*. */
+MTLS_API int mtls_observer_enable(OSSL_LIB_CTX *libctx);
+
 /* The path-2 listeners' real addresses, "ADDR:PORT"; index from 0; NULL beyond the last. */
 MTLS_API const char *mtls_ssl_ctx_get0_listener(const SSL_CTX *ctx, size_t index);
 

@@ -16,6 +16,10 @@ MTLS_NODISCARD int mtls_settings_load(struct mtls_config *config, const char *te
  * handshake has got there (see protocol.md, KEY rules). */
 MTLS_NODISCARD int mtls_keys_compute(struct mtls_session *s, struct mtls_keys *keys);
 
+/* observer.c: TH where our message call-back was displaced. Errors: MTLS_ERR_TRANSCRIPT. */
+void mtls_observer_attach(void);
+MTLS_NODISCARD int mtls_observer_hash(const uint8_t ek[MTLS_EK_LEN], uint8_t *th, size_t *hlen);
+
 /* resume.c */
 void mtls_resume_client_hello(struct mtls_session *s);  /* reads the record of the session that is offered */
 void mtls_resume_client_answer(struct mtls_session *s); /* EncryptedExtensions is here: is it resumed_ok? */

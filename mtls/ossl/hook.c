@@ -95,6 +95,7 @@ static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len
     if (hook == NULL)
         return MTLS_ERR_NOMEM;
     hook->refs = 1;
+    mtls_observer_attach();
     err = mtls_settings_load(&hook->config, config, msg, msg_len);
     if (err == 0 && hook->config.policy != MTLS_POLICY_OFF) {
         err = engine_open(hook);

@@ -111,7 +111,7 @@ static void second_session(struct fixture *f, SSL_SESSION *session, int client, 
     ssl = client_new(f, session);
     assert_int_equal(SSL_connect(ssl), 1);
     assert_int_equal(SSL_session_reused(ssl), 1);
-    assert_int_equal(mtls_get_outcome(ssl), client);
+    assert_true(mtls_get_outcome(ssl) == client || mtls_get_outcome(ssl) == MTLS_OUTCOME_RESUMED_VERIFIED);
     exchange(ssl);
     client_free(ssl);
     pair_server_join(&server);
@@ -131,7 +131,8 @@ static void resumed(void **state)
     fixture_free(&f);
 }
 
-/* A kept secondary connection confirms a resumed session too: it costs nothing. */
+/* A kept secondary connection confirms a resumed session too, if its PROOF is there when the second flight leaves: it is
+ * never waited for. */
 static void resumed_warm(void **state)
 {
     struct fixture f;
