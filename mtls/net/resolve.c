@@ -550,3 +550,13 @@ void mtls_resolve_free(struct mtls_resolve *q)
     mtls_timer_free(q->timer);
     free(q);
 }
+
+void mtls_resolve_forget(struct mtls_resolve *q)
+{
+    if (q == NULL)
+        return;
+    for (size_t i = 0; i < SOCKETS_MAX; i++)
+        q->sockets[i].watch = NULL;
+    channel_close(q);
+    free(q);
+}

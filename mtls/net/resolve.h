@@ -24,6 +24,9 @@ MTLS_NODISCARD int mtls_resolve_new(struct mtls_resolve **out, struct mtls_react
                                     const char *name, uint32_t timeout_ms, mtls_resolve_fn *fn, void *arg);
 /* Cancels (fn will not run) or frees after fn ran; may be called inside fn. NULL is fine. */
 void mtls_resolve_free(struct mtls_resolve *q);
+/* The same in a fork child, whose parent owns the reactor: closes the inherited sockets and frees, the watches and the timer
+ * apart, which are leaked. NULL is fine. */
+void mtls_resolve_forget(struct mtls_resolve *q);
 
 /* The first resolver that systemd-networkd's state names for a link: the line "DNS=" of the file DIR/IFINDEX. A loopback
  * address is passed over. Errors: MTLS_ERR_PATH_RESOLVE. */

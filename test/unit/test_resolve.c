@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "alloc_sweep.h"
 #include "dns_server.h"
@@ -347,6 +348,33 @@ static void test_cancel(void **state)
     drop(NULL);
 }
 
+/* A fork child closes its copies of the sockets and leaves the parent's look-up alone. */
+static void test_forget(void **state)
+{
+    struct mtls_path_spec s = on_lo();
+    struct mtls_resolve *q;
+    int status, fd = dup(0); /* the next descriptor: the look-up's socket */
+    pid_t pid;
+
+    close(fd);
+    script.a[0] = "192.0.2.1";
+    assert_int_equal(new_lookup(&q, &s, "fork.example", PATIENCE_MS), 0);
+    assert_true(fcntl(fd, F_GETFD) >= 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        mtls_resolve_forget(NULL);
+        mtls_resolve_forget(q);
+        _exit(fcntl(fd, F_GETFD) < 0 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    turn(1, PATIENCE_MS);
+    assert_int_equal(result.calls, 1);
+    assert_int_equal(result.error, 0);
+    drop(q);
+}
+
 static void test_limit(void **state)
 {
     static struct mtls_resolve *all[256];
@@ -365,8 +393,8 @@ static void test_limit(void **state)
         drop(all[i]);
 }
 
-/* [PATH-3] What a machine asks over path 1 is never asked for path 2: no hosts file, no search list,
- * no alias file. */
+/* [PATH-3] What a machine asks over path 1 is never asked for path 2: no hosts file, no search
+ * list, no alias file. */
 static void test_absolute(void **state)
 {
     struct mtls_path_spec s = on_lo();
@@ -652,6 +680,7 @@ int main(void)
         LOCAL(test_forged),
         LOCAL(test_cut),
         LOCAL(test_cancel),
+        LOCAL(test_forget),
         LOCAL(test_limit),
         LOCAL(test_absolute),
         LOCAL(test_bad_names),
