@@ -10,118 +10,7 @@
 #include <cmocka.h>
 
 #include "alloc_sweep.h"
-/* The whole room, to reach the counter of claim numbers. */
-#include "mtls/core/path2_client.c" /* NOLINT(bugprone-suspicious-include) */
-#include "path2_lab.h"
-
-/* ---- A client under test, and a server by hand ---- */
-
-struct rig {
-    struct mtls_p2c *p;
-    uint8_t secret[MTLS_SECRET_LEN];
-    mtls_tstamp now;
-    unsigned changes;
-    struct mtls_p2c_claim *last; /* that changed; do not follow it after a release */
-    enum { KEEP, RELEASE, FAIL_AND_RELEASE } on_change;
-    uint8_t hello[MTLS_HELLO_LEN]; /* the last one */
-    uint8_t ready[MTLS_READY_LEN];
-};
-
-static void on_changed(void *arg, struct mtls_p2c_claim *claim)
-{
-    struct rig *r = arg;
-
-    r->changes++;
-    r->last = claim;
-    if (r->on_change == FAIL_AND_RELEASE)
-        mtls_p2c_fail(r->p, claim, MTLS_FAIL_NOT_COUNTED);
-    if (r->on_change != KEEP)
-        mtls_p2c_release(r->p, claim);
-}
-
-static void rig_start(struct rig *r)
-{
-    memset(r, 0, sizeof(*r));
-    memset(r->secret, 0x33, sizeof(r->secret));
-    r->now = 5000;
-    assert_int_equal(mtls_p2c_new(&r->p, lab_crypto, on_changed, r), 0);
-}
-
-static void rig_stop(struct rig *r)
-{
-    mtls_p2c_free(r->p);
-}
-
-/* Opens a claim and takes HELLO (and the preface before the first one) off the wire. */
-static struct mtls_p2c_claim *rig_hello(struct rig *r, uint8_t path)
-{
-    struct mtls_p2c_claim *claim = NULL;
-    bool first = !r->p->preface_sent;
-    const uint8_t *out;
-    size_t len, skip = first ? MTLS_PREFACE_LEN : 0;
-
-    assert_int_equal(mtls_p2c_hello(r->p, path, 443, r->secret, r, &claim, r->now), 0);
-    out = mtls_p2c_out(r->p, &len);
-    assert_true(len >= skip + MTLS_HELLO_LEN); /* behind what the test left there */
-    if (first) {
-        assert_int_equal(len, skip + MTLS_HELLO_LEN);
-        assert_memory_equal(out, mtls_preface, MTLS_PREFACE_LEN);
-    }
-    memcpy(r->hello, out + len - MTLS_HELLO_LEN, MTLS_HELLO_LEN);
-    mtls_p2c_sent(r->p, len);
-    return claim;
-}
-
-static int rig_input(struct rig *r, const uint8_t *data, size_t len)
-{
-    return mtls_p2c_input(r->p, data, len, r->now);
-}
-
-static void rig_greet(struct rig *r)
-{
-    assert_int_equal(rig_input(r, mtls_preface, MTLS_PREFACE_LEN), 0);
-}
-
-/* READY for the last HELLO. */
-static int rig_ready(struct rig *r, uint32_t id, uint8_t status)
-{
-    const struct mtls_bytes hello = {r->hello, sizeof(r->hello)};
-    uint8_t echo[MTLS_SHA256_LEN], nonce[MTLS_NONCE_LEN] = {9};
-
-    assert_int_equal(mtls_crypto_sha256(lab_crypto, &hello, 1, echo), 0);
-    mtls_frame_ready(r->ready, id, status, nonce, echo);
-    return rig_input(r, r->ready, sizeof(r->ready));
-}
-
-static int rig_proof(struct rig *r, uint32_t id, uint8_t slot, uint8_t more)
-{
-    uint8_t frame[MTLS_PROOF_LEN], tag[MTLS_TAG_LEN];
-
-    memset(tag, 0x70 + slot, sizeof(tag));
-    mtls_frame_proof(frame, id, slot, more, tag);
-    return rig_input(r, frame, sizeof(frame));
-}
-
-static int rig_fail(struct rig *r, uint32_t id, uint8_t reason)
-{
-    uint8_t frame[MTLS_FAIL_LEN];
-
-    mtls_frame_fail(frame, id, reason);
-    return rig_input(r, frame, sizeof(frame));
-}
-
-/* A claim in state PROOF (one proof, slot 2). */
-static struct mtls_p2c_claim *rig_proven(struct rig *r)
-{
-    struct mtls_p2c_claim *claim;
-
-    rig_start(r);
-    claim = rig_hello(r, 0);
-    rig_greet(r);
-    assert_int_equal(rig_ready(r, 1, MTLS_READY_OK), 0);
-    assert_int_equal(rig_proof(r, 1, 2, 0), 0);
-    return claim;
-}
+#include "path2_rig.h"
 
 /* ---- The exchange ---- */
 
@@ -644,86 +533,6 @@ static void every_allocation_may_fail(void **state)
     assert_true(alloc_sweep(ALLOC_OURS, alloc_scenario_run, NULL) >= 11);
 }
 
-/* ---- Against the server's end ---- */
-
-/* Moves bytes between the ends until both are silent. */
-static void pump(struct mtls_p2c *p, struct mtls_p2s_conn *c, mtls_tstamp now)
-{
-    const uint8_t *out;
-    size_t len;
-
-    for (bool moved = true; moved;) {
-        moved = false;
-        if ((out = mtls_p2c_out(p, &len)) != NULL) {
-            assert_int_equal(mtls_p2s_conn_input(c, out, len, now), 0);
-            mtls_p2c_sent(p, len);
-            moved = true;
-        }
-        if ((out = mtls_p2s_conn_out(c, &len)) != NULL) {
-            assert_int_equal(mtls_p2c_input(p, out, len, now), 0);
-            mtls_p2s_conn_sent(c, len);
-            moved = true;
-        }
-    }
-}
-
-/* Two paths, both counted; each order of HELLO and keys. [MUL-4] */
-static void both_ends_agree(void **state)
-{
-    for (int keys_first = 0; keys_first < 2; keys_first++) {
-        struct mtls_addr addr = lab_v4(2, 1);
-        struct mtls_p2s_session *x;
-        struct mtls_p2s_conn *c[2];
-        struct mtls_p2c_claim *claim[2];
-        struct mtls_counted counted[2];
-        struct mtls_p2c *p[2];
-        struct mtls_keys keys;
-        struct lab lab = {0};
-        uint8_t secret[MTLS_SECRET_LEN], d[MTLS_SHA256_LEN], tag[MTLS_TAG_LEN];
-
-        lab_start(&lab);
-        lab_keys(&keys, 8);
-        lab_secret(100, secret);
-        x = lab_session(&lab, 100, &lab);
-        if (keys_first)
-            assert_int_equal(mtls_p2s_session_keys(x, &keys, 1), 0);
-        for (uint8_t i = 0; i < 2; i++) {
-            assert_int_equal(mtls_p2s_conn_new(&c[i], lab.server, &addr, NULL, 1), 0);
-            assert_int_equal(mtls_p2c_new(&p[i], lab_crypto, NULL, NULL), 0);
-            assert_int_equal(mtls_p2c_hello(p[i], i, 443, secret, NULL, &claim[i], 1), 0);
-            pump(p[i], c[i], 1);
-        }
-        if (!keys_first)
-            assert_int_equal(mtls_p2s_session_keys(x, &keys, 1), 0);
-        for (size_t i = 0; i < 2; i++) {
-            pump(p[i], c[i], 1);
-            assert_int_equal(claim[i]->state, MTLS_CLAIM_PROOF);
-            assert_int_equal(mtls_confirm_server_tag(lab_crypto, &keys, claim[i]->p2, tag), 0);
-            assert_true(mtls_tag_equal(tag, claim[i]->proofs[0].tag));
-            counted[i].path = claim[i]->path;
-            memcpy(counted[i].p2, claim[i]->p2, sizeof(counted[i].p2));
-            memcpy(counted[i].tag_s, tag, sizeof(tag));
-        }
-        assert_int_equal(mtls_confirm_d(lab_crypto, counted, 2, d), 0);
-        for (size_t i = 0; i < 2; i++) {
-            assert_int_equal(mtls_confirm_client_tag(lab_crypto, &keys, counted[i].p2,
-                                                     counted[i].tag_s, 2, 2, d, tag),
-                             0);
-            assert_int_equal(mtls_p2c_confirm(p[i], claim[i], claim[i]->proofs[0].slot, 2, 2, tag),
-                             0);
-            pump(p[i], c[i], 1);
-            assert_int_equal(lab.confirmed, 1);
-        }
-        mtls_p2s_session_free(x, MTLS_FAIL_ABANDONED, 2);
-        for (size_t i = 0; i < 2; i++) {
-            pump(p[i], c[i], 2);
-            mtls_p2c_free(p[i]);
-            mtls_p2s_conn_free(c[i]);
-        }
-        lab_stop(&lab);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -742,7 +551,6 @@ int main(void)
         cmocka_unit_test(limits),
         cmocka_unit_test(split_at_every_byte),
         cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(both_ends_agree),
     };
 
     return cmocka_run_group_tests(tests, lab_open, lab_close);
