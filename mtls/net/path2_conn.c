@@ -15,6 +15,7 @@ enum {
     CONNECT_MS = 10000,    /* the whole way to an open connection */
     NEXT_ADDR_MS = 3000,   /* until the next address is tried, where there is one */
     LOOKUP_MS = 5000,
+    LINGER_US = 2 * 1000000,
     IDLE_US = 120 * 1000000, /* [TIM] client side of a kept connection */
 };
 
@@ -51,6 +52,15 @@ void mtls_path2_conn_close(struct mtls_path2_conn *c, int error, mtls_tstamp now
     mtls_p2c_closed(c->p2c, error, now);
 }
 
+void mtls_path2_conn_linger(struct mtls_path2_conn *c, mtls_tstamp now)
+{
+    c->state = CONN_LINGER;
+    if (shutdown(c->fd, SHUT_WR) != 0)
+        mtls_path2_conn_close(c, MTLS_ERR_PATH_CLOSED, now);
+    else
+        mtls_timer_set(c->timer, now + LINGER_US);
+}
+
 /* The end of every reactor call-back: what closed on the way is taken out of the pool. */
 static void leave(struct mtls_path2_conn *c, mtls_tstamp now)
 {
@@ -59,7 +69,7 @@ static void leave(struct mtls_path2_conn *c, mtls_tstamp now)
     if (c->state == CONN_OPEN && mtls_p2c_open_claims(c->p2c) == 0) {
         (void)mtls_p2c_out(c->p2c, &pending);
         if (!c->reuse && c->proven && pending == 0)
-            mtls_path2_conn_close(c, MTLS_ERR_PATH_CLOSED, now);
+            mtls_path2_conn_linger(c, now);
         else
             mtls_path2_conn_idle(c, now);
     }
@@ -202,6 +212,8 @@ static void read_some(struct mtls_path2_conn *c, mtls_tstamp now)
         read_proxy(c, buf, (size_t)n, now);
         return;
     }
+    if (c->state == CONN_LINGER)
+        return;
     rc = mtls_p2c_input(c->p2c, buf, (size_t)n, now);
     if (rc != 0)
         mtls_path2_conn_close(c, mtls_p2c_preface_seen(c->p2c) ? rc : MTLS_ERR_PATH_FOREIGN, now);
@@ -288,7 +300,7 @@ static void timed_out(void *arg, mtls_tstamp now)
         c->error = MTLS_ERR_PATH_TIMEOUT;
         connect_next(c, now);
     } else {
-        mtls_path2_conn_close(c, c->state == CONN_OPEN ? MTLS_ERR_PATH_CLOSED : MTLS_ERR_PATH_TIMEOUT, now);
+        mtls_path2_conn_close(c, c->state >= CONN_OPEN ? MTLS_ERR_PATH_CLOSED : MTLS_ERR_PATH_TIMEOUT, now);
     }
     leave(c, now);
 }

@@ -7,7 +7,7 @@
 #include "reactor.h"
 #include "resolve.h"
 
-enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_PROXY, CONN_OPEN, CONN_CLOSED };
+enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_PROXY, CONN_OPEN, CONN_LINGER, CONN_CLOSED };
 
 struct mtls_path2_conn {
     struct mtls_path2_conn *prev, *next; /* the pool's list */
@@ -37,6 +37,9 @@ void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_re
 void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now);
 /* Sets the idle timer by whether claims are open. */
 void mtls_path2_conn_idle(struct mtls_path2_conn *c, mtls_tstamp now);
+/* No claim is open and none will be: ends it in order. A close with unread data would reset the connection and could take
+ * CONFIRM away from the server [CNF-6]: our side is shut down, the server's end is awaited for a moment. */
+void mtls_path2_conn_linger(struct mtls_path2_conn *c, mtls_tstamp now);
 /* Ends it: every claim ends with error. Idempotent. */
 void mtls_path2_conn_close(struct mtls_path2_conn *c, int error, mtls_tstamp now);
 /* Facts of its live socket now. */

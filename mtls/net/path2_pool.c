@@ -70,7 +70,7 @@ static struct mtls_path2_conn *find_kept(const struct mtls_path2_request *req, m
     struct mtls_path2_conn *c;
 
     for (c = conns; req->reuse && c != NULL; c = c->next) {
-        if (!c->reuse || c->state == CONN_CLOSED || !matches(c, req) ||
+        if (!c->reuse || c->state > CONN_OPEN || !matches(c, req) ||
             now - c->made_at > LIFETIME_US || mtls_p2c_open_claims(c->p2c) >= MTLS_P2C_CLAIMS_MAX / 8)
             continue;
         if (c->state != CONN_OPEN || route_unchanged(c))
@@ -281,7 +281,9 @@ static void conn_unused(struct mtls_path2_conn *c)
     if (c->in_input || mtls_p2c_open_claims(c->p2c) > 0)
         return;
     (void)mtls_p2c_out(c->p2c, &pending);
-    if (c->state != CONN_OPEN || (!c->reuse && pending == 0)) {
+    if (c->state == CONN_OPEN && !c->reuse && pending == 0)
+        mtls_path2_conn_linger(c, mtls_now());
+    if (c->state < CONN_OPEN || c->state == CONN_CLOSED) {
         mtls_path2_conn_close(c, MTLS_ERR_PATH_CLOSED, mtls_now());
         mtls_pool_conn_gone(c);
     }
@@ -412,6 +414,8 @@ void mtls_pool_fork_child(void)
     for (c = conns; c != NULL; c = c->next) {
         if (c->fd >= 0)
             close(c->fd);
+        if (c->resolve != NULL)
+            mtls_resolve_forget(c->resolve);
     }
     conns = NULL; /* the claims' owners belong to the parent and are never used here */
     nconns = 0;

@@ -201,29 +201,32 @@ static void path_status(struct mtls_session *s, struct mtls_client_path *p, stru
 }
 
 /* Judged on the live sockets, now. [PATH] */
-static unsigned select_paths(struct mtls_session *s, unsigned *scope)
+static void select_paths(struct mtls_session *s)
 {
-    struct mtls_path_facts path1 = {0}, facts[MTLS_PATHS_MAX];
+    struct mtls_path_facts facts[MTLS_PATHS_MAX];
     uint8_t wanted[MTLS_PATHS_MAX], index[MTLS_PATHS_MAX], i;
     size_t n = 0;
-    unsigned mask, out = 0;
+    unsigned mask;
     int fd = mtls_session_fd(s);
 
-    if (fd < 0 || mtls_route_of_socket(fd, &path1) != 0)
-        path1.known = false;
+    s->selected = 0;
+    if (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0)
+        s->path1_then.known = false;
     for (i = 0; i < s->npaths; i++) {
-        if (!s->paths[i].right || s->paths[i].claim == NULL)
+        struct mtls_client_path *p = &s->paths[i];
+
+        if (!p->right || p->claim == NULL)
             continue;
-        mtls_path2_claim_facts(s->paths[i].claim, &facts[n]);
-        wanted[n] = s->paths[i].spec->distinct;
+        mtls_path2_claim_facts(p->claim, &p->facts);
+        facts[n] = p->facts;
+        wanted[n] = p->spec->distinct;
         index[n++] = i;
     }
-    mask = mtls_paths_select(&path1, facts, wanted, n, scope);
+    mask = mtls_paths_select(&s->path1_then, facts, wanted, n, &s->scope);
     for (i = 0; i < n; i++) {
         if ((mask & 1u << i) != 0)
-            out |= 1u << index[i];
+            s->selected |= 1u << index[i];
     }
-    return out;
 }
 
 static uint8_t count_bits(unsigned mask)
@@ -261,8 +264,10 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
         path_status(s, &s->paths[i], &in.paths[i]);
         some_right = some_right || s->paths[i].right;
     }
-    if (at_write && some_right)
-        in.selected = count_bits(select_paths(s, &s->scope));
+    if (at_write && some_right) {
+        select_paths(s);
+        in.selected = count_bits(s->selected);
+    }
     grace(s, &in);
     in.grace_end_at = s->grace_end_at;
     return mtls_decide(&in, now);
@@ -273,7 +278,7 @@ int mtls_client_confirm(struct mtls_session *s)
 {
     struct mtls_counted counted[MTLS_PATHS_MAX];
     uint8_t d[MTLS_SHA256_LEN], tag[MTLS_TAG_LEN], i, n = 0, k = s->hook->config.need;
-    unsigned mask = select_paths(s, &s->scope);
+    unsigned mask = s->selected; /* of the evaluation just made, under the same lock */
     int err, sent = 0;
 
     for (i = 0; i < s->npaths; i++) {

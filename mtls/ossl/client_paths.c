@@ -103,13 +103,16 @@ void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_reco
     s->paths_started = s->paths_started || !only_warm;
 }
 
-void mtls_client_paths_free(struct mtls_session *s)
+void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason)
 {
     uint8_t i;
 
     for (i = 0; s->paths != NULL && i < s->npaths; i++) {
-        if (s->generation == mtls_engine_generation())
+        if (s->paths[i].claim != NULL && s->generation == mtls_engine_generation()) {
+            if (s->outcome != MTLS_OUTCOME_VERIFIED) /* the server need not wait for its deadline */
+                mtls_path2_claim_fail(s->paths[i].claim, fail_reason);
             mtls_path2_claim_free(s->paths[i].claim);
+        }
         free(s->paths[i].spec);
     }
     free(s->paths);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/socket.h>
+
 #include <openssl/bio.h>
 #include <openssl/buffer.h>
 
@@ -69,6 +71,19 @@ static void times_of(struct mtls_session *s, struct mtls_path2_claim *claim)
     s->times[MTLS_STEP_PROOF] = t.proof_at;
 }
 
+/* The server judges nothing: addresses suffice, without a look-up of the route. */
+static void server_path1(int fd, struct mtls_path_facts *facts)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    facts->known = getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+                   mtls_addr_from_sockaddr(&facts->local, (struct sockaddr *)&ss, len) == 0;
+    len = sizeof(ss);
+    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+        (void)!mtls_addr_from_sockaddr(&facts->remote, (struct sockaddr *)&ss, len);
+}
+
 static void client_path(struct mtls_session *s, struct mtls_client_path *c, const struct mtls_path_facts *path1,
                         struct mtls_report_path *p)
 {
@@ -82,7 +97,9 @@ static void client_path(struct mtls_session *s, struct mtls_client_path *c, cons
     st.error = c->error;
     if (c->claim != NULL) {
         mtls_path2_claim_status(c->claim, &st);
-        mtls_path2_claim_facts(c->claim, &facts);
+        facts = c->facts;
+        if (!facts.known)
+            mtls_path2_claim_facts(c->claim, &facts);
         times_of(s, c->claim);
     }
     st.proof_right = c->right;
@@ -108,8 +125,10 @@ void mtls_report_make(struct mtls_session *s)
     if (r == NULL)
         return; /* the outcome stands without its description */
     r->npaths = n;
-    if (fd >= 0 && mtls_route_of_socket(fd, &path1) != 0)
-        path1.known = false;
+    if (s->server)
+        server_path1(fd, &path1);
+    else
+        path1 = s->path1_then;
     path_of_facts(&r->paths[0], &path1);
     r->paths[0].state = "";
     for (i = 1; !s->server && i < n; i++)

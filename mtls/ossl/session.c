@@ -131,7 +131,7 @@ void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason)
     s->timer = NULL;
     mtls_service_session_free(s->service, fail_reason, mtls_now());
     s->service = NULL;
-    mtls_client_paths_free(s);
+    mtls_client_paths_free(s, fail_reason);
 }
 
 struct mtls_decision mtls_session_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)

@@ -54,6 +54,7 @@ struct mtls_client_path {
     bool checked, right, wrong_only;   /* proofs against our keys */
     uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
     uint8_t p2[MTLS_SHA256_LEN];
+    struct mtls_path_facts facts;      /* when it was last judged */
     char why[160];                     /* auto: why this one */
 };
 
@@ -109,7 +110,8 @@ struct mtls_session {
     uint8_t npaths;
     struct mtls_client_path *paths;
     mtls_tstamp grace_end_at;
-    struct mtls_path_facts path1_then;
+    struct mtls_path_facts path1_then; /* at the ClientHello, and again at the decision */
+    unsigned selected;         /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
     struct mtls_late *late;    /* L: after a plain outcome */
 };
