@@ -86,7 +86,7 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
     ssize_t n;
 
     if (g != NULL) {
-        g->waiting = false;
+        s->waiting = false;
         ungate(g);
         if (fail && g->dup_fd >= 0)
             shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
@@ -102,7 +102,7 @@ void mtls_gate_settle(struct mtls_session *s)
 {
     struct mtls_gate *g = s->gate;
 
-    g->waiting = false;
+    s->waiting = false;
     ungate(g);
     if (g->dup_fd >= 0)
         close(g->dup_fd);
@@ -114,7 +114,7 @@ void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
     struct mtls_decision d;
 
     pthread_cond_broadcast(&s->changed);
-    if (s->gate == NULL || !s->gate->waiting)
+    if (!s->waiting)
         return;
     d = mtls_session_evaluate(s, false, now);
     if (d.verdict == MTLS_WAIT)
@@ -146,7 +146,7 @@ static bool wait_async(struct mtls_session *s)
         return false;
     }
     s->gate->async_fd = fd;
-    s->gate->waiting = true;
+    s->waiting = true;
     mtls_engine_unlock();
     (void)ASYNC_pause_job();
     mtls_engine_lock();
@@ -159,9 +159,9 @@ static void wait_blocking(struct mtls_session *s, mtls_tstamp until, mtls_tstamp
 {
     mtls_tstamp slice = now + SLICE_US;
 
-    s->gate->waiting = true;
+    s->waiting = true;
     mtls_reactor_wait(mtls_reactor_get(), &s->changed, until < slice ? until : slice);
-    s->gate->waiting = false;
+    s->waiting = false;
 }
 
 /* The kernel reports readiness in spite of SO_RCVLOWAT when the window is full or the peer sent FIN: level-triggered
@@ -192,7 +192,7 @@ static bool wait_nonblocking(struct mtls_session *s, int fd, mtls_tstamp now)
 
     if (!g->gated) {
         g->last_call = now;
-        g->waiting = gate_on(g, fd);
+        s->waiting = gate_on(g, fd);
         return true;
     }
     ready = poll_now(fd);
@@ -201,7 +201,7 @@ static bool wait_nonblocking(struct mtls_session *s, int fd, mtls_tstamp now)
     if ((ready & POLLIN) != 0 || now - g->last_call < RECALL_US)
         nap(s, now);
     g->last_call = mtls_now();
-    g->waiting = true;
+    s->waiting = true;
     return true;
 }
 
@@ -252,7 +252,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
     int err;
 
     mtls_engine_lock();
-    s->gate->waiting = false;
+    s->waiting = false;
     hold = hold_loop(s, at_write, d);
     if (hold == MTLS_HOLD_PASS && at_write && d->verdict == MTLS_VERIFIED) {
         err = mtls_client_confirm(s); /* the same lock: what was judged is what is confirmed */
@@ -260,7 +260,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
             hold = failed(d, err);
     }
     if (hold != MTLS_HOLD_RETRY) {
-        s->gate->waiting = false;
+        s->waiting = false;
         ungate(s->gate);
     }
     mtls_engine_unlock();

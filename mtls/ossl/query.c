@@ -102,15 +102,11 @@ char *mtls_report_json(const SSL *ssl)
 {
     static const char none[] = "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
                                "\"paths\": [], \"times_us\": {}}";
-    struct mtls_session *s = mtls_session_find(ssl);
-    struct mtls_session shown;
+    const struct mtls_session *s = mtls_session_find(ssl);
 
     if (s == NULL)
         return OPENSSL_strdup(none);
-    shown = *s;
-    shown.outcome = mtls_get_outcome(ssl);
-    shown.reason = mtls_get_reason(ssl);
-    return mtls_report_text(&shown);
+    return mtls_report_text(s, mtls_get_outcome(ssl), mtls_get_reason(ssl));
 }
 
 static struct mtls_session *get_or_raise(SSL *ssl)

@@ -228,14 +228,14 @@ static const char *scope_word(unsigned scope)
     return words[scope & 3u];
 }
 
-static void put_report(BIO *out, const struct mtls_session *s)
+static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome outcome, int reason)
 {
     size_t i;
 
     BIO_puts(out, "{\"outcome\": ");
-    put_string(out, mtls_outcome_name(s->outcome));
-    put_member(out, "reason", s->reason != 0 ? mtls_error_name(s->reason) : "");
-    put_member(out, "message", s->reason != 0 ? mtls_error_string(s->reason) : "");
+    put_string(out, mtls_outcome_name(outcome));
+    put_member(out, "reason", reason != 0 ? mtls_error_name(reason) : "");
+    put_member(out, "message", reason != 0 ? mtls_error_string(reason) : "");
     put_member(out, "role", s->server ? "server" : "client");
     put_member(out, "scope", scope_word(s->scope));
     BIO_printf(out, ", \"confirmed_paths\": %u", s->confirmed_paths);
@@ -248,7 +248,7 @@ static void put_report(BIO *out, const struct mtls_session *s)
     BIO_puts(out, "}");
 }
 
-char *mtls_report_text(const struct mtls_session *s)
+char *mtls_report_text(const struct mtls_session *s, enum mtls_outcome outcome, int reason)
 {
     BIO *out = BIO_new(BIO_s_mem());
     char *data, *text = NULL;
@@ -256,7 +256,7 @@ char *mtls_report_text(const struct mtls_session *s)
 
     if (out == NULL)
         return NULL;
-    put_report(out, s);
+    put_report(out, s, outcome, reason);
     len = BIO_get_mem_data(out, &data);
     if (len > 0)
         text = OPENSSL_strndup(data, (size_t)len);

@@ -157,7 +157,7 @@ static void outcome_tell(struct mtls_session *s)
 
     if (s->hook->outcome_cb == NULL)
         return;
-    json = mtls_report_text(s);
+    json = mtls_report_text(s, s->outcome, s->reason);
     s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}", s->hook->outcome_arg);
     OPENSSL_free(json);
 }

@@ -94,6 +94,7 @@ struct mtls_session {
     struct mtls_record record;
 
     /* L: the reactor's side */
+    bool waiting;              /* the gate waits: readiness is owed to the application */
     struct mtls_timer *timer;  /* deadline, grace */
     struct mtls_service_session *service; /* server */
     bool confirmed;            /* server */

@@ -111,7 +111,7 @@ static void second_session(struct fixture *f, SSL_SESSION *session, int client, 
     ssl = client_new(f, session);
     assert_int_equal(SSL_connect(ssl), 1);
     assert_int_equal(SSL_session_reused(ssl), 1);
-    assert_true(mtls_get_outcome(ssl) == client || mtls_get_outcome(ssl) == MTLS_OUTCOME_RESUMED_VERIFIED);
+    assert_true((int)mtls_get_outcome(ssl) == client || mtls_get_outcome(ssl) == MTLS_OUTCOME_RESUMED_VERIFIED);
     exchange(ssl);
     client_free(ssl);
     pair_server_join(&server);
