@@ -81,6 +81,11 @@ MTLS_API int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port);
 /* Tells path 1's socket where libssl does not know it (memory BIOs, BIOs of the application). */
 MTLS_API int mtls_set_fd(SSL *ssl, int fd);
 
+/* Binds a connected TCP socket to the device that it leaves by now (SO_BINDTODEVICE), so that routes pushed later cannot
+ * pull path 1 over to path 2's network. Optional; for client programs that make their own sockets. Loopback is left alone.
+ * Errors: MTLS_ERR_PATH_UNKNOWN (not a connected IP socket), MTLS_ERR_PATH_BIND (not permitted). */
+MTLS_API int mtls_pin_socket(int fd);
+
 /* The server's name for this connection, where it differs from SNI or none is sent. */
 MTLS_API int mtls_set_name(SSL *ssl, const char *name);
 

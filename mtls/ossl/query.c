@@ -1,7 +1,9 @@
 /* Concept: the public queries on an SSL, and what an application tells about one connection. */
 #include <string.h>
+#include <sys/socket.h>
 
 #include "../net/hostfile.h"
+#include "../net/route.h"
 #include "glue.h"
 #include "report.h"
 
@@ -126,6 +128,21 @@ int mtls_set_fd(SSL *ssl, int fd)
         return 0;
     s->given_fd = fd >= 0 ? fd : -1;
     return 1;
+}
+
+int mtls_pin_socket(int fd)
+{
+    struct mtls_path_facts facts;
+    int err = mtls_route_of_socket(fd, &facts);
+
+    if (err == 0 && facts.dev[0] == '\0')
+        err = MTLS_ERR_PATH_UNKNOWN;
+    if (err == 0 && !facts.loopback &&
+        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, facts.dev, (socklen_t)strlen(facts.dev) + 1) != 0)
+        err = MTLS_ERR_PATH_BIND;
+    if (err != 0)
+        mtls_raise(err, NULL);
+    return err == 0;
 }
 
 int mtls_set_name(SSL *ssl, const char *name)
