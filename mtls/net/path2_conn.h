@@ -15,7 +15,7 @@ struct mtls_path2_conn {
     struct mtls_path_spec spec;
     char name[MTLS_HOST_MAX + 1];
     uint16_t port1;
-    bool tfo, reuse, proven; /* proven: a READY came once */
+    bool tfo, reuse, proven, used; /* proven: its preface came once; used: a claim was made over it */
     bool starting;           /* inside mtls_path2_conn_start(): no call-backs to claims */
     bool in_input;           /* on the reactor's stack: mtls_pool_conn_gone() comes at its end */
     struct mtls_addr addrs[MTLS_POOL_ADDRS_MAX], resolver;

@@ -69,8 +69,9 @@ static struct mtls_path2_conn *find_kept(const struct mtls_path2_request *req, m
 {
     struct mtls_path2_conn *c;
 
-    for (c = conns; req->reuse && c != NULL; c = c->next) {
-        if (!c->reuse || c->state > CONN_OPEN || !matches(c, req) ||
+    for (c = conns; c != NULL; c = c->next) {
+        /* One that was only announced serves its first session even where reuse=off. */
+        if (((!req->reuse || !c->reuse) && c->used) || c->state > CONN_OPEN || !matches(c, req) ||
             now - c->made_at > LIFETIME_US || mtls_p2c_open_claims(c->p2c) >= MTLS_P2C_CLAIMS_MAX / 8)
             continue;
         if (c->state != CONN_OPEN || route_unchanged(c))
@@ -103,8 +104,10 @@ static int attach(struct mtls_path2_claim *claim, struct mtls_path2_conn *conn, 
     int err = mtls_p2c_hello(conn->p2c, claim->req.path, claim->req.port1, claim->secret, claim,
                              &claim->wire, now);
 
-    if (err == 0)
+    if (err == 0) {
         claim->conn = conn;
+        conn->used = true;
+    }
     return err;
 }
 

@@ -216,6 +216,8 @@ static int gate_read(BIO *b, char *out, int len)
         /* The record under way, if any, was cut by us alone: the bytes are libssl's either way. */
         return pass_read(b, out, len);
     }
+    if (!mtls_gate_await_data(s)) /* [TIM] one deadline, for a silent peer too */
+        return fail_read(s, MTLS_ERR_DEADLINE);
     n = pass_read(b, out, s->server ? len : record_part(s->gate, len));
     if (n > 0 && !s->server)
         record_got(s->gate, out, n);

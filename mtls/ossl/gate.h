@@ -26,6 +26,8 @@ bool mtls_gate_saw_server_hello(const struct mtls_session *s); /* client: a plai
 /* gate_hold.c: holds until the decision. at_write: the second flight is about to be written, the wait can only block. */
 enum mtls_hold { MTLS_HOLD_PASS, MTLS_HOLD_RETRY, MTLS_HOLD_FAIL };
 enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls_decision *decision);
+/* Before a read that may pass: false when the deadline is over. On a blocking socket it waits for data until then. */
+bool mtls_gate_await_data(const struct mtls_session *s);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 

@@ -51,6 +51,22 @@ static int poll_now(int fd)
     return poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
+bool mtls_gate_await_data(const struct mtls_session *s)
+{
+    mtls_tstamp now = mtls_now();
+    int fd = path1_fd(s), rc;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    if (now >= s->deadline_at)
+        return false;
+    if (fd < 0 || is_nonblocking(fd))
+        return true;
+    do
+        rc = poll(&p, 1, (int)((s->deadline_at - now + 999) / 1000));
+    while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->deadline_at);
+    return rc != 0;
+}
+
 static void lowat_set(struct mtls_gate *g, int value)
 {
     g->lowat = value;

@@ -185,7 +185,7 @@ int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
     }
     req.name = hook->config.name[0] != '\0' ? hook->config.name : name;
     req.tfo = hook->config.tfo;
-    req.reuse = true; /* it is kept for the announced session even if reuse=off closes it afterwards */
+    req.reuse = hook->config.reuse;
     mtls_engine_lock();
     if (mtls_reactor_get() == NULL)
         err = MTLS_ERR_STOPPED;
