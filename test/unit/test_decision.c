@@ -152,6 +152,14 @@ static const struct row {
      0},
     {{REQ, YES, false, {0}, 1, 0, START, 0}, MTLS_FAILED, MTLS_ERR_PATH_NONE, 0},
     {{REQ, YES, false, {P(STARTING)}, 2, 0, START, 0}, MTLS_FAILED, MTLS_ERR_PROOF_TOO_FEW, 0},
+    {{REQ, YES, false, {P(PROOF), P(REFUSED)}, 2, 0, START, 0},
+     MTLS_FAILED,
+     MTLS_ERR_PATH_REFUSED,
+     0},
+    {{REQ, YES, false, {P(BUSY), P(STARTING)}, 1, 0, DEADLINE, 0},
+     MTLS_FAILED,
+     MTLS_ERR_PATH_TIMEOUT,
+     0},
     /* negotiated, the keys are there */
     {{REQ, YES, true, {P(RIGHT)}, 1, 1, START, 0}, MTLS_VERIFIED, 0, 0},
     {{REQ, YES, true, {P(RIGHT)}, 0, 1, START, 0}, MTLS_VERIFIED, 0, 0},
@@ -374,7 +382,9 @@ static void check_wait(const struct given *g, const struct summary *s,
     must(d->next > g->now && d->next <= DEADLINE, g, d, "waits for no time");
     must(d->reason == 0, g, d, "a reason to wait");
     if (s->answered)
-        must(s->can > 0 && !s->wrong_alone, g, d, "waits for nothing");
+        must((g->at_write ? g->selected : s->right) + s->can >= g->need && s->can > 0 &&
+                 !s->wrong_alone,
+             g, d, "waits for nothing");
     else
         must(g->policy == PREF && s->no < s->paths && g->now < GRACE, g, d, "waits without need");
 }

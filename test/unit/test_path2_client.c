@@ -392,7 +392,7 @@ static void a_call_back_may_release_its_claim(void **state)
 static void nobody_needs_to_listen(void **state)
 {
     struct mtls_p2c_claim *claim;
-    struct mtls_p2c *p;
+    struct mtls_p2c *p = NULL;
     uint8_t secret[MTLS_SECRET_LEN] = {0};
 
     assert_int_equal(mtls_p2c_new(&p, lab_crypto, NULL, NULL), 0);

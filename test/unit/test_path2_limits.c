@@ -333,6 +333,33 @@ static void overflow_by_a_session(void **state)
     }
 }
 
+/* [CNF-3] What a session keeps of a claim that has ended does not point at it. */
+static void a_session_forgets_the_claim_not_its_proof(void **state)
+{
+    struct lab lab = {0};
+    struct mtls_p2s_session *x;
+    struct mtls_keys keys;
+    struct peer *p;
+    struct side s;
+
+    lab_start(&lab);
+    lab_keys(&keys, 1);
+    x = lab_session(&lab, 100, NULL);
+    assert_int_equal(mtls_p2s_session_keys(x, &keys, lab.now), 0);
+    p = peer_new(&lab, lab_v4(2, 1));
+    peer_greet(p);
+    s = side_open(p, 1, 100, 3);
+    side_expect_proof(&s, &keys);
+    assert_int_equal(x->nmembers, 1);
+    assert_non_null(x->members[0]->claim);
+    peer_free(p);
+    assert_int_equal(x->nmembers, 1);
+    assert_null(x->members[0]->claim);
+    assert_int_equal(x->members[0]->counted.path, 3);
+    assert_memory_equal(x->members[0]->counted.tag_s, s.counted.tag_s, MTLS_TAG_LEN);
+    lab_stop(&lab);
+}
+
 /* ---- Allocation failures, large numbers ---- */
 
 /* Two connections, two sessions, waiting and proven claims. Whatever fails, the rest stays whole:
@@ -463,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_broken_rule_ends_the_connection_alone),
         cmocka_unit_test(unsent_output_is_bounded),
         cmocka_unit_test(overflow_by_a_session),
+        cmocka_unit_test(a_session_forgets_the_claim_not_its_proof),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(fifty_thousand),
     };
