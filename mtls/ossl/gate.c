@@ -159,12 +159,15 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
             return MTLS_HOLD_FAIL;
         }
     }
-    if (s->phase == MTLS_PHASE_DECIDED)
+    if (s->phase == MTLS_PHASE_CONFIRMED)
+        mtls_session_settle(s);
+    if (s->phase == MTLS_PHASE_CONFIRMED || s->phase == MTLS_PHASE_DECIDED)
         return MTLS_HOLD_PASS;
     if (mtls_gate_hold(s, false, d) != MTLS_HOLD_PASS)
         return d->verdict == MTLS_FAILED ? MTLS_HOLD_FAIL : MTLS_HOLD_RETRY;
     s->confirmed_paths = s->confirmed_n;
-    mtls_session_decide(s, MTLS_OUTCOME_VERIFIED, 0);
+    s->phase = MTLS_PHASE_CONFIRMED;
+    mtls_resume_store(s); /* the tickets are made as soon as libssl has taken the client's Finished */
     return MTLS_HOLD_PASS;
 }
 
@@ -312,6 +315,21 @@ static int client_write(BIO *b, struct mtls_session *s, const char *in, int len)
     return pass_write(b, in, len);
 }
 
+/* After the flight nothing but an alert, until CONFIRM and the client's Finished are both here: half-RTT data is refused.
+ * What comes then are the tickets, or application data. [SRV-1] */
+static int server_write(BIO *b, struct mtls_session *s, const char *in, int len)
+{
+    uint8_t peer[1];
+
+    if (!s->gate->flight_out || in_error(s))
+        return pass_write(b, in, len);
+    if (s->phase != MTLS_PHASE_CONFIRMED || SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)
+        return fail_write(b, s, MTLS_ERR_EARLY_DATA);
+    mtls_session_decide(s, MTLS_OUTCOME_VERIFIED, 0);
+    mtls_gate_unlink(s);
+    return pass_write(b, in, len);
+}
+
 static int gate_write(BIO *b, const char *in, int len)
 {
     struct mtls_session *s = session_of(b);
@@ -329,9 +347,7 @@ static int gate_write(BIO *b, const char *in, int len)
     }
     if (!s->server)
         return client_write(b, s, in, len);
-    if (s->gate->flight_out && !in_error(s))
-        return fail_write(b, s, MTLS_ERR_EARLY_DATA); /* half-RTT data */
-    return pass_write(b, in, len);
+    return server_write(b, s, in, len);
 }
 
 static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
@@ -427,7 +443,9 @@ int mtls_gate_install(struct mtls_session *s)
     BIO_up_ref(g->wfilter);
     SSL_set0_wbio(s->ssl, g->wfilter);
     g->linked = true;
+    mtls_engine_lock();
     s->gate = g;
+    mtls_engine_unlock();
     return 0;
 }
 
@@ -470,8 +488,10 @@ void mtls_gate_free(struct mtls_session *s)
     if (g->wfilter != g->rfilter)
         filter_drop(g->wfilter);
     filter_drop(g->rfilter);
-    free(g);
+    mtls_engine_lock();
     s->gate = NULL;
+    mtls_engine_unlock();
+    free(g);
 }
 
 void mtls_gate_allow_hello(struct mtls_session *s)

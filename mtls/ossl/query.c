@@ -23,6 +23,16 @@ const char *mtls_outcome_name(enum mtls_outcome outcome)
     }
 }
 
+/* The session, brought up to date: a server's is verified when libssl has ended the handshake, whoever asks first. */
+static struct mtls_session *settled(const SSL *ssl)
+{
+    struct mtls_session *s = mtls_session_find(ssl);
+
+    if (s != NULL)
+        mtls_session_settle(s);
+    return s;
+}
+
 static bool late_failed(const SSL *ssl)
 {
     struct mtls_session *s = mtls_session_find(ssl);
@@ -38,7 +48,7 @@ static bool late_failed(const SSL *ssl)
 
 enum mtls_outcome mtls_get_outcome(const SSL *ssl)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     if (s == NULL)
         return MTLS_OUTCOME_NONE;
@@ -47,7 +57,7 @@ enum mtls_outcome mtls_get_outcome(const SSL *ssl)
 
 int mtls_get_reason(const SSL *ssl)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     if (s == NULL)
         return 0;
@@ -56,14 +66,14 @@ int mtls_get_reason(const SSL *ssl)
 
 unsigned mtls_get_scope(const SSL *ssl)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->scope : 0;
 }
 
 unsigned mtls_get_confirmed(const SSL *ssl)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->confirmed_paths : 0;
 }
@@ -75,7 +85,7 @@ static const char *text(const char *s)
 
 int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
     const struct mtls_report_path *p;
 
     if (s == NULL || info == NULL || s->report == NULL || index >= s->report->npaths)
@@ -95,7 +105,7 @@ int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
 
 uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step)
 {
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     return s != NULL && (int)step >= 0 && step < MTLS_STEP_COUNT ? s->times[step] : 0;
 }
@@ -104,7 +114,7 @@ char *mtls_report_json(const SSL *ssl)
 {
     static const char none[] = "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
                                "\"paths\": [], \"times_us\": {}}";
-    const struct mtls_session *s = mtls_session_find(ssl);
+    const struct mtls_session *s = settled(ssl);
 
     if (s == NULL)
         return OPENSSL_strdup(none);

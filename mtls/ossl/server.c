@@ -19,17 +19,19 @@ static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *l
     s->confirmed_n = n;
     s->path2_local = *local;
     s->path2_peer = *peer;
-    s->times[MTLS_STEP_PROOF] = now;
+    s->confirmed_at = now;
     mtls_session_wake(s, now);
 }
 
-/* The deadline: of a gated session, or of one that is resumed and only answers claims. */
+/* The deadline: of a session that is gated, or waits for the client's Finished, or is resumed and only answers claims. */
 static void timer(void *arg, mtls_tstamp now)
 {
     struct mtls_session *s = arg;
 
-    if (s->phase == MTLS_PHASE_DECIDED)
+    if (s->resumed_ok)
         mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);
+    else if (s->confirmed)
+        mtls_gate_release(s, true);
     else
         mtls_session_wake(s, now);
 }

@@ -180,7 +180,11 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
     s->reason = reason;
     s->times[MTLS_STEP_DECIDED] = now;
     mtls_engine_lock();
+    if (s->server && outcome == MTLS_OUTCOME_VERIFIED)
+        s->times[MTLS_STEP_PROOF] = s->confirmed_at;
     mtls_report_make(s);
+    if (reason == MTLS_ERR_DOWNGRADE) /* [DWN-7] */
+        mtls_downgrade_note(s->name, s->port, now);
     if (outcome == MTLS_OUTCOME_PLAIN && !s->server)
         mtls_late_watch(s, now);
     if (!(s->server && outcome == MTLS_OUTCOME_RESUMED_VERIFIED)) /* claims are answered all the same */
@@ -192,11 +196,19 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
     s->transcript = NULL;
     if (outcome == MTLS_OUTCOME_FAILED)
         mtls_resume_forget(s);
-    if (outcome == MTLS_OUTCOME_VERIFIED)
+    if (outcome == MTLS_OUTCOME_VERIFIED && !s->server) /* a server's record went into the tickets before */
         mtls_resume_store(s);
     if (outcome == MTLS_OUTCOME_VERIFIED && !s->server)
         mtls_remember_verified(s);
     outcome_tell(s);
+}
+
+void mtls_session_settle(struct mtls_session *s)
+{
+    if (s->phase != MTLS_PHASE_CONFIRMED || SSL_is_init_finished(s->ssl) != 1)
+        return;
+    mtls_session_decide(s, MTLS_OUTCOME_VERIFIED, 0);
+    mtls_gate_unlink(s);
 }
 
 void mtls_session_fail(struct mtls_session *s, int reason)

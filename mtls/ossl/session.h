@@ -43,6 +43,7 @@ enum mtls_phase {
     MTLS_PHASE_HELLO,     /* our extension was sent (client) or parsed (server) */
     MTLS_PHASE_ANSWERED,  /* the extension in EncryptedExtensions was parsed (client) or added (server) */
     MTLS_PHASE_ARMED,     /* server: keys are with path 2, reads are held. client: keys are there, at the write */
+    MTLS_PHASE_CONFIRMED, /* server: CONFIRM is here, the client's Finished is not yet [SRV-2] */
     MTLS_PHASE_DECIDED,
     MTLS_PHASE_FAILED,    /* sticky */
 };
@@ -99,6 +100,7 @@ struct mtls_session {
     struct mtls_service_session *service; /* server */
     bool confirmed;            /* server */
     uint8_t confirmed_k, confirmed_n;
+    mtls_tstamp confirmed_at;
     struct mtls_addr path2_local, path2_peer; /* server: of the confirming claim */
     struct mtls_keys keys;
     bool keys_ready;
@@ -131,6 +133,8 @@ void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason);
 
 /* Decided: sets outcome, leaves the engine, makes the report, calls back. Idempotent; failed is sticky. */
 void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int reason);
+/* Server: confirmed, and libssl has taken the client's Finished: verified. Not inside a BIO call. */
+void mtls_session_settle(struct mtls_session *s);
 /* Fails it with an entry on the error queue. */
 void mtls_session_fail(struct mtls_session *s, int reason);
 
