@@ -276,6 +276,8 @@ static int take_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, 
             return more;
         if ((rc = take_frame(c, &f, now)) < 0)
             return rc;
+        if (c->err < 0) /* a session that ended in the call-back took the connection with it */
+            return c->err;
     }
 }
 

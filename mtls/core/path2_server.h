@@ -1,7 +1,7 @@
-/* Concept: the server's end of path 2 for one process: connections, claims, sessions, and the pending
- * table that brings a claim and a session with the same join together, whichever comes first.
- * Sans-I/O; time and randomness are passed in. Every table is bounded; expiry is by deadline order;
- * look-up, insertion and expiry are O(1). Not thread safe (engine lock). */
+/* Concept: the server's end of path 2 for one process: connections, claims, sessions, and the
+ * pending table that brings a claim and a session with the same join together, whichever comes
+ * first. Sans-I/O; time and randomness are passed in. Every table is bounded; expiry is by deadline
+ * order; look-up, insertion and expiry are O(1). Not thread safe (engine lock). */
 #ifndef MTLS_CORE_PATH2_SERVER_H
 #define MTLS_CORE_PATH2_SERVER_H
 
@@ -11,19 +11,19 @@
 #include "wire_frame.h"
 
 enum {
-    MTLS_P2S_CLAIMS_MAX = 64,       /* open claims of one connection */
+    MTLS_P2S_CLAIMS_MAX = 64, /* open claims of one connection */
     MTLS_P2S_TLS_PORTS_MAX = 16,
-    MTLS_P2S_ENDED_MAX = 65536,     /* remembered joins of ended sessions */
+    MTLS_P2S_ENDED_MAX = 65536, /* remembered joins of ended sessions */
 };
 
 struct mtls_p2s_config {
-    size_t max_pending;             /* sessions, and separately waiting claims */
-    size_t per_source;              /* waiting claims of one source */
-    mtls_tstamp claim_ttl;          /* how long a HELLO waits for its ClientHello, us */
-    mtls_tstamp hello_ttl;          /* how long a fresh connection may be without a HELLO, us */
-    mtls_tstamp idle_ttl;           /* how long it may stay without an open claim after that, us */
-    mtls_tstamp ended_ttl;          /* how long the join of an ended session is refused, us */
-    uint8_t ntls_ports;             /* 0 = any port is hooked */
+    size_t max_pending;    /* sessions, and separately waiting claims */
+    size_t per_source;     /* waiting claims of one source */
+    mtls_tstamp claim_ttl; /* how long a HELLO waits for its ClientHello, us */
+    mtls_tstamp hello_ttl; /* how long a fresh connection may be without a HELLO, us */
+    mtls_tstamp idle_ttl;  /* how long it may stay without an open claim after that, us */
+    mtls_tstamp ended_ttl; /* how long the join of an ended session is refused, us */
+    uint8_t ntls_ports;    /* 0 = any port is hooked */
     uint16_t tls_ports[MTLS_P2S_TLS_PORTS_MAX];
 };
 
@@ -33,7 +33,8 @@ struct mtls_p2s_session;
 
 /* What the server tells its driver. No call-back may free or re-enter the object it is about. */
 struct mtls_p2s_events {
-    /* A right CONFIRM came: the session is confirmed. Called once. [CNF-4] */
+    /* A right CONFIRM came: the session is confirmed. Called once. It may free the session. [CNF-4]
+     */
     void (*confirmed)(void *arg, void *session_user, void *conn_user, uint8_t k, uint8_t n);
     /* conn has new bytes to write (mtls_p2s_conn_out). */
     void (*output)(void *arg, void *conn_user);
@@ -54,17 +55,19 @@ MTLS_NODISCARD int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s
                                      const struct mtls_addr *peer, void *user, mtls_tstamp now);
 void mtls_p2s_conn_free(struct mtls_p2s_conn *c); /* ends its claims */
 
-/* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit [RDY-2]:
- * ok, busy (a table, the source's share or the connection's claims are full; that claim is closed), not-here.
- * Negative: the connection broke a rule; its claims have ended; close it. No session fails by it. */
+/* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit
+ * [RDY-2]: ok, busy (a table, the source's share or the connection's claims are full; that claim is
+ * closed), not-here. Negative: the connection broke a rule; its claims have ended; close it. No
+ * session fails by it. */
 MTLS_NODISCARD int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len,
                                        mtls_tstamp now);
 const uint8_t *mtls_p2s_conn_out(const struct mtls_p2s_conn *c, size_t *len);
 void mtls_p2s_conn_sent(struct mtls_p2s_conn *c, size_t n);
 
-/* A ClientHello with this join was parsed. A session waits for its CONFIRM until it is freed; deadlines are
- * the caller's. Errors: MTLS_ERR_LIMIT (table full, or MTLS_SLOTS_MAX sessions have this join),
- * MTLS_ERR_JOIN_REUSED (every session of this join has ended, within ended_ttl), MTLS_ERR_NOMEM. */
+/* A ClientHello with this join was parsed. A session waits for its CONFIRM until it is freed;
+ * deadlines are the caller's. Errors: MTLS_ERR_LIMIT (table full, or MTLS_SLOTS_MAX sessions have
+ * this join), MTLS_ERR_JOIN_REUSED (every session of this join has ended, within ended_ttl),
+ * MTLS_ERR_NOMEM. */
 MTLS_NODISCARD int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
                                         const uint8_t join[MTLS_JOIN_LEN], void *user,
                                         mtls_tstamp now);
@@ -72,8 +75,8 @@ MTLS_NODISCARD int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mt
  * MTLS_SLOTS_MAX claims a session; a further one gets FAIL{limit}). keys are copied. */
 MTLS_NODISCARD int mtls_p2s_session_keys(struct mtls_p2s_session *x, const struct mtls_keys *keys,
                                          mtls_tstamp now);
-/* Ends the session (decided or given up) and wipes its keys. Its claims get FAIL{reason} unless confirmed;
- * when it was the last session of its join, the join is remembered as ended. */
+/* Ends the session (decided or given up) and wipes its keys. Its claims get FAIL{reason} unless
+ * confirmed; when it was the last session of its join, the join is remembered as ended. */
 void mtls_p2s_session_free(struct mtls_p2s_session *x, uint8_t fail_reason, mtls_tstamp now);
 
 /* The next time mtls_p2s_expire() has work, MTLS_TSTAMP_NEVER if none. */

@@ -76,6 +76,7 @@ struct lab {
     void *confirmed_session, *confirmed_conn, *closed_conn;
     uint8_t k, n;
     int close_error;
+    struct mtls_p2s_session *free_when_confirmed;
 };
 
 static inline void lab_on_confirmed(void *arg, void *session_user, void *conn_user, uint8_t k,
@@ -88,6 +89,8 @@ static inline void lab_on_confirmed(void *arg, void *session_user, void *conn_us
     lab->confirmed_conn = conn_user;
     lab->k = k;
     lab->n = n;
+    mtls_p2s_session_free(lab->free_when_confirmed, MTLS_FAIL_ABANDONED, lab->now);
+    lab->free_when_confirmed = NULL;
 }
 
 static inline void lab_on_output(void *arg, void *conn_user)

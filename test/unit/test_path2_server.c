@@ -305,6 +305,30 @@ static void confirm_over_several_paths(void **state)
     proven_stop(&t);
 }
 
+/* The call-back may free the session; what follows in the same read is taken all the same. */
+static void a_session_may_end_when_it_is_confirmed(void **state)
+{
+    static struct proven t;
+    uint8_t stream[MTLS_CONFIRM_LEN + MTLS_CONFIRM_LEN + MTLS_HELLO_LEN], secret[MTLS_SECRET_LEN];
+    uint8_t nonce[MTLS_NONCE_LEN] = {0};
+
+    proven_start(&t);
+    t.lab.free_when_confirmed = t.x;
+    side_confirm_frame(&t.s, &t.keys, 1, ONE(t.s), stream);
+    memcpy(stream + MTLS_CONFIRM_LEN, stream,
+           MTLS_CONFIRM_LEN); /* for a claim that has just ended */
+    lab_secret(101, secret);
+    mtls_frame_hello(stream + 2 * MTLS_CONFIRM_LEN, 6, 443, 0, secret, nonce);
+    memcpy(t.p->hello, stream + 2 * MTLS_CONFIRM_LEN, MTLS_HELLO_LEN);
+    assert_int_equal(peer_send(t.p, stream, sizeof(stream)), 0);
+    assert_int_equal(t.lab.confirmed, 1);
+    peer_expect_ready(t.p, 6, MTLS_READY_OK, NULL);
+    peer_expect_nothing(t.p);
+    assert_int_equal(lab_stats(&t.lab).sessions, 0);
+    assert_int_equal(lab_stats(&t.lab).claims, 1);
+    proven_stop(&t);
+}
+
 /* A set must contain the claim that carries the CONFIRM, and no path twice. */
 static void confirm_over_a_set_that_cannot_be(void **state)
 {
@@ -564,6 +588,7 @@ int main(void)
         cmocka_unit_test(confirm_covers_k_n_and_keys),
         cmocka_unit_test(confirm_where_none_belongs),
         cmocka_unit_test(confirm_over_several_paths),
+        cmocka_unit_test(a_session_may_end_when_it_is_confirmed),
         cmocka_unit_test(confirm_over_a_set_that_cannot_be),
         cmocka_unit_test(eight_claims_and_no_more),
         cmocka_unit_test(waiting_claims_of_a_join_are_eight),
