@@ -1,4 +1,5 @@
-/* Concept: the client's end of one secondary connection: many claims, each HELLO -> READY -> PROOF(s)
+/* Concept: the client's end of one secondary connection: many claims, each HELLO -> READY ->
+ * PROOF(s)
  * -> CONFIRM or FAIL. Sans-I/O: bytes in, bytes out. Owns its claims; knows neither sockets nor
  * sessions. Errors on input end the connection, never a session by themselves. */
 #ifndef MTLS_CORE_PATH2_CLIENT_H
@@ -11,10 +12,10 @@
 enum { MTLS_P2C_CLAIMS_MAX = 256 /* open claims of one connection */ };
 
 enum mtls_claim_state {
-    MTLS_CLAIM_HELLO,   /* HELLO queued or sent, no READY yet */
-    MTLS_CLAIM_READY,   /* READY{ok}, hash right: waits for PROOF */
-    MTLS_CLAIM_PROOF,   /* at least one PROOF is here */
-    MTLS_CLAIM_ENDED,   /* see error */
+    MTLS_CLAIM_HELLO, /* HELLO queued or sent, no READY yet */
+    MTLS_CLAIM_READY, /* READY{ok}, hash right: waits for PROOF */
+    MTLS_CLAIM_PROOF, /* at least one PROOF is here */
+    MTLS_CLAIM_ENDED, /* see error */
 };
 
 struct mtls_p2c_proof {
@@ -26,15 +27,16 @@ struct mtls_p2c_claim {
     uint32_t id;
     uint8_t path;
     enum mtls_claim_state state;
-    int error;             /* ENDED: MTLS_ERR_PATH_BUSY, _NOT_HERE, _CLOSED, _FOREIGN (connection ended
-                              or foreign bytes before READY), MTLS_ERR_PROOF_MISSING (FAIL), ... */
-    uint8_t fail_reason;   /* of a FAIL frame, advisory */
-    bool ready_seen;       /* any READY with the right hash came, whatever its status [DWN-1] */
+    int error; /* ENDED: MTLS_ERR_PATH_BUSY, _NOT_HERE, _CLOSED, _FOREIGN (connection ended
+                  or foreign bytes before READY), MTLS_ERR_PROOF_MISSING (FAIL), ... */
+    uint8_t fail_reason; /* of a FAIL frame, advisory */
+    bool ready_seen;     /* any READY with the right hash came, whatever its status [DWN-1] */
     mtls_tstamp hello_at, ready_at, proof_at; /* 0 = not yet */
-    uint8_t p2[MTLS_SHA256_LEN]; /* valid from READY on */
-    uint8_t nproof;        /* a proof that came stays valid when FAIL or the connection's end comes later */
+    uint8_t p2[MTLS_SHA256_LEN];              /* valid from READY on */
+    uint8_t
+        nproof; /* a proof that came stays valid when FAIL or the connection's end comes later */
     struct mtls_p2c_proof proofs[MTLS_SLOTS_MAX];
-    void *user;            /* the caller's */
+    void *user; /* the caller's */
 };
 
 struct mtls_p2c;
@@ -54,13 +56,14 @@ MTLS_NODISCARD int mtls_p2c_hello(struct mtls_p2c *p, uint8_t path, uint16_t por
                                   const uint8_t secret[MTLS_SECRET_LEN], void *user,
                                   struct mtls_p2c_claim **out, mtls_tstamp now);
 
-/* Feeds what was read. 0, or a negative error: the caller closes the connection (every open claim has
- * then ended and was reported). Checks READY's hash [P2-READY]; a second READY, a PROOF before READY
- * or in a slot already taken, or a frame for an unknown claim is an error; frames for claims that
- * ended or were released a moment ago are dropped in silence. */
+/* Feeds what was read. 0, or a negative error: the caller closes the connection (every open claim
+ * has then ended and was reported). Checks READY's hash [P2-READY]; a second READY, a PROOF before
+ * READY or in a slot already taken, or a frame for an unknown claim is an error; frames for claims
+ * that ended or were released a moment ago are dropped in silence. */
 MTLS_NODISCARD int mtls_p2c_input(struct mtls_p2c *p, const uint8_t *data, size_t len,
                                   mtls_tstamp now);
-/* The transport ended (EOF, reset, refusal: error says which, MTLS_ERR_PATH_*): every open claim ends with it. */
+/* The transport ended (EOF, reset, refusal: error says which, MTLS_ERR_PATH_*): every open claim
+ * ends with it. */
 void mtls_p2c_closed(struct mtls_p2c *p, int error, mtls_tstamp now);
 
 /* Queues CONFIRM (a claim in state PROOF) or FAIL; both end the claim's exchange. */

@@ -12,8 +12,8 @@
 #include "route.h"
 
 enum {
-    CONNECT_MS = 10000,    /* the whole way to an open connection */
-    NEXT_ADDR_MS = 3000,   /* until the next address is tried, where there is one */
+    CONNECT_MS = 10000,  /* the whole way to an open connection */
+    NEXT_ADDR_MS = 3000, /* until the next address is tried, where there is one */
     LOOKUP_MS = 5000,
     LINGER_US = 2 * 1000000,
     IDLE_US = 120 * 1000000, /* [TIM] client side of a kept connection */
@@ -188,7 +188,8 @@ static void read_proxy(struct mtls_path2_conn *c, const uint8_t *data, size_t le
         proxy_step(c, now);
     } else {
         opened(c, now);
-        if (c->state == CONN_OPEN && pos < len && (rc = mtls_p2c_input(c->p2c, data + pos, len - pos, now)) != 0)
+        if (c->state == CONN_OPEN && pos < len &&
+            (rc = mtls_p2c_input(c->p2c, data + pos, len - pos, now)) != 0)
             mtls_path2_conn_close(c, rc, now);
     }
 }
@@ -201,11 +202,13 @@ static void read_some(struct mtls_path2_conn *c, mtls_tstamp now)
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            mtls_path2_conn_close(c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
+            mtls_path2_conn_close(
+                c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
         return;
     }
     if (n == 0) {
-        mtls_path2_conn_close(c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
+        mtls_path2_conn_close(
+            c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
         return;
     }
     if (c->state == CONN_PROXY) {
@@ -283,7 +286,8 @@ static void connect_next(struct mtls_path2_conn *c, mtls_tstamp now)
         err = connect_one(c, &dst);
         if (err == 0) {
             c->state = CONN_CONNECTING;
-            mtls_timer_set(c->timer, now + (c->addr_i < c->naddr ? NEXT_ADDR_MS : CONNECT_MS) * 1000u);
+            mtls_timer_set(c->timer,
+                           now + (c->addr_i < c->naddr ? NEXT_ADDR_MS : CONNECT_MS) * 1000u);
             return;
         }
         c->error = err;
@@ -300,12 +304,14 @@ static void timed_out(void *arg, mtls_tstamp now)
         c->error = MTLS_ERR_PATH_TIMEOUT;
         connect_next(c, now);
     } else {
-        mtls_path2_conn_close(c, c->state >= CONN_OPEN ? MTLS_ERR_PATH_CLOSED : MTLS_ERR_PATH_TIMEOUT, now);
+        mtls_path2_conn_close(
+            c, c->state >= CONN_OPEN ? MTLS_ERR_PATH_CLOSED : MTLS_ERR_PATH_TIMEOUT, now);
     }
     leave(c, now);
 }
 
-/* Path 2's own answer; the address that path 1 uses goes first if it is among them (the same node of a farm). */
+/* Path 2's own answer; the address that path 1 uses goes first if it is among them (the same node
+ * of a farm). */
 static void resolved(void *arg, int error, const struct mtls_addr *addrs, size_t n,
                      const struct mtls_addr *resolver, mtls_tstamp now)
 {
@@ -322,7 +328,8 @@ static void resolved(void *arg, int error, const struct mtls_addr *addrs, size_t
         struct mtls_addr a = addrs[i];
 
         a.port = port;
-        if (preferred.family == a.family && memcmp(preferred.ip, a.ip, sizeof(a.ip)) == 0 && c->naddr > 0) {
+        if (preferred.family == a.family && memcmp(preferred.ip, a.ip, sizeof(a.ip)) == 0 &&
+            c->naddr > 0) {
             c->addrs[c->naddr++] = c->addrs[0];
             c->addrs[0] = a;
         } else {
@@ -337,8 +344,8 @@ static void resolved(void *arg, int error, const struct mtls_addr *addrs, size_t
     leave(c, now);
 }
 
-static void resolve_start(struct mtls_path2_conn *c, const char *name, const struct mtls_path2_request *req,
-                          mtls_tstamp now)
+static void resolve_start(struct mtls_path2_conn *c, const char *name,
+                          const struct mtls_path2_request *req, mtls_tstamp now)
 {
     struct mtls_reactor *r = mtls_reactor_get();
     int err = r == NULL ? MTLS_ERR_STOPPED
@@ -357,7 +364,8 @@ static void resolve_start(struct mtls_path2_conn *c, const char *name, const str
     connect_next(c, now);
 }
 
-/* [PATH] where path 2 leads: a literal, the proxy, or path 2's own look-up. Nothing that path 1 said. */
+/* [PATH] where path 2 leads: a literal, the proxy, or path 2's own look-up. Nothing that path 1
+ * said. */
 static void start(struct mtls_path2_conn *c, const struct mtls_path2_request *req, mtls_tstamp now)
 {
     struct mtls_reactor *r = mtls_reactor_get();
@@ -383,7 +391,8 @@ static void start(struct mtls_path2_conn *c, const struct mtls_path2_request *re
     connect_next(c, now);
 }
 
-void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_request *req, mtls_tstamp now)
+void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_request *req,
+                           mtls_tstamp now)
 {
     c->made_at = now;
     c->fd = -1;

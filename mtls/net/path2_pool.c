@@ -13,19 +13,19 @@
 enum { LIFETIME_US = 600 * 1000000 /* [TIM] of a kept connection */ };
 
 struct mtls_path2_claim {
-    struct mtls_path2_conn *conn;   /* NULL: it ended, error stands */
-    struct mtls_p2c_claim *wire;    /* NULL: not open on conn */
-    struct mtls_path2_request req;  /* spec, name and stored point into the members below */
+    struct mtls_path2_conn *conn;  /* NULL: it ended, error stands */
+    struct mtls_p2c_claim *wire;   /* NULL: not open on conn */
+    struct mtls_path2_request req; /* spec, name and stored point into the members below */
     struct mtls_path_spec spec;
     char name[MTLS_HOST_MAX + 1];
     struct mtls_addr *stored;
     uint8_t secret[MTLS_SECRET_LEN];
     mtls_path2_claim_fn *fn;
     void *arg;
-    bool on_kept;                   /* began on a kept connection: may be moved once */
+    bool on_kept; /* began on a kept connection: may be moved once */
     int error;
     bool ended;
-    struct mtls_path_status final;  /* once ended */
+    struct mtls_path_status final; /* once ended */
     struct mtls_path2_times times;
 };
 
@@ -55,7 +55,8 @@ static bool matches(const struct mtls_path2_conn *c, const struct mtls_path2_req
            strcmp(c->spec.text, req->spec->text) == 0;
 }
 
-/* Rules 5 and 6 run again for each session; a connection whose route or address changed since is not used. */
+/* Rules 5 and 6 run again for each session; a connection whose route or address changed since is
+ * not used. */
 static bool route_unchanged(const struct mtls_path2_conn *c)
 {
     struct mtls_path_facts now;
@@ -72,7 +73,8 @@ static struct mtls_path2_conn *find_kept(const struct mtls_path2_request *req, m
     for (c = conns; c != NULL; c = c->next) {
         /* One that was only announced serves its first session even where reuse=off. */
         if (((!req->reuse || !c->reuse) && c->used) || c->state > CONN_OPEN || !matches(c, req) ||
-            now - c->made_at > LIFETIME_US || mtls_p2c_open_claims(c->p2c) >= MTLS_P2C_CLAIMS_MAX / 8)
+            now - c->made_at > LIFETIME_US ||
+            mtls_p2c_open_claims(c->p2c) >= MTLS_P2C_CLAIMS_MAX / 8)
             continue;
         if (c->state != CONN_OPEN || route_unchanged(c))
             return c;
@@ -90,8 +92,9 @@ static void note_times(struct mtls_path2_claim *claim)
     if (claim->conn != NULL) {
         claim->times.connected_at = claim->conn->connected_at;
         if (claim->wire != NULL)
-            claim->times.hello_at = claim->wire->hello_at > claim->conn->flushed_at ? claim->wire->hello_at
-                                                                                    : claim->conn->flushed_at;
+            claim->times.hello_at = claim->wire->hello_at > claim->conn->flushed_at
+                                        ? claim->wire->hello_at
+                                        : claim->conn->flushed_at;
     }
     if (claim->wire != NULL) {
         claim->times.ready_at = claim->wire->ready_at;

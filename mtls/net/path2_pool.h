@@ -1,7 +1,7 @@
-/* Concept: the client's secondary connections and the claims that sessions make over them. A claim outlives the
- * connection it began on: a kept connection that turns out dead is replaced once, in silence. Connections are kept by
- * (server name, port of path 1, path specification), never by address [REU]. Engine lock held for every call; call-backs run
- * on the reactor. */
+/* Concept: the client's secondary connections and the claims that sessions make over them. A claim
+ * outlives the connection it began on: a kept connection that turns out dead is replaced once, in
+ * silence. Connections are kept by (server name, port of path 1, path specification), never by
+ * address [REU]. Engine lock held for every call; call-backs run on the reactor. */
 #ifndef MTLS_NET_PATH2_POOL_H
 #define MTLS_NET_PATH2_POOL_H
 
@@ -18,19 +18,21 @@ struct mtls_path2_claim;
 typedef void mtls_path2_claim_fn(void *arg, struct mtls_path2_claim *claim, mtls_tstamp now);
 
 struct mtls_path2_request {
-    const char *name;                    /* canonical server name, or a literal the user gave; "" = unknown */
+    const char *name; /* canonical server name, or a literal the user gave; "" = unknown */
     uint16_t port1;
-    const struct mtls_path_spec *spec;   /* concrete, not auto */
-    uint8_t path;                        /* its number in HELLO */
-    struct mtls_addr path1_remote;       /* family 0 = not known; only chooses among path 2's own answers */
-    const struct mtls_addr *stored;      /* addresses from the host memory, admissible by [PATH] (c) */
+    const struct mtls_path_spec *spec; /* concrete, not auto */
+    uint8_t path;                      /* its number in HELLO */
+    struct mtls_addr
+        path1_remote; /* family 0 = not known; only chooses among path 2's own answers */
+    const struct mtls_addr *stored; /* addresses from the host memory, admissible by [PATH] (c) */
     size_t nstored;
     bool tfo, reuse;
     const uint8_t *secret;
 };
 
-/* Begins a claim: HELLO over a kept connection, or a new one. The request is copied. Never calls fn itself: an immediate
- * failure shows in the status. Errors: MTLS_ERR_NOMEM, MTLS_ERR_LIMIT, MTLS_ERR_CRYPTO, MTLS_ERR_STOPPED. */
+/* Begins a claim: HELLO over a kept connection, or a new one. The request is copied. Never calls fn
+ * itself: an immediate failure shows in the status. Errors: MTLS_ERR_NOMEM, MTLS_ERR_LIMIT,
+ * MTLS_ERR_CRYPTO, MTLS_ERR_STOPPED. */
 MTLS_NODISCARD int mtls_path2_claim_new(struct mtls_path2_claim **out,
                                         const struct mtls_path2_request *req,
                                         mtls_path2_claim_fn *fn, void *arg, mtls_tstamp now);
@@ -55,7 +57,8 @@ MTLS_NODISCARD int mtls_path2_claim_confirm(struct mtls_path2_claim *claim, uint
                                             uint8_t n, const uint8_t tag[MTLS_TAG_LEN]);
 void mtls_path2_claim_fail(struct mtls_path2_claim *claim, uint8_t reason);
 
-/* Opens a connection ahead of its first claim (announce). req->secret and path are not looked at. 0 also when there is one. */
+/* Opens a connection ahead of its first claim (announce). req->secret and path are not looked at. 0
+ * also when there is one. */
 MTLS_NODISCARD int mtls_path2_warm(const struct mtls_path2_request *req, mtls_tstamp now);
 /* Whether a kept connection is open for it. */
 bool mtls_path2_is_warm(const struct mtls_path2_request *req, mtls_tstamp now);

@@ -218,7 +218,8 @@ static void accept_again(void *arg, mtls_tstamp now)
     size_t i;
 
     for (i = 0; i < service.nlisteners; i++) {
-        if (service.listeners[i].watch != NULL && mtls_watch_set(service.listeners[i].watch, EPOLLIN) != 0)
+        if (service.listeners[i].watch != NULL &&
+            mtls_watch_set(service.listeners[i].watch, EPOLLIN) != 0)
             mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
     }
 }
@@ -265,7 +266,8 @@ static int service_init(const struct mtls_config *config)
     return table_make();
 }
 
-/* The reactor may be of another process than the one that opened the listeners: watches are made late. */
+/* The reactor may be of another process than the one that opened the listeners: watches are made
+ * late. */
 static int service_watch(void)
 {
     struct mtls_reactor *r = mtls_reactor_get();
@@ -282,7 +284,8 @@ static int service_watch(void)
     for (i = 0; i < service.nlisteners; i++) {
         struct listener *l = &service.listeners[i];
 
-        if (l->watch == NULL && (err = mtls_watch_new(&l->watch, r, l->fd, EPOLLIN, accept_event, l)) != 0)
+        if (l->watch == NULL &&
+            (err = mtls_watch_new(&l->watch, r, l->fd, EPOLLIN, accept_event, l)) != 0)
             return err;
     }
     return 0;
@@ -302,7 +305,8 @@ static struct listener *listener_find(const struct mtls_addr *asked)
     for (i = 0; asked->port != 0 && i < service.nlisteners; i++) {
         const struct mtls_addr *a = &service.listeners[i].asked;
 
-        if (a->family == asked->family && a->port == asked->port && memcmp(a->ip, asked->ip, 16) == 0)
+        if (a->family == asked->family && a->port == asked->port &&
+            memcmp(a->ip, asked->ip, 16) == 0)
             return &service.listeners[i];
     }
     return NULL;
@@ -360,7 +364,8 @@ int mtls_service_session_new(struct mtls_service_session **out, const uint8_t jo
     return 0;
 }
 
-int mtls_service_session_keys(struct mtls_service_session *s, const struct mtls_keys *keys, mtls_tstamp now)
+int mtls_service_session_keys(struct mtls_service_session *s, const struct mtls_keys *keys,
+                              mtls_tstamp now)
 {
     int err = mtls_p2s_session_keys(s->p2s, keys, now);
 

@@ -1,5 +1,6 @@
-/* Concept: the server's side of path 2 in this process: listeners, accepted connections, and the way from a hooked
- * handshake to core/path2_server. Engine lock held for every call; call-backs run on the reactor. */
+/* Concept: the server's side of path 2 in this process: listeners, accepted connections, and the
+ * way from a hooked handshake to core/path2_server. Engine lock held for every call; call-backs run
+ * on the reactor. */
 #ifndef MTLS_NET_PATH2_SERVICE_H
 #define MTLS_NET_PATH2_SERVICE_H
 
@@ -8,24 +9,28 @@
 
 enum { MTLS_SERVICE_CONNS_MAX = 65536 };
 
-/* Opens the listeners of config (none is fine) and applies its limits. Returns the index of the first one; the listeners stay
- * open as long as the process. bound gets the real addresses. A listener that this process has opened for the same
- * configured address with a fixed port is shared. Errors: MTLS_ERR_LISTEN, _NOMEM, _PROVIDER, ... (none is left open). */
+/* Opens the listeners of config (none is fine) and applies its limits. Returns the index of the
+ * first one; the listeners stay open as long as the process. bound gets the real addresses. A
+ * listener that this process has opened for the same configured address with a fixed port is
+ * shared. Errors: MTLS_ERR_LISTEN, _NOMEM, _PROVIDER, ... (none is left open). */
 MTLS_NODISCARD int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound);
 
 struct mtls_service_session;
 
 /* k of n paths, on the claim whose connection came from peer to local. */
-typedef void mtls_service_confirmed_fn(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *local,
-                                       const struct mtls_addr *peer, mtls_tstamp now);
+typedef void mtls_service_confirmed_fn(void *arg, uint8_t k, uint8_t n,
+                                       const struct mtls_addr *local, const struct mtls_addr *peer,
+                                       mtls_tstamp now);
 
 /* Errors: as mtls_p2s_session_new(). */
 MTLS_NODISCARD int mtls_service_session_new(struct mtls_service_session **out,
                                             const uint8_t join[MTLS_JOIN_LEN],
-                                            mtls_service_confirmed_fn *fn, void *arg, mtls_tstamp now);
-MTLS_NODISCARD int mtls_service_session_keys(struct mtls_service_session *s, const struct mtls_keys *keys,
-                                             mtls_tstamp now);
-void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reason, mtls_tstamp now);
+                                            mtls_service_confirmed_fn *fn, void *arg,
+                                            mtls_tstamp now);
+MTLS_NODISCARD int mtls_service_session_keys(struct mtls_service_session *s,
+                                             const struct mtls_keys *keys, mtls_tstamp now);
+void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reason,
+                               mtls_tstamp now);
 
 void mtls_service_stats(struct mtls_p2s_stats *out);
 void mtls_service_fork_child(void);

@@ -1,5 +1,5 @@
-/* Concept: the reactor (see reactor.h): one epoll instance, a timer heap on one timerfd, the engine lock,
- * and the thread that runs them. Knows nothing of path 2. */
+/* Concept: the reactor (see reactor.h): one epoll instance, a timer heap on one timerfd, the engine
+ * lock, and the thread that runs them. Knows nothing of path 2. */
 #include "reactor.h"
 
 #include <errno.h>
@@ -153,10 +153,10 @@ static int slots_grow(struct mtls_reactor *r)
     return 0;
 }
 
-static int epoll_add(struct mtls_reactor *r, int fd, uint32_t events, uint32_t slot, uint32_t generation)
+static int epoll_add(struct mtls_reactor *r, int fd, uint32_t events, uint32_t slot,
+                     uint32_t generation)
 {
-    struct epoll_event ev = {.events = events,
-                             .data.u64 = (uint64_t)generation << 32 | slot};
+    struct epoll_event ev = {.events = events, .data.u64 = (uint64_t)generation << 32 | slot};
 
     return epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : MTLS_ERR_IO;
 }
@@ -191,9 +191,9 @@ int mtls_watch_new(struct mtls_watch **out, struct mtls_reactor *r, int fd, uint
 
 int mtls_watch_set(struct mtls_watch *w, uint32_t epoll_events)
 {
-    struct epoll_event ev = {
-        .events = epoll_events,
-        .data.u64 = (uint64_t)w->reactor->slots[w->slot].generation << 32 | w->slot};
+    struct epoll_event ev = {.events = epoll_events,
+                             .data.u64 =
+                                 (uint64_t)w->reactor->slots[w->slot].generation << 32 | w->slot};
 
     return epoll_ctl(w->reactor->epoll_fd, EPOLL_CTL_MOD, w->fd, &ev) == 0 ? 0 : MTLS_ERR_IO;
 }

@@ -1,5 +1,5 @@
-/* Concept: the client's side of a session: ClientHello, what EncryptedExtensions said, proofs, CONFIRM (protocol.md,
- * CLI). The decision itself is core/decision.c's. */
+/* Concept: the client's side of a session: ClientHello, what EncryptedExtensions said, proofs,
+ * CONFIRM (protocol.md, CLI). The decision itself is core/decision.c's. */
 #include "session.h"
 
 #include <string.h>
@@ -17,7 +17,8 @@ static int name_of(struct mtls_session *s)
         name = SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     if (name == NULL || name[0] == '\0')
         return 0;
-    /* A literal that path 1 really goes to was typed by somebody: admissible for path 2 as well. [PATH] */
+    /* A literal that path 1 really goes to was typed by somebody: admissible for path 2 as well.
+     * [PATH] */
     if (mtls_host_parse(&host, name) == 0 && host.addr.family != 0) {
         s->name_literal = host.addr.family == s->path1_then.remote.family &&
                           memcmp(host.addr.ip, s->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
@@ -70,7 +71,8 @@ static int offer(struct mtls_session *s)
     return 0;
 }
 
-/* No second path: nothing is offered. Whether that may go on as ordinary TLS is the policy's. [POL] */
+/* No second path: nothing is offered. Whether that may go on as ordinary TLS is the policy's. [POL]
+ */
 static int not_offered(struct mtls_session *s, int why)
 {
     if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
@@ -110,8 +112,9 @@ int mtls_client_hello(struct mtls_session *s)
     return err == 0 ? offer(s) : err;
 }
 
-/* The answer is known. A path that waited for it (late mode, a resumption that did not come about) starts now; the port
- * it said is used only if rule [PATH] lets it: it equals path 1's own or the registered default. */
+/* The answer is known. A path that waited for it (late mode, a resumption that did not come about)
+ * starts now; the port it said is used only if rule [PATH] lets it: it equals path 1's own or the
+ * registered default. */
 void mtls_client_answered(struct mtls_session *s)
 {
     bool late;
@@ -178,7 +181,8 @@ static int check_proofs(struct mtls_session *s, struct mtls_client_path *p)
     return err;
 }
 
-static void path_status(struct mtls_session *s, struct mtls_client_path *p, struct mtls_path_status *st)
+static void path_status(struct mtls_session *s, struct mtls_client_path *p,
+                        struct mtls_path_status *st)
 {
     memset(st, 0, sizeof(*st));
     if (p->claim == NULL) {
@@ -248,11 +252,16 @@ static void grace(struct mtls_session *s, const struct mtls_decision_input *in)
 
 struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
 {
-    struct mtls_decision_input in = {
-        .policy = s->hook->config.policy, .need = s->hook->config.need, .offered = s->offered,
-        .answered = s->answered, .resumed_ok = s->resumed_ok, .remembered = s->remembered,
-        .at_write = at_write, .npaths = s->npaths, .started_at = s->times[MTLS_STEP_CLIENT_HELLO],
-        .deadline_at = s->deadline_at};
+    struct mtls_decision_input in = {.policy = s->hook->config.policy,
+                                     .need = s->hook->config.need,
+                                     .offered = s->offered,
+                                     .answered = s->answered,
+                                     .resumed_ok = s->resumed_ok,
+                                     .remembered = s->remembered,
+                                     .at_write = at_write,
+                                     .npaths = s->npaths,
+                                     .started_at = s->times[MTLS_STEP_CLIENT_HELLO],
+                                     .deadline_at = s->deadline_at};
     struct mtls_transcript_facts facts = {0};
     bool some_right = false;
     uint8_t i;

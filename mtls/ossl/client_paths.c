@@ -1,4 +1,5 @@
-/* Concept: which secondary paths a client session takes: the configured ones, `auto` worked out, one claim each. */
+/* Concept: which secondary paths a client session takes: the configured ones, `auto` worked out,
+ * one claim each. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,8 +80,10 @@ void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uin
     req->secret = s->secret;
 }
 
-/* only_warm: kept connections alone, for a session that is resumed from a verified one. Lock held. */
-void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_record *stored, bool only_warm)
+/* only_warm: kept connections alone, for a session that is resumed from a verified one. Lock held.
+ */
+void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_record *stored,
+                             bool only_warm)
 {
     mtls_tstamp now = mtls_now();
     uint8_t i;

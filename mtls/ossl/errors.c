@@ -1,4 +1,5 @@
-/* Concept: our reasons on OpenSSL's error queue. The library number is OpenSSL's to give; ask mtls_last_error(). */
+/* Concept: our reasons on OpenSSL's error queue. The library number is OpenSSL's to give; ask
+ * mtls_last_error(). */
 #include <pthread.h>
 
 #include <openssl/err.h>
@@ -12,7 +13,7 @@ static ERR_STRING_DATA reasons[] = {
 #define REASON(sym, code, name, text) {ERR_PACK(0, 0, -(code)), text},
     MTLS_ERROR_LIST(REASON)
 #undef REASON
-    {0, NULL}};
+        {0, NULL}};
 static ERR_STRING_DATA lib_name[] = {{0, "Multipath TLS"}, {0, NULL}};
 
 static void load(void)

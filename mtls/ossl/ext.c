@@ -1,5 +1,5 @@
-/* Concept: what libssl calls: the extension's add and parse call-backs and the message call-back. They only
- * translate; client.c and server.c decide. */
+/* Concept: what libssl calls: the extension's add and parse call-backs and the message call-back.
+ * They only translate; client.c and server.c decide. */
 #include <string.h>
 
 #include "gate.h"
@@ -65,8 +65,8 @@ static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t 
     return 1;
 }
 
-static int add(SSL *ssl, unsigned int type, unsigned int context, const unsigned char **out, size_t *outlen, X509 *x,
-               size_t chainidx, int *al, void *arg)
+static int add(SSL *ssl, unsigned int type, unsigned int context, const unsigned char **out,
+               size_t *outlen, X509 *x, size_t chainidx, int *al, void *arg)
 {
     if (context == SSL_EXT_CLIENT_HELLO)
         return add_client_hello(ssl, out, outlen, al);
@@ -84,15 +84,17 @@ static int parse_encrypted_extensions(SSL *ssl, const unsigned char *in, size_t 
         return 0;
     err = mtls_ext_ee_parse(in, inlen, &s->ee);
     if (err != 0)
-        return fail(s, err, err == MTLS_ERR_EXT_MALFORMED ? SSL_AD_DECODE_ERROR : SSL_AD_ILLEGAL_PARAMETER, al) > 0;
+        return fail(s, err,
+                    err == MTLS_ERR_EXT_MALFORMED ? SSL_AD_DECODE_ERROR : SSL_AD_ILLEGAL_PARAMETER,
+                    al) > 0;
     s->answered = MTLS_OFFER_YES;
     s->phase = MTLS_PHASE_ANSWERED;
     mtls_client_answered(s);
     return 1;
 }
 
-static int parse(SSL *ssl, unsigned int type, unsigned int context, const unsigned char *in, size_t inlen, X509 *x,
-                 size_t chainidx, int *al, void *arg)
+static int parse(SSL *ssl, unsigned int type, unsigned int context, const unsigned char *in,
+                 size_t inlen, X509 *x, size_t chainidx, int *al, void *arg)
 {
     struct mtls_session *s;
     int err;
@@ -124,7 +126,8 @@ static struct mtls_session *on_client_hello(SSL *ssl, bool server)
 {
     struct mtls_session *s = server ? mtls_session_get(ssl) : mtls_session_find(ssl);
 
-    if (s != NULL && server && s->phase != MTLS_PHASE_START && !second_hello(s) && mtls_session_reset(s) != 0)
+    if (s != NULL && server && s->phase != MTLS_PHASE_START && !second_hello(s) &&
+        mtls_session_reset(s) != 0)
         return NULL;
     return s;
 }
@@ -133,10 +136,12 @@ static struct mtls_session *on_client_hello(SSL *ssl, bool server)
 static void server_plain(struct mtls_session *s)
 {
     mtls_session_decide(s, MTLS_OUTCOME_PLAIN,
-                        SSL_version(s->ssl) < TLS1_3_VERSION ? MTLS_ERR_TLS_VERSION : MTLS_ERR_NOT_OFFERED);
+                        SSL_version(s->ssl) < TLS1_3_VERSION ? MTLS_ERR_TLS_VERSION
+                                                             : MTLS_ERR_NOT_OFFERED);
 }
 
-void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg)
+void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
+                  void *arg)
 {
     const uint8_t *msg = buf;
     bool server = SSL_is_server(ssl) == 1;
@@ -148,7 +153,8 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
     if (content_type != SSL3_RT_HANDSHAKE || len < 4)
         return;
     s = msg[0] == SSL3_MT_CLIENT_HELLO ? on_client_hello(ssl, server) : mtls_session_find(ssl);
-    if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED || s->transcript == NULL)
+    if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED ||
+        s->transcript == NULL)
         return;
     if (mtls_transcript_message(s->transcript, server == (write_p != 0), msg, len) != 0)
         s->transcript_broken = true; /* sticky in the transcript: the keys will say so */

@@ -1,6 +1,6 @@
-/* Concept: the filter BIO (see gate.h). It cuts both streams into records, asks gate_hold.c when a record may not
- * pass yet, and takes itself off the SSL after the decision. No state number of libssl is looked at: they differ
- * between releases. */
+/* Concept: the filter BIO (see gate.h). It cuts both streams into records, asks gate_hold.c when a
+ * record may not pass yet, and takes itself off the SSL after the decision. No state number of
+ * libssl is looked at: they differ between releases. */
 #include "gate.h"
 
 #include <stdlib.h>
@@ -42,7 +42,8 @@ static int pass_write(BIO *b, const char *in, int len)
     return n;
 }
 
-/* libssl turns a read that fails at "end of file" into a fatal error of its own and sends an alert. */
+/* libssl turns a read that fails at "end of file" into a fatal error of its own and sends an alert.
+ */
 static int fail_read(struct mtls_session *s, int reason)
 {
     SSL_clear_options(s->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -65,7 +66,8 @@ static size_t record_len(const uint8_t *head)
     return (size_t)head[3] << 8 | head[4];
 }
 
-/* How many bytes of a read belong to the record under way: never more than one record at a time (read-ahead). */
+/* How many bytes of a read belong to the record under way: never more than one record at a time
+ * (read-ahead). */
 static int record_part(const struct mtls_gate *g, int len)
 {
     size_t part = g->rbody > 0 ? g->rbody : sizeof(g->rhead) - g->rhave;
@@ -90,9 +92,11 @@ static void record_got(struct mtls_gate *g, const char *data, int n)
     }
 }
 
-/* Walks what is about to be written: 0 all of it may pass, 1 it needs the decision, negative: an error. A ClientHello
- * passes as often as we were asked for one, change_cipher_spec and plaintext alerts pass. */
-static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len, size_t *pos)
+/* Walks what is about to be written: 0 all of it may pass, 1 it needs the decision, negative: an
+ * error. A ClientHello passes as often as we were asked for one, change_cipher_spec and plaintext
+ * alerts pass. */
+static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len,
+                    size_t *pos)
 {
     size_t take;
 
@@ -125,7 +129,8 @@ static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8
     return 0;
 }
 
-static int scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len)
+static int scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in,
+                      size_t len)
 {
     size_t pos = 0;
     int rc = 0;
@@ -145,7 +150,8 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
     if (s->phase == MTLS_PHASE_HELLO) {
         if (SSL_get_finished(s->ssl, own, sizeof(own)) == 0)
             return MTLS_HOLD_PASS; /* before our flight, or after a HelloRetryRequest */
-        /* The flight is out without our answer: an SNI call-back chose an SSL_CTX that is not hooked. */
+        /* The flight is out without our answer: an SNI call-back chose an SSL_CTX that is not
+         * hooked. */
         d->reason = MTLS_ERR_NOT_PROTECTED_CTX;
         if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
             return MTLS_HOLD_FAIL;
@@ -167,7 +173,8 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
         return d->verdict == MTLS_FAILED ? MTLS_HOLD_FAIL : MTLS_HOLD_RETRY;
     s->confirmed_paths = s->confirmed_n;
     s->phase = MTLS_PHASE_CONFIRMED;
-    mtls_resume_store(s); /* the tickets are made as soon as libssl has taken the client's Finished */
+    mtls_resume_store(
+        s); /* the tickets are made as soon as libssl has taken the client's Finished */
     return MTLS_HOLD_PASS;
 }
 
@@ -249,7 +256,8 @@ static int fail_write(BIO *b, struct mtls_session *s, int reason)
     return -1;
 }
 
-/* After a failure libssl may still say so to the peer; programs that print the last error get the reason again. */
+/* After a failure libssl may still say so to the peer; programs that print the last error get the
+ * reason again. */
 static int failed_write(BIO *b, struct mtls_session *s, const char *in, int len)
 {
     int n;
@@ -315,8 +323,8 @@ static int client_write(BIO *b, struct mtls_session *s, const char *in, int len)
     return pass_write(b, in, len);
 }
 
-/* After the flight nothing but an alert, until CONFIRM and the client's Finished are both here: half-RTT data is refused.
- * What comes then are the tickets, or application data. [SRV-1] */
+/* After the flight nothing but an alert, until CONFIRM and the client's Finished are both here:
+ * half-RTT data is refused. What comes then are the tickets, or application data. [SRV-1] */
 static int server_write(BIO *b, struct mtls_session *s, const char *in, int len)
 {
     uint8_t peer[1];

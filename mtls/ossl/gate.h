@@ -1,55 +1,64 @@
-/* Concept: the gate: a filter BIO on the SSL's own rbio and wbio that holds the handshake until path 2 has
- * decided, and goes away then (protocol rule 4). Not in the data path after the decision. */
+/* Concept: the gate: a filter BIO on the SSL's own rbio and wbio that holds the handshake until
+ * path 2 has decided, and goes away then (protocol rule 4). Not in the data path after the
+ * decision. */
 #ifndef MTLS_OSSL_GATE_H
 #define MTLS_OSSL_GATE_H
 
 #include "session.h"
 
-/* Installs it; called from an extension call-back, where libssl is not inside a BIO call. Idempotent.
- * Errors: MTLS_ERR_NOMEM, MTLS_ERR_GATE_DISPLACED (no BIO). */
+/* Installs it; called from an extension call-back, where libssl is not inside a BIO call.
+ * Idempotent. Errors: MTLS_ERR_NOMEM, MTLS_ERR_GATE_DISPLACED (no BIO). */
 MTLS_NODISCARD int mtls_gate_install(struct mtls_session *s);
-/* The handshake has ended: takes the filters off the SSL if they are there still. Safe inside their own calls. */
+/* The handshake has ended: takes the filters off the SSL if they are there still. Safe inside their
+ * own calls. */
 void mtls_gate_unlink(struct mtls_session *s);
 /* Frees it with the session (before libssl frees the BIOs) or for a new handshake. */
 void mtls_gate_free(struct mtls_session *s);
-/* Lock held, any thread: readiness for the application (SO_RCVLOWAT back, ASYNC descriptor, condition variable). fail: also
- * end the peer's silence with shutdown(SHUT_RD). */
+/* Lock held, any thread: readiness for the application (SO_RCVLOWAT back, ASYNC descriptor,
+ * condition variable). fail: also end the peer's silence with shutdown(SHUT_RD). */
 void mtls_gate_release(struct mtls_session *s, bool fail);
-/* Lock held: something changed; if the gate waits and need not any more, release it, else set the session's timer. */
+/* Lock held: something changed; if the gate waits and need not any more, release it, else set the
+ * session's timer. */
 void mtls_session_wake(struct mtls_session *s, mtls_tstamp now);
 
 /* Events that only messages and records show. */
-void mtls_gate_allow_hello(struct mtls_session *s);          /* client: one more ClientHello may be written */
-void mtls_gate_note_extensions(struct mtls_session *s);      /* client: EncryptedExtensions was read */
-bool mtls_gate_saw_server_hello(const struct mtls_session *s); /* client: a plaintext handshake record was read */
+void mtls_gate_allow_hello(
+    struct mtls_session *s); /* client: one more ClientHello may be written */
+void mtls_gate_note_extensions(struct mtls_session *s); /* client: EncryptedExtensions was read */
+bool mtls_gate_saw_server_hello(
+    const struct mtls_session *s); /* client: a plaintext handshake record was read */
 
-/* gate_hold.c: holds until the decision. at_write: the second flight is about to be written, the wait can only block. */
+/* gate_hold.c: holds until the decision. at_write: the second flight is about to be written, the
+ * wait can only block. */
 enum mtls_hold { MTLS_HOLD_PASS, MTLS_HOLD_RETRY, MTLS_HOLD_FAIL };
-enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls_decision *decision);
-/* Before a read that may pass: false when the deadline is over. On a blocking socket it waits for data until then. */
+enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write,
+                              struct mtls_decision *decision);
+/* Before a read that may pass: false when the deadline is over. On a blocking socket it waits for
+ * data until then. */
 bool mtls_gate_await_data(const struct mtls_session *s);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 
 /* gate.c and gate_hold.c only. */
 struct mtls_gate {
-    BIO *rfilter, *wfilter;  /* the same object when the application had one BIO; a reference of ours to each */
+    BIO *rfilter, *wfilter; /* the same object when the application had one BIO; a reference of ours
+                               to each */
     bool linked;
-    bool failed_told;        /* the reason was raised once more beside libssl's alert */
+    bool failed_told; /* the reason was raised once more beside libssl's alert */
     /* client: cutting the streams into records */
     uint8_t rhead[5], rhave;
     size_t rbody;
     bool saw_handshake, saw_encrypted, extensions_read, read_open;
     struct mtls_record_scan {
-        uint8_t head[6], have;  /* record header and the handshake type behind it */
-        size_t body;            /* of the record under way, still to come */
-        size_t message;         /* of the plaintext handshake message under way, still to come */
+        uint8_t head[6], have; /* record header and the handshake type behind it */
+        size_t body;           /* of the record under way, still to come */
+        size_t message;        /* of the plaintext handshake message under way, still to come */
     } wscan;
-    unsigned hellos;         /* ClientHellos that may be written */
+    unsigned hellos; /* ClientHellos that may be written */
     bool alert_sent;
-    bool flight_out;         /* server: its Finished was flushed */
+    bool flight_out; /* server: its Finished was flushed */
     /* holding; L */
-    bool gated;              /* SO_RCVLOWAT is raised on dup_fd */
+    bool gated; /* SO_RCVLOWAT is raised on dup_fd */
     int dup_fd, lowat, saved_lowat, async_fd;
     unsigned naps;
     mtls_tstamp last_call;

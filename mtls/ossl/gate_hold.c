@@ -1,6 +1,7 @@
-/* Concept: how a held handshake waits, and how it is woken, for each kind of application: a blocking socket sleeps on
- * the session's condition variable; a non-blocking one gets "retry" while SO_RCVLOWAT keeps its descriptor silent until the
- * reactor lowers it again; an SSL_MODE_ASYNC one is paused; without a descriptor the wait blocks. */
+/* Concept: how a held handshake waits, and how it is woken, for each kind of application: a
+ * blocking socket sleeps on the session's condition variable; a non-blocking one gets "retry" while
+ * SO_RCVLOWAT keeps its descriptor silent until the reactor lowers it again; an SSL_MODE_ASYNC one
+ * is paused; without a descriptor the wait blocks. */
 #include "gate.h"
 
 #include <errno.h>
@@ -18,13 +19,13 @@
 enum {
     LOWAT_FIRST = 64 * 1024,
     LOWAT_MAX = 256 * 1024,
-    RECALL_US = 500,             /* called again so soon: the application spins */
+    RECALL_US = 500, /* called again so soon: the application spins */
     NAP_FIRST_US = 1000,
     NAP_MAX_US = 16000,
-    NAP_BUDGET_US = 8000,        /* of one process in ... */
-    NAP_WINDOW_US = 20000,       /* ... this long: an event loop with many such peers is not stalled */
-    SLICE_US = 100000,           /* a blocking wait looks at its socket so often */
-    WRITE_WAIT_US = 1000000,     /* non-blocking application at the write: so long at most */
+    NAP_BUDGET_US = 8000,    /* of one process in ... */
+    NAP_WINDOW_US = 20000,   /* ... this long: an event loop with many such peers is not stalled */
+    SLICE_US = 100000,       /* a blocking wait looks at its socket so often */
+    WRITE_WAIT_US = 1000000, /* non-blocking application at the write: so long at most */
 };
 
 static struct { /* engine lock */
@@ -146,7 +147,8 @@ static void async_clear(ASYNC_WAIT_CTX *ctx, const void *key, OSSL_ASYNC_FD fd, 
     close(fd);
 }
 
-/* The application set SSL_MODE_ASYNC and libssl runs in a job: SSL_ERROR_WANT_ASYNC, with our descriptor. */
+/* The application set SSL_MODE_ASYNC and libssl runs in a job: SSL_ERROR_WANT_ASYNC, with our
+ * descriptor. */
 static bool wait_async(struct mtls_session *s)
 {
     ASYNC_JOB *job = ASYNC_get_current_job();
@@ -180,8 +182,8 @@ static void wait_blocking(struct mtls_session *s, mtls_tstamp until, mtls_tstamp
     s->waiting = false;
 }
 
-/* The kernel reports readiness in spite of SO_RCVLOWAT when the window is full or the peer sent FIN: level-triggered
- * programs would spin. */
+/* The kernel reports readiness in spite of SO_RCVLOWAT when the window is full or the peer sent
+ * FIN: level-triggered programs would spin. */
 static void nap(struct mtls_session *s, mtls_tstamp now)
 {
     struct mtls_gate *g = s->gate;

@@ -11,7 +11,8 @@
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
 static int ctx_index = -1;
 
-static void hook_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+static void hook_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp)
 {
     mtls_hook_unref(ptr);
 }
@@ -39,9 +40,11 @@ void mtls_hook_unref(struct mtls_hook *hook)
         free(hook);
 }
 
-/* A server with policy=require refuses a ClientHello without our extension here: CIPHER_SHARED comes before any
- * extension call-back in TLS 1.3, and after the ClientHello was freed in TLS 1.2, which is refused as well. [POL] */
-static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *ex)
+/* A server with policy=require refuses a ClientHello without our extension here: CIPHER_SHARED
+ * comes before any extension call-back in TLS 1.3, and after the ClientHello was freed in TLS 1.2,
+ * which is refused as well. [POL] */
+static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+                    void *ex)
 {
     struct mtls_hook *hook = mtls_hook_of(ssl != NULL ? SSL_get_SSL_CTX(ssl) : ctx);
     const unsigned char *data;
@@ -53,7 +56,9 @@ static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int ni
         mtls_raise(MTLS_ERR_NOT_OFFERED, NULL);
         return 0;
     }
-    return hook != NULL && hook->security_cb != NULL ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex) : 1;
+    return hook != NULL && hook->security_cb != NULL
+               ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex)
+               : 1;
 }
 
 static void ctx_settings(SSL_CTX *ctx, struct mtls_hook *hook)

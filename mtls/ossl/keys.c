@@ -1,4 +1,5 @@
-/* Concept: from a handshake to the session's keys: the exporter's output and the transcript hash. */
+/* Concept: from a handshake to the session's keys: the exporter's output and the transcript hash.
+ */
 #include <string.h>
 
 #include <openssl/err.h>

@@ -1,5 +1,6 @@
-/* Concept: the watch after a plain outcome (rule 7): READY that comes within 60 seconds shows that path 1 hid the
- * extension; the connection is torn down, the host remembered for ten minutes, the application told. */
+/* Concept: the watch after a plain outcome (rule 7): READY that comes within 60 seconds shows that
+ * path 1 hid the extension; the connection is torn down, the host remembered for ten minutes, the
+ * application told. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,11 +44,13 @@ static void late_free(struct mtls_late *l)
 
 static void tell(struct mtls_late *l)
 {
-    static const char json[] = "{\"outcome\": \"failed\", \"reason\": \"downgrade-late\", \"exposed\": true}";
+    static const char json[] =
+        "{\"outcome\": \"failed\", \"reason\": \"downgrade-late\", \"exposed\": true}";
 
     l->telling = true;
     mtls_engine_unlock();
-    l->hook->outcome_cb(NULL, MTLS_OUTCOME_FAILED, MTLS_ERR_DOWNGRADE_LATE, json, l->hook->outcome_arg);
+    l->hook->outcome_cb(NULL, MTLS_OUTCOME_FAILED, MTLS_ERR_DOWNGRADE_LATE, json,
+                        l->hook->outcome_arg);
     mtls_engine_lock();
     l->telling = false;
 }

@@ -1,5 +1,6 @@
-/* Concept: the second source of the transcript hash: the provider's TLS13-KDF observer, for applications that take
- * the message call-back for themselves. A reader per library context must exist before the handshake. */
+/* Concept: the second source of the transcript hash: the provider's TLS13-KDF observer, for
+ * applications that take the message call-back for themselves. A reader per library context must
+ * exist before the handshake. */
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -67,7 +68,8 @@ int mtls_observer_enable(OSSL_LIB_CTX *libctx)
 
     mtls_engine_lock();
     if (!known(libctx)) {
-        err = nobservers == READERS_MAX ? MTLS_ERR_LIMIT : mtls_provider_open(libctx, &provider, &words);
+        err = nobservers == READERS_MAX ? MTLS_ERR_LIMIT
+                                        : mtls_provider_open(libctx, &provider, &words);
         if (err == 0 && EVP_set_default_properties(libctx, MTLS_OBSERVER_QUERY) != 1)
             err = MTLS_ERR_PROVIDER;
         if (err == 0)
@@ -90,8 +92,10 @@ static bool ek_of(const uint8_t *secret, size_t len, uint8_t ek[MTLS_EK_LEN])
     OSSL_PARAM params[3];
     bool ok;
 
-    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, len == 32 ? sha256 : sha384, 0);
-    params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret, len);
+    params[0] =
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, len == 32 ? sha256 : sha384, 0);
+    params[1] =
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret, len);
     params[2] = OSSL_PARAM_construct_end();
     ok = ctx != NULL && EVP_KDF_derive(ctx, ek, MTLS_EK_LEN, params) == 1;
     EVP_KDF_CTX_free(ctx);
@@ -99,7 +103,8 @@ static bool ek_of(const uint8_t *secret, size_t len, uint8_t ek[MTLS_EK_LEN])
     return ok;
 }
 
-/* The slot is the thread's, not the SSL's: it counts only if its secret gives this SSL's exporter. [KEY] */
+/* The slot is the thread's, not the SSL's: it counts only if its secret gives this SSL's exporter.
+ * [KEY] */
 static bool slot_fits(const uint8_t slot[OBSERVED_LEN], const uint8_t ek[MTLS_EK_LEN])
 {
     uint8_t again[MTLS_EK_LEN];
@@ -120,7 +125,8 @@ int mtls_observer_hash(const uint8_t ek[MTLS_EK_LEN], uint8_t *th, size_t *hlen)
     mtls_engine_lock();
     ERR_set_mark();
     for (i = 0; err != 0 && i < nobservers; i++) {
-        if (EVP_KDF_derive(observers[i].reader, slot, sizeof(slot), NULL) == 1 && slot_fits(slot, ek)) {
+        if (EVP_KDF_derive(observers[i].reader, slot, sizeof(slot), NULL) == 1 &&
+            slot_fits(slot, ek)) {
             memcpy(th, slot + 2, slot[0]);
             *hlen = slot[0];
             err = 0;

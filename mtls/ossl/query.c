@@ -23,7 +23,8 @@ const char *mtls_outcome_name(enum mtls_outcome outcome)
     }
 }
 
-/* The session, brought up to date: a server's is verified when libssl has ended the handshake, whoever asks first. */
+/* The session, brought up to date: a server's is verified when libssl has ended the handshake,
+ * whoever asks first. */
 static struct mtls_session *settled(const SSL *ssl)
 {
     struct mtls_session *s = mtls_session_find(ssl);
@@ -112,8 +113,9 @@ uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step)
 
 char *mtls_report_json(const SSL *ssl)
 {
-    static const char none[] = "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
-                               "\"paths\": [], \"times_us\": {}}";
+    static const char none[] =
+        "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
+        "\"paths\": [], \"times_us\": {}}";
     const struct mtls_session *s = settled(ssl);
 
     if (s == NULL)
@@ -148,7 +150,8 @@ int mtls_pin_socket(int fd)
     if (err == 0 && facts.dev[0] == '\0')
         err = MTLS_ERR_PATH_UNKNOWN;
     if (err == 0 && !facts.loopback &&
-        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, facts.dev, (socklen_t)strlen(facts.dev) + 1) != 0)
+        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, facts.dev, (socklen_t)strlen(facts.dev) + 1) !=
+            0)
         err = MTLS_ERR_PATH_BIND;
     if (err != 0)
         mtls_raise(err, NULL);

@@ -1,5 +1,5 @@
-/* Concept: memory across connections: the file of verified hosts (rule 12), and the ten minutes after a late
- * downgrade, in memory only (rule 7). */
+/* Concept: memory across connections: the file of verified hosts (rule 12), and the ten minutes
+ * after a late downgrade, in memory only (rule 7). */
 #include <string.h>
 
 #include <openssl/x509.h>
@@ -51,13 +51,15 @@ void mtls_remember_look(struct mtls_session *s, struct mtls_host_record *record)
     s->memory_error = 0;
     if (rc < 0) {
         memset(record, 0, sizeof(*record));
-        /* An unreadable memory is never an empty one: prefer then treats every host as remembered. [MEM] */
+        /* An unreadable memory is never an empty one: prefer then treats every host as remembered.
+         * [MEM] */
         if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
             s->memory_error = rc;
     }
 }
 
-/* Only where the certificate was accepted and the name was checked, by libssl or by the application's word. [MEM] */
+/* Only where the certificate was accepted and the name was checked, by libssl or by the
+ * application's word. [MEM] */
 static bool certificate_checked(const struct mtls_session *s)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(s->ssl);

@@ -84,8 +84,8 @@ static void server_path1(int fd, struct mtls_path_facts *facts)
         (void)!mtls_addr_from_sockaddr(&facts->remote, (struct sockaddr *)&ss, len);
 }
 
-static void client_path(struct mtls_session *s, struct mtls_client_path *c, const struct mtls_path_facts *path1,
-                        struct mtls_report_path *p)
+static void client_path(struct mtls_session *s, struct mtls_client_path *c,
+                        const struct mtls_path_facts *path1, struct mtls_report_path *p)
 {
     struct mtls_path_facts facts = {0};
     struct mtls_path_status st = {0};
@@ -107,7 +107,8 @@ static void client_path(struct mtls_session *s, struct mtls_client_path *c, cons
         st.state = MTLS_PATH_WRONG;
     path_of_facts(p, &facts);
     if (facts.known && path1->known)
-        p->shares = strdup(mtls_shared_words(mtls_paths_shared(path1, &facts), words, sizeof(words)));
+        p->shares =
+            strdup(mtls_shared_words(mtls_paths_shared(path1, &facts), words, sizeof(words)));
     p->state = state_word(s, &st);
     p->error = st.error;
     p->rtt_us = st.rtt_us;
@@ -205,8 +206,8 @@ static void put_path(BIO *out, const struct mtls_report_path *p, size_t i)
 
 static void put_times(BIO *out, const struct mtls_session *s)
 {
-    static const char *const names[MTLS_STEP_COUNT] = {"client_hello", "path2_connected", "hello", "ready",
-                                                       "proof",        "finished",        "decided"};
+    static const char *const names[MTLS_STEP_COUNT] = {
+        "client_hello", "path2_connected", "hello", "ready", "proof", "finished", "decided"};
     uint64_t zero = s->times[MTLS_STEP_CLIENT_HELLO];
     int i;
 
@@ -228,7 +229,8 @@ static const char *scope_word(unsigned scope)
     return words[scope & 3u];
 }
 
-static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome outcome, int reason)
+static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome outcome,
+                       int reason)
 {
     size_t i;
 

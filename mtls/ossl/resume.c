@@ -1,5 +1,5 @@
-/* Concept: the resumption record in tickets (rule 9): kept in SSL_SESSION's ticket_appdata on both sides, so that it
- * travels in the server's ticket and in the client's stored session. */
+/* Concept: the resumption record in tickets (rule 9): kept in SSL_SESSION's ticket_appdata on both
+ * sides, so that it travels in the server's ticket and in the client's stored session. */
 #include <string.h>
 
 #include "glue.h"
@@ -26,10 +26,12 @@ static uint8_t wanted_scope(const struct mtls_config *c)
 static bool record_fits(const struct mtls_session *s)
 {
     const struct mtls_config *c = &s->hook->config;
-    /* A server's own needs are its age limit and the name; how many paths are enough is the client's policy. */
+    /* A server's own needs are its age limit and the name; how many paths are enough is the
+     * client's policy. */
     uint8_t k = s->server ? 1 : c->need, scope = s->server ? 0 : wanted_scope(c);
 
-    return mtls_record_valid(&s->record, s->name, s->port, k, scope, c->resume_max_s, mtls_wallclock());
+    return mtls_record_valid(&s->record, s->name, s->port, k, scope, c->resume_max_s,
+                             mtls_wallclock());
 }
 
 void mtls_resume_client_hello(struct mtls_session *s)
@@ -60,22 +62,26 @@ void mtls_resume_server_answer(struct mtls_session *s)
 
 void mtls_resume_store(struct mtls_session *s)
 {
-    struct mtls_record r = {.mode = MTLS_MODE_EXPORTER, .verified_at = mtls_wallclock(),
-                            .max_age_s = s->hook->config.resume_max_s, .port = s->port};
+    struct mtls_record r = {.mode = MTLS_MODE_EXPORTER,
+                            .verified_at = mtls_wallclock(),
+                            .max_age_s = s->hook->config.resume_max_s,
+                            .port = s->port};
     SSL_SESSION *session = SSL_get_session(s->ssl);
     uint8_t out[MTLS_RECORD_MAX];
     int len;
 
-    /* A reused SSL_SESSION may be shared with other handshakes of the application: it keeps what it has, and
-     * verified_at is never renewed by resumption. [RES] */
+    /* A reused SSL_SESSION may be shared with other handshakes of the application: it keeps what it
+     * has, and verified_at is never renewed by resumption. [RES] */
     if (session == NULL || s->hook->config.resume_max_s == 0 || SSL_session_reused(s->ssl) == 1)
         return;
     r.k = (uint8_t)s->confirmed_paths;
-    r.scope = s->server ? MTLS_DISTINCT_CLIENT : (uint8_t)s->scope; /* a server cannot judge; it never asks */
+    r.scope = s->server ? MTLS_DISTINCT_CLIENT
+                        : (uint8_t)s->scope; /* a server cannot judge; it never asks */
     memcpy(r.name, s->name, sizeof(r.name));
     len = mtls_record_encode(&r, out, sizeof(out));
     if (len > 0)
-        (void)SSL_SESSION_set1_ticket_appdata(session, out, (size_t)len); /* without it: confirmed anew */
+        (void)SSL_SESSION_set1_ticket_appdata(session, out,
+                                              (size_t)len); /* without it: confirmed anew */
 }
 
 void mtls_resume_forget(struct mtls_session *s)

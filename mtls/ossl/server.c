@@ -1,4 +1,5 @@
-/* Concept: the server's side of a session: ClientHello, EncryptedExtensions, keys to path 2 (protocol.md, SRV). */
+/* Concept: the server's side of a session: ClientHello, EncryptedExtensions, keys to path 2
+ * (protocol.md, SRV). */
 #include <string.h>
 
 #include <sys/socket.h>
@@ -7,8 +8,8 @@
 #include "gate.h"
 #include "glue.h"
 
-static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *local, const struct mtls_addr *peer,
-                      mtls_tstamp now)
+static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *local,
+                      const struct mtls_addr *peer, mtls_tstamp now)
 {
     struct mtls_session *s = arg;
 
@@ -23,7 +24,8 @@ static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *l
     mtls_session_wake(s, now);
 }
 
-/* The deadline: of a session that is gated, or waits for the client's Finished, or is resumed and only answers claims. */
+/* The deadline: of a session that is gated, or waits for the client's Finished, or is resumed and
+ * only answers claims. */
 static void timer(void *arg, mtls_tstamp now)
 {
     struct mtls_session *s = arg;
@@ -90,7 +92,9 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
     }
     if (s->phase == MTLS_PHASE_HELLO) { /* [EXT] the second ClientHello */
         *alert = SSL_AD_ILLEGAL_PARAMETER;
-        return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0 ? 0 : MTLS_ERR_EXT_CHANGED;
+        return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0
+                   ? 0
+                   : MTLS_ERR_EXT_CHANGED;
     }
     if (len > sizeof(s->hello_ext))
         return MTLS_ERR_EXT_MALFORMED;
@@ -125,7 +129,9 @@ int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
     s->ee.flags = s->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
     if (c->ntls_ports > 1)
         s->ee.flags |= MTLS_EE_OTHER_PORTS;
-    s->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise : c->nlisten > 0 ? s->hook->bound[0].port : 0);
+    s->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
+                            : c->nlisten > 0  ? s->hook->bound[0].port
+                                              : 0);
     s->ee.max_age = c->memory_s;
     s->ee.naddr = c->naddress;
     memcpy(s->ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
@@ -142,7 +148,8 @@ int mtls_server_arm(struct mtls_session *s)
 
     if (err == 0) {
         mtls_engine_lock();
-        err = s->service != NULL ? mtls_service_session_keys(s->service, &keys, mtls_now()) : MTLS_ERR_DEADLINE;
+        err = s->service != NULL ? mtls_service_session_keys(s->service, &keys, mtls_now())
+                                 : MTLS_ERR_DEADLINE;
         mtls_engine_unlock();
     }
     mtls_keys_wipe(&keys);

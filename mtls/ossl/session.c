@@ -1,4 +1,5 @@
-/* Concept: the session object's life (see session.h): made at the ClientHello, decided once, freed with the SSL. */
+/* Concept: the session object's life (see session.h): made at the ClientHello, decided once, freed
+ * with the SSL. */
 #include "session.h"
 
 #include <stdlib.h>
@@ -27,7 +28,8 @@ static void session_clear(struct mtls_session *s)
     mtls_keys_wipe(&s->keys);
 }
 
-static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                            void *argp)
 {
     struct mtls_session *s = ptr;
 
@@ -41,7 +43,8 @@ static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx
 }
 
 /* SSL_dup: the copy begins without a session of ours. */
-static int session_ex_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int idx, long argl, void *argp)
+static int session_ex_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int idx,
+                          long argl, void *argp)
 {
     *from_d = NULL;
     return 1;
@@ -101,8 +104,8 @@ struct mtls_session *mtls_session_get(SSL *ssl)
 
 int mtls_session_reset(struct mtls_session *s)
 {
-    struct mtls_session fresh = {.ssl = s->ssl, .hook = s->hook, .given_fd = s->given_fd,
-                                 .name_checked = s->name_checked};
+    struct mtls_session fresh = {
+        .ssl = s->ssl, .hook = s->hook, .given_fd = s->given_fd, .name_checked = s->name_checked};
 
     session_clear(s);
     if (s->cond_ready)
@@ -158,7 +161,8 @@ static void outcome_tell(struct mtls_session *s)
     if (s->hook->outcome_cb == NULL)
         return;
     json = mtls_report_text(s, s->outcome, s->reason);
-    s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}", s->hook->outcome_arg);
+    s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}",
+                        s->hook->outcome_arg);
     OPENSSL_free(json);
 }
 
@@ -187,7 +191,8 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
         mtls_downgrade_note(s->name, s->port, now);
     if (outcome == MTLS_OUTCOME_PLAIN && !s->server)
         mtls_late_watch(s, now);
-    if (!(s->server && outcome == MTLS_OUTCOME_RESUMED_VERIFIED)) /* claims are answered all the same */
+    if (!(s->server &&
+          outcome == MTLS_OUTCOME_RESUMED_VERIFIED)) /* claims are answered all the same */
         mtls_session_leave_engine(s, fail_reason_of(s));
     mtls_keys_wipe(&s->keys);
     mtls_engine_unlock();
@@ -196,7 +201,8 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
     s->transcript = NULL;
     if (outcome == MTLS_OUTCOME_FAILED)
         mtls_resume_forget(s);
-    if (outcome == MTLS_OUTCOME_VERIFIED && !s->server) /* a server's record went into the tickets before */
+    if (outcome == MTLS_OUTCOME_VERIFIED &&
+        !s->server) /* a server's record went into the tickets before */
         mtls_resume_store(s);
     if (outcome == MTLS_OUTCOME_VERIFIED && !s->server)
         mtls_remember_verified(s);

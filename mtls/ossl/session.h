@@ -1,8 +1,10 @@
-/* Concept: the session object: everything of ours that belongs to one SSL, from its ClientHello to SSL_free.
+/* Concept: the session object: everything of ours that belongs to one SSL, from its ClientHello to
+ * SSL_free.
  *
- * It lives in the SSL's ex_data. Two threads touch it: the one that drives the handshake, and the reactor. What
- * both touch (marked L) is protected by the engine lock; the rest belongs to the handshake's thread. The engine's
- * references (claims, service session, timer) are taken away under the lock before the object is freed. */
+ * It lives in the SSL's ex_data. Two threads touch it: the one that drives the handshake, and the
+ * reactor. What both touch (marked L) is protected by the engine lock; the rest belongs to the
+ * handshake's thread. The engine's references (claims, service session, timer) are taken away under
+ * the lock before the object is freed. */
 #ifndef MTLS_OSSL_SESSION_H
 #define MTLS_OSSL_SESSION_H
 
@@ -25,7 +27,7 @@
 
 /* What a hooked SSL_CTX carries (its ex_data); sessions hold a reference. */
 struct mtls_hook {
-    int refs;                 /* atomic */
+    int refs; /* atomic */
     struct mtls_config config;
     struct mtls_crypto *crypto; /* the engine's */
     struct mtls_addr bound[MTLS_LISTEN_MAX];
@@ -34,29 +36,32 @@ struct mtls_hook {
     void *msg_arg;
     mtls_outcome_cb *outcome_cb;
     void *outcome_arg;
-    int (*security_cb)(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *ex);
+    int (*security_cb)(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+                       void *ex);
 };
 
 /* Moved by events only, never read off libssl's state numbers. */
 enum mtls_phase {
-    MTLS_PHASE_START,     /* no ClientHello yet */
-    MTLS_PHASE_HELLO,     /* our extension was sent (client) or parsed (server) */
-    MTLS_PHASE_ANSWERED,  /* the extension in EncryptedExtensions was parsed (client) or added (server) */
-    MTLS_PHASE_ARMED,     /* server: keys are with path 2, reads are held. client: keys are there, at the write */
+    MTLS_PHASE_START,    /* no ClientHello yet */
+    MTLS_PHASE_HELLO,    /* our extension was sent (client) or parsed (server) */
+    MTLS_PHASE_ANSWERED, /* the extension in EncryptedExtensions was parsed (client) or added
+                            (server) */
+    MTLS_PHASE_ARMED,    /* server: keys are with path 2, reads are held. client: keys are there, at
+                            the write */
     MTLS_PHASE_CONFIRMED, /* server: CONFIRM is here, the client's Finished is not yet [SRV-2] */
     MTLS_PHASE_DECIDED,
-    MTLS_PHASE_FAILED,    /* sticky */
+    MTLS_PHASE_FAILED, /* sticky */
 };
 
 struct mtls_client_path {
-    struct mtls_path_spec *spec;       /* owned */
-    struct mtls_path2_claim *claim;    /* L; NULL: not started */
-    int error;                         /* could not be started */
-    bool checked, right, wrong_only;   /* proofs against our keys */
-    uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
+    struct mtls_path_spec *spec;     /* owned */
+    struct mtls_path2_claim *claim;  /* L; NULL: not started */
+    int error;                       /* could not be started */
+    bool checked, right, wrong_only; /* proofs against our keys */
+    uint8_t slot, tag[MTLS_TAG_LEN]; /* the right PROOF */
     uint8_t p2[MTLS_SHA256_LEN];
-    struct mtls_path_facts facts;      /* when it was last judged */
-    char why[160];                     /* auto: why this one */
+    struct mtls_path_facts facts; /* when it was last judged */
+    char why[160];                /* auto: why this one */
 };
 
 struct mtls_report; /* report.h: what remains after the decision */
@@ -65,8 +70,8 @@ struct mtls_gate;   /* gate.h: the filter BIO's state, gone after the decision *
 struct mtls_session {
     SSL *ssl;
     struct mtls_hook *hook;
-    unsigned generation;       /* of the engine (fork) */
-    bool server, offered;      /* offered: our extension is in the ClientHello */
+    unsigned generation;  /* of the engine (fork) */
+    bool server, offered; /* offered: our extension is in the ClientHello */
     enum mtls_phase phase;
     enum mtls_outcome outcome;
     int reason;
@@ -76,11 +81,11 @@ struct mtls_session {
     bool transcript_broken;
     struct mtls_gate *gate;
     struct mtls_report *report;
-    int given_fd;              /* mtls_set_fd(), -1 */
+    int given_fd; /* mtls_set_fd(), -1 */
     char given_name[MTLS_HOST_MAX + 1];
     bool name_checked;
     mtls_tstamp deadline_at;
-    pthread_cond_t changed;    /* on the engine lock */
+    pthread_cond_t changed; /* on the engine lock */
     bool cond_ready;
 
     /* the extension */
@@ -90,15 +95,15 @@ struct mtls_session {
     uint8_t secret[MTLS_SECRET_LEN], join[MTLS_JOIN_LEN];
     enum mtls_offer answered;
     struct mtls_ext_ee ee;
-    bool resumed_ok;           /* [RES] the record vouches for this session */
-    bool record_offered;       /* client: the session offered has a valid record */
+    bool resumed_ok;     /* [RES] the record vouches for this session */
+    bool record_offered; /* client: the session offered has a valid record */
     struct mtls_record record;
 
     /* L: the reactor's side */
-    bool waiting;              /* the gate waits: readiness is owed to the application */
-    struct mtls_timer *timer;  /* deadline, grace */
+    bool waiting;                         /* the gate waits: readiness is owed to the application */
+    struct mtls_timer *timer;             /* deadline, grace */
     struct mtls_service_session *service; /* server */
-    bool confirmed;            /* server */
+    bool confirmed;                       /* server */
     uint8_t confirmed_k, confirmed_n;
     mtls_tstamp confirmed_at;
     struct mtls_addr path2_local, path2_peer; /* server: of the confirming claim */
@@ -114,16 +119,17 @@ struct mtls_session {
     struct mtls_client_path *paths;
     mtls_tstamp grace_end_at;
     struct mtls_path_facts path1_then; /* at the ClientHello, and again at the decision */
-    unsigned selected;         /* L: mask of the paths that the last evaluation counted */
+    unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
-    struct mtls_late *late;    /* L: after a plain outcome */
+    struct mtls_late *late; /* L: after a plain outcome */
 };
 
 /* The hook of the SSL's current SSL_CTX, NULL if not hooked. */
 struct mtls_hook *mtls_hook_of(const SSL_CTX *ctx);
 void mtls_hook_unref(struct mtls_hook *hook);
 
-/* The SSL's session object; get makes one (NULL: out of memory, or ctx not hooked or policy off). */
+/* The SSL's session object; get makes one (NULL: out of memory, or ctx not hooked or policy off).
+ */
 struct mtls_session *mtls_session_find(const SSL *ssl);
 struct mtls_session *mtls_session_get(SSL *ssl);
 /* A new handshake begins on the same SSL: everything but what the application gave is forgotten. */
@@ -131,9 +137,11 @@ int mtls_session_reset(struct mtls_session *s);
 /* Takes the session's references out of the engine. */
 void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason);
 
-/* Decided: sets outcome, leaves the engine, makes the report, calls back. Idempotent; failed is sticky. */
+/* Decided: sets outcome, leaves the engine, makes the report, calls back. Idempotent; failed is
+ * sticky. */
 void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int reason);
-/* Server: confirmed, and libssl has taken the client's Finished: verified. Not inside a BIO call. */
+/* Server: confirmed, and libssl has taken the client's Finished: verified. Not inside a BIO call.
+ */
 void mtls_session_settle(struct mtls_session *s);
 /* Fails it with an entry on the error queue. */
 void mtls_session_fail(struct mtls_session *s, int reason);

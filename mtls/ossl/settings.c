@@ -1,4 +1,5 @@
-/* Concept: the layers of the configuration: the provider's section in openssl.cnf, MTLS_CONFIG, the call's words. */
+/* Concept: the layers of the configuration: the provider's section in openssl.cnf, MTLS_CONFIG, the
+ * call's words. */
 #include <stdlib.h>
 
 #include <openssl/crypto.h>

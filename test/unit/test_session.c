@@ -1,4 +1,5 @@
-/* Hooked client and server in one process: outcomes, resumption, policies, with blocking sockets. */
+/* Hooked client and server in one process: outcomes, resumption, policies, with blocking sockets.
+ */
 #include "tls_pair.h"
 
 static void exchange(SSL *ssl)
@@ -8,7 +9,8 @@ static void exchange(SSL *ssl)
     assert_int_equal(SSL_write(ssl, "hello", 5), 5);
     assert_int_equal(SSL_read(ssl, buf, sizeof(buf)), 5);
     assert_memory_equal(buf, "hello", 5);
-    assert_int_equal(SSL_read(ssl, buf, sizeof(buf)), 0); /* close_notify; tickets are read on the way */
+    assert_int_equal(SSL_read(ssl, buf, sizeof(buf)),
+                     0); /* close_notify; tickets are read on the way */
 }
 
 struct fixture {
@@ -17,7 +19,8 @@ struct fixture {
     uint16_t port;
 };
 
-static void fixture_make(struct fixture *f, const char *server_words, const char *policy, const char *more)
+static void fixture_make(struct fixture *f, const char *server_words, const char *policy,
+                         const char *more)
 {
     char words[256];
 
@@ -25,7 +28,8 @@ static void fixture_make(struct fixture *f, const char *server_words, const char
     f->client = pair_client_ctx();
     if (server_words != NULL)
         assert_int_equal(mtls_ssl_ctx_hook(f->server, server_words), 1);
-    pair_words(words, sizeof(words), policy, server_words != NULL ? pair_port2(f->server) : 9, more);
+    pair_words(words, sizeof(words), policy, server_words != NULL ? pair_port2(f->server) : 9,
+               more);
     assert_int_equal(mtls_ssl_ctx_hook(f->client, words), 1);
     f->listener = pair_listen("127.0.0.1", &f->port);
 }
@@ -111,7 +115,8 @@ static void second_session(struct fixture *f, SSL_SESSION *session, int client, 
     ssl = client_new(f, session);
     assert_int_equal(SSL_connect(ssl), 1);
     assert_int_equal(SSL_session_reused(ssl), 1);
-    assert_true((int)mtls_get_outcome(ssl) == client || mtls_get_outcome(ssl) == MTLS_OUTCOME_RESUMED_VERIFIED);
+    assert_true((int)mtls_get_outcome(ssl) == client ||
+                mtls_get_outcome(ssl) == MTLS_OUTCOME_RESUMED_VERIFIED);
     exchange(ssl);
     client_free(ssl);
     pair_server_join(&server);
@@ -131,8 +136,8 @@ static void resumed(void **state)
     fixture_free(&f);
 }
 
-/* A kept secondary connection confirms a resumed session too, if its PROOF is there when the second flight leaves: it is
- * never waited for. */
+/* A kept secondary connection confirms a resumed session too, if its PROOF is there when the second
+ * flight leaves: it is never waited for. */
 static void resumed_warm(void **state)
 {
     struct fixture f;
@@ -192,10 +197,8 @@ static void plain_server(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(verified),
-        cmocka_unit_test(resumed),
-        cmocka_unit_test(resumed_warm),
-        cmocka_unit_test(resumed_never),
+        cmocka_unit_test(verified),     cmocka_unit_test(resumed),
+        cmocka_unit_test(resumed_warm), cmocka_unit_test(resumed_never),
         cmocka_unit_test(plain_server),
     };
 

@@ -1,5 +1,6 @@
-/* Test helper: a hooked client and a hooked server in one process, over loopback TCP. Path 1 goes to 127.0.0.1, path 2 to
- * 127.0.1.1 (distinct=server: on one machine both leave by the same device). */
+/* Test helper: a hooked client and a hooked server in one process, over loopback TCP. Path 1 goes
+ * to 127.0.0.1, path 2 to 127.0.1.1 (distinct=server: on one machine both leave by the same
+ * device). */
 #ifndef TEST_TLS_PAIR_H
 #define TEST_TLS_PAIR_H
 
@@ -41,7 +42,8 @@ static inline void pair_certificate(void)
     X509_gmtime_adj(X509_getm_notAfter(pair_cert), 3600);
     X509_set_pubkey(pair_cert, pair_key);
     name = X509_get_subject_name(pair_cert);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"server.example", -1, -1, 0);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"server.example",
+                               -1, -1, 0);
     X509_set_issuer_name(pair_cert, name);
     assert_true(X509_sign(pair_cert, pair_key, EVP_sha256()) > 0);
 }
@@ -93,9 +95,11 @@ static inline int pair_connect(const char *addr, uint16_t port)
 }
 
 /* The client's words for a server whose first path-2 listener is PORT on 127.0.1.1. */
-static inline const char *pair_words(char *out, size_t cap, const char *policy, uint16_t port2, const char *more)
+static inline const char *pair_words(char *out, size_t cap, const char *policy, uint16_t port2,
+                                     const char *more)
 {
-    snprintf(out, cap, "policy=%s path2=remote=127.0.1.1:%u,distinct=server %s", policy, port2, more);
+    snprintf(out, cap, "policy=%s path2=remote=127.0.1.1:%u,distinct=server %s", policy, port2,
+             more);
     return out;
 }
 
