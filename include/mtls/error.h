@@ -7,6 +7,7 @@
 extern "C" {
 #endif
 
+/* clang-format off */
 /* X(symbol, code, "name", "text") */
 #define MTLS_ERROR_LIST(X)                                                                        \
     /* general */                                                                                 \
@@ -87,6 +88,7 @@ extern "C" {
     X(PSK_MODE, -419, "psk-mode", "session resumed without a key exchange")                       \
     X(NAME_UNKNOWN, -420, "name-unknown", "no server name: set SNI or name=")                     \
     X(ABANDONED, -421, "abandoned", "the connection ended before the decision")
+/* clang-format on */
 
 enum mtls_error {
     MTLS_OK = 0,

@@ -256,7 +256,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             if (s->gate->gated)
                 return MTLS_HOLD_RETRY;
         }
-        if (nonblocking && at_write && now - began > WRITE_WAIT_US)
+        if (nonblocking && at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US)
             return failed(d, MTLS_ERR_PROOF_MISSING);
         wait_blocking(s, until, now);
         if (fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && !at_write)
