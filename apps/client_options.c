@@ -49,7 +49,7 @@ static const struct option_def defs[] = {
     {O_CERT, 0, "cert", "FILE", "client certificate chain in PEM", 0},
     {O_KEY, 0, "key", "FILE", "its private key in PEM", 0},
     {O_ALPN, 0, "alpn", "NAME,...", "application protocols to offer", 0},
-    {O_SESS_OUT, 0, "sess-out", "FILE", "write the session for resumption, newest last (mode 0600)", 0},
+    {O_SESS_OUT, 0, "sess-out", "FILE", "write the session for resumption (mode 0600)", 0},
     {O_SESS_IN, 0, "sess-in", "FILE", "offer this session for resumption", 0},
     {O_NO_VERIFY, 0, "unsafe-no-verify", NULL, "do not check the server's certificate", 0},
     {0, 0, "Other:", NULL, NULL, 0},

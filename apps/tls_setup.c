@@ -112,8 +112,10 @@ int words_add(struct words *w, const char *key, const char *value)
         return -1;
     len = snprintf(w->text + w->len, sizeof w->text - w->len, "%s%s%s%s", w->len > 0 ? " " : "",
                    key != NULL ? key : "", key != NULL ? "=" : "", value);
-    if (len < 0 || (size_t)len >= sizeof w->text - w->len)
+    if (len < 0 || (size_t)len >= sizeof w->text - w->len) {
+        w->text[w->len] = '\0';
         return -1;
+    }
     w->len += (size_t)len;
     return 0;
 }
