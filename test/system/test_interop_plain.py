@@ -144,7 +144,7 @@ def test_policies_of_both_ends(lab, pki, www, client_policy, server_policy, expe
 def test_no_early_data(lab, pki, www, tmp_path):
     """Tickets of a hooked server allow no 0-RTT data. The control: s_server's do, when told to."""
     server = tools.Server(lab, pki, www=www, policy="prefer")
-    control = stock.s_server(lab, pki, "-early_data", "-max_early_data", "4096", www=www)
+    control = stock.s_server(lab, pki, "-max_early_data", "4096", www=www)
     found = {}
     for name, port in (("ours", server.port), ("control", control.port)):
         session = tmp_path / name

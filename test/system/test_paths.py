@@ -6,6 +6,7 @@ import pytest
 
 from conftest import SECRET
 from mtlslab import attack, check, netns, stock, tools
+from mtlslab.lab import net4
 from mtlslab.tools import client, spec
 
 NOT_DISTINCT = ("paths-not-distinct", "proof-too-few")
@@ -31,7 +32,7 @@ def test_server_distinct_needs_to_be_asked_for(lab, pki, www):
     check.refused(client(lab, pki, server, path2=[words]), *NOT_DISTINCT)
     result = check.verified(client(lab, pki, server, path2=[words + ",distinct=server"]), None,
                             (www / "file").read_bytes())
-    assert "server" in result.line["scope"] and "client" not in result.line["scope"], result
+    assert check.scope(result) == {"server"}, result
 
 
 def test_server_distinct_same_prefix(lab, pki, www, server):
@@ -46,7 +47,7 @@ def test_distinct_both(lab, pki, www):
                           path2_listen=[f"{lab.server_addr(2)}:0"])
     words = spec(lab, server, address=lab.server_addr(2), distinct="both")
     result = check.verified(client(lab, pki, server, path2=[words]), server)
-    assert "client" in result.line["scope"] and "server" in result.line["scope"], result
+    assert check.scope(result) == {"client", "server"}, result
 
 
 def test_what_is_shared_is_reported(lab, pki, www, server):
@@ -89,7 +90,7 @@ def test_look_up_fails(lab, pki, server):
                   "proof-too-few", "deadline")
 
 
-@pytest.mark.parametrize("resolver", ["system", "path1"])
+@pytest.mark.parametrize("resolver", ["own", "none"])
 def test_spoofed_dns_on_path_1(lab, pki, www, tmp_path, resolver):
     """Path 1's network answers the name with the attacker's own machine, which runs a whole Multipath TLS
     server with the rogue certificate. Path 2 must not be led there too."""
@@ -101,6 +102,9 @@ def test_spoofed_dns_on_path_1(lab, pki, www, tmp_path, resolver):
     netns.ip(lab.routers[1], "addr", "add", "10.77.66.1/32", "dev", "lo")
     netns.ip(lab.routers[2], "route", "add", "10.77.66.1/32", "via", lab.server_addr(2))
     netns.ip(lab.server, "route", "add", "10.77.66.1/32", "via", lab.router_out(1))
+    netns.ip(lab.routers[1], "route", "add", net4(2), "via", lab.server_addr(1))
+    forwards = lab.run(lab.server, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    assert forwards.wait() == 0, forwards.log()
     evil = tools.Server(lab, pki, www=evil_www, ns=lab.routers[1], cert=pki.rogue_cert,
                         key=pki.rogue_key, listen=f"10.77.66.1:{real.port}",
                         path2_listen=[f"10.77.66.1:{real.path2_port}"])
@@ -110,15 +114,14 @@ def test_spoofed_dns_on_path_1(lab, pki, www, tmp_path, resolver):
     words = f"dev=p2,remote=10.77.66.1:{real.path2_port}"
     fooled = client(lab, pki, real, cafile=pki.bundle, path2=[words])
     check.verified(fooled, evil, b"from the attacker\n")
-    # Path 2's own look-up leads to the real server, whose proof is missing.
+    # Path 2's own look-up leads to the real server, whose proof is for no session of ours; without a
+    # resolver that belongs to path 2 no address is admissible at all.
     words = f"dev=p2,port={real.path2_port}"
-    if resolver == "system":
+    if resolver == "own":
         words += f",resolver={lab.router_addr(2)}"
-    else:  # no resolver that belongs to path 2 is known: nothing is admissible
-        words += ""
     result = client(lab, pki, real, "--deadline", "2000", cafile=pki.bundle, path2=[words])
-    check.refused(result, "proof-missing", "deadline", "path2-inadmissible", "path2-resolve",
-                  "proof-too-few")
+    check.refused(result, *(("proof-missing", "deadline") if resolver == "own" else
+                            ("path2-inadmissible", "path2-resolve")))
 
 
 def test_pushed_host_route(lab, pki, www, server):
@@ -253,20 +256,31 @@ def test_rogue_attacker_owns_path_1_and_2(lab3, pki, www, tmp_path, mitm_ext):
 # ---- auto ---------------------------------------------------------------------------------------
 
 def test_auto_picks_the_other_device(lab, pki, www):
-    """path2=auto finds p2 by itself, and reports what it chose and why."""
+    """path2=auto finds p2 and its link's own resolver by itself, and reports what it chose and why."""
     server = tools.Server(lab, pki, www=www, path2_listen=[f"{lab.addr}:914"])
-    lab.etc(lab.client, "resolv.conf", f"nameserver {lab.router_addr(1)}\n")
-    result = client(lab, pki, server, path2=["auto"], host=lab.addr)
-    check.verified(result, server, (www / "file").read_bytes())
-    assert result.paths[1]["device"] == "p2", result
+    found = resolvers(lab)
+    index = json.loads(netns.ip(lab.client, "-j", "link", "show", "p2"))[0]["ifindex"]
+    argv = tools.client_argv(lab, pki, server, path2=["auto"])
+    running = lab.spawn(lab.client, lab.with_link_resolver(argv, index, lab.router_addr(2)),
+                        name="mtls-client")
+    result = check.verified(tools.Result(running), server, (www / "file").read_bytes())
+    assert result.paths[1]["device"] == "p2" and "p2" in result.paths[1]["why"], result
+    assert found[2].events("question")
+
+
+def test_auto_without_a_resolver(lab, pki, www):
+    """The twin: the system's resolver is path 1's, and no other is known for p2."""
+    server = tools.Server(lab, pki, www=www, path2_listen=[f"{lab.addr}:914"])
+    resolvers(lab)
+    check.refused(client(lab, pki, server, path2=["auto"]), "path2-resolve", "path2-inadmissible")
 
 
 def test_auto_with_one_network(lab, pki, www):
     """With one device left there is nothing to choose."""
     server = tools.Server(lab, pki, www=www, path2_listen=[f"{lab.addr}:914"])
     netns.ip(lab.client, "link", "set", "p2", "down")
-    check.refused(client(lab, pki, server, path2=["auto"], host=lab.addr), "no-path2",
-                  "path2-inadmissible", *NOT_DISTINCT)
+    result = client(lab, pki, server, path2=["auto"])
+    check.refused(result, "no-path2", "path2-inadmissible", *NOT_DISTINCT)
 
 
 # ---- injection ----------------------------------------------------------------------------------

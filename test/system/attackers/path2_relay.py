@@ -49,21 +49,22 @@ class Stream:
         self.buffer, self.preface, self.passed, self.frames = b"", False, 0, 0
 
     async def change(self, data):
+        """Yields what goes on, a frame at a time: a held one does not keep those before it."""
         if self.delay:
             await asyncio.sleep(self.delay)
         self.buffer += data
-        out = b""
         if not self.preface and len(self.buffer) >= len(wire.PREFACE):
             if not self.buffer.startswith(wire.PREFACE):
                 out, self.buffer = self.buffer, b""  # not ours: pass it as it is
-                return self.limit(out)
+                yield self.limit(out)
+                return
             self.preface = True
-            out, self.buffer = wire.PREFACE, self.buffer[len(wire.PREFACE):]
+            self.buffer = self.buffer[len(wire.PREFACE):]
+            yield self.limit(wire.PREFACE)
         if self.preface:
             frames, self.buffer = wire.take(self.buffer)
             for frame in frames:
-                out += await self.one(*frame)
-        return self.limit(out)
+                yield self.limit(await self.one(*frame))
 
     async def one(self, kind, claim, body, raw):
         options = self.options
@@ -126,14 +127,14 @@ class Relay:
     async def pump(self, reader, writer, stream):
         try:
             while data := await reader.read(65536):
-                data = await stream.change(data)
-                for piece in self.pieces(data):
-                    writer.write(piece)
-                    await writer.drain()
-                    if self.options.chop:
-                        await asyncio.sleep(0)
-                if self.cut.is_set():
-                    return
+                async for part in stream.change(data):
+                    for piece in self.pieces(part):
+                        writer.write(piece)
+                        await writer.drain()
+                        if self.options.chop:
+                            await asyncio.sleep(0)
+                    if self.cut.is_set():
+                        return
             writer.write_eof()
         except (ConnectionError, OSError):
             self.cut.set()

@@ -159,6 +159,14 @@ class Lab:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
 
+    @staticmethod
+    def with_link_resolver(argv, ifindex, resolver):
+        """The command line, under a /run of its own in which systemd-networkd has noted the resolver
+        of a link. (`ip netns exec` gives each process a mount namespace of its own.)"""
+        script = ("mount -t tmpfs none /run; mkdir -p /run/systemd/netif/links; "
+                  f"echo DNS={resolver} >/run/systemd/netif/links/{ifindex}; exec \"$@\"")
+        return ["sh", "-ec", script, "sh", *argv]
+
     def hosts(self, ns, **names):
         """Names that /etc/hosts answers inside ns ('_' stands for '.')."""
         rows = ["127.0.0.1 localhost"]
