@@ -46,7 +46,8 @@ int host_port_parse(const char *text, unsigned min_port, struct host_port *out)
     if (strpbrk(out->host, " \t\r\n/,[]") != NULL)
         return -1;
     out->port = (uint16_t)port;
-    out->family = addr_parse(out->host, out->port, &literal) == 0 ? literal.sa.ss_family : AF_UNSPEC;
+    out->family =
+        addr_parse(out->host, out->port, &literal) == 0 ? literal.sa.ss_family : AF_UNSPEC;
     return out->family == AF_UNSPEC && strchr(out->host, ':') != NULL ? -1 : 0;
 }
 
@@ -136,7 +137,8 @@ static struct addr_query *query_start(const char *host, uint16_t port, int famil
 static void query_take(const struct addr_query *q, struct addr_list *out)
 {
     out->count = 0;
-    for (struct addrinfo *ai = q->cb.ar_result; ai != NULL && out->count < ADDR_MAX; ai = ai->ai_next) {
+    for (struct addrinfo *ai = q->cb.ar_result; ai != NULL && out->count < ADDR_MAX;
+         ai = ai->ai_next) {
         if (ai->ai_addrlen > sizeof out->at[0].sa)
             continue;
         memcpy(&out->at[out->count].sa, ai->ai_addr, ai->ai_addrlen);

@@ -14,7 +14,7 @@
 struct host_port {
     char host[256]; /* a name, or an address without brackets */
     uint16_t port;
-    int family;     /* AF_INET, AF_INET6 for a literal address; AF_UNSPEC for a name */
+    int family; /* AF_INET, AF_INET6 for a literal address; AF_UNSPEC for a name */
 };
 
 struct addr {
@@ -38,12 +38,13 @@ void addr_text(const struct sockaddr *sa, socklen_t len, char *out);
 int addr_lookup(const char *host, uint16_t port, int family, unsigned timeout_ms,
                 struct addr_list *out, const char **why);
 
-/* A name that is used for a long time: looked up again, without blocking, once its answer is old. */
+/* A name that is used for a long time: looked up again, without blocking, once its answer is old.
+ */
 struct addr_name {
     struct host_port hp;
     int family;
-    struct addr_list list;  /* the latest answer */
-    double looked_up_at;    /* the caller's clock, seconds */
+    struct addr_list list; /* the latest answer */
+    double looked_up_at;   /* the caller's clock, seconds */
     struct addr_query *query;
 };
 

@@ -12,13 +12,7 @@
 
 #define CLIENT_PATHS 8
 
-enum client_mode {
-    CLIENT_PIPE,
-    CLIENT_GET,
-    CLIENT_HEAD,
-    CLIENT_FORWARD,
-    CLIENT_FORGET
-};
+enum client_mode { CLIENT_PIPE, CLIENT_GET, CLIENT_HEAD, CLIENT_FORWARD, CLIENT_FORGET };
 
 struct client_config {
     enum client_mode mode;
@@ -40,11 +34,7 @@ struct client_config {
     bool json, verbose;
 };
 
-enum client_config_result {
-    CLIENT_CONFIG_RUN,
-    CLIENT_CONFIG_HELP,
-    CLIENT_CONFIG_BAD
-};
+enum client_config_result { CLIENT_CONFIG_RUN, CLIENT_CONFIG_HELP, CLIENT_CONFIG_BAD };
 
 enum client_config_result client_config_parse(struct client_config *config, int argc, char **argv);
 
@@ -61,7 +51,7 @@ struct client {
     struct listeners *listeners; /* --forward */
     struct client_session *sessions;
     size_t session_count;
-    char *late_json;     /* a downgrade that was found out after the fact, or NULL */
+    char *late_json; /* a downgrade that was found out after the fact, or NULL */
     int exit_code;
     bool stopping;
 };

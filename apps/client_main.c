@@ -1,5 +1,6 @@
-/* mtls-client: a TLS client whose handshakes are confirmed over a second network path. Pipes standard
- * input and output, fetches a file, or carries a local port's connections. One thread, one event loop. */
+/* mtls-client: a TLS client whose handshakes are confirmed over a second network path. Pipes
+ * standard input and output, fetches a file, or carries a local port's connections. One thread, one
+ * event loop. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -96,13 +97,17 @@ static int load_session(struct client *c)
 static int setup_trust(const struct client_config *c, SSL_CTX *ctx)
 {
     if (c->no_verify) {
-        fprintf(stderr, "%s: WARNING: --unsafe-no-verify: the server's certificate is NOT checked;\n"
-                "%s: WARNING: anybody on path 1 can be the server\n", PROG, PROG);
+        fprintf(stderr,
+                "%s: WARNING: --unsafe-no-verify: the server's certificate is NOT checked;\n"
+                "%s: WARNING: anybody on path 1 can be the server\n",
+                PROG, PROG);
         return 0;
     }
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     if (c->cafile == NULL && c->capath == NULL)
-        return SSL_CTX_set_default_verify_paths(ctx) == 1 ? 0 : tls_setup_error(PROG, "system's authorities");
+        return SSL_CTX_set_default_verify_paths(ctx) == 1
+                   ? 0
+                   : tls_setup_error(PROG, "system's authorities");
     if (c->cafile != NULL && SSL_CTX_load_verify_file(ctx, c->cafile) != 1)
         return tls_setup_error(PROG, c->cafile);
     if (c->capath != NULL && SSL_CTX_load_verify_dir(ctx, c->capath) != 1)
@@ -174,8 +179,8 @@ static int find_server(struct client *c)
         return -1;
     }
     snprintf(peer, sizeof peer, "%s:%u", config->server.host, config->server.port);
-    output_json(report_json(&(struct report){
-        .event = "result", .peer = peer, .reason = "look-up", .message = why}));
+    output_json(report_json(
+        &(struct report){.event = "result", .peer = peer, .reason = "look-up", .message = why}));
     return -1;
 }
 
@@ -276,7 +281,8 @@ int main(int argc, char **argv)
     }
     if (c->config.mode == CLIENT_FORGET)
         return forget(&c->config);
-    c->out = (struct output){.prog = PROG, .json = c->config.json,
+    c->out = (struct output){.prog = PROG,
+                             .json = c->config.json,
                              .picture = c->config.verbose || isatty(STDERR_FILENO)};
     signal(SIGPIPE, SIG_IGN);
     c->loop = ev_loop_new(EVFLAG_AUTO);

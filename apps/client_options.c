@@ -10,29 +10,61 @@
 #define PROG "mtls-client"
 
 enum {
-    O_GET = 1, O_HEAD, O_FORWARD,
-    O_PATH2, O_NEED, O_POLICY, O_DEADLINE, O_HOSTS, O_CONFIG,
-    O_CONNECT, O_PATH1_DEV, O_PATH1_LOCAL, O_IPV4, O_IPV6, O_TIMEOUT, O_IDLE_TIMEOUT,
-    O_CAFILE, O_CAPATH, O_SERVERNAME, O_CERT, O_KEY, O_ALPN, O_SESS_IN, O_SESS_OUT, O_NO_VERIFY,
-    O_JSON, O_VERBOSE, O_HELP, O_VERSION
+    O_GET = 1,
+    O_HEAD,
+    O_FORWARD,
+    O_PATH2,
+    O_NEED,
+    O_POLICY,
+    O_DEADLINE,
+    O_HOSTS,
+    O_CONFIG,
+    O_CONNECT,
+    O_PATH1_DEV,
+    O_PATH1_LOCAL,
+    O_IPV4,
+    O_IPV6,
+    O_TIMEOUT,
+    O_IDLE_TIMEOUT,
+    O_CAFILE,
+    O_CAPATH,
+    O_SERVERNAME,
+    O_CERT,
+    O_KEY,
+    O_ALPN,
+    O_SESS_IN,
+    O_SESS_OUT,
+    O_NO_VERIFY,
+    O_JSON,
+    O_VERBOSE,
+    O_HELP,
+    O_VERSION
 };
 
+/* clang-format off: a table */
 static const struct option_def defs[] = {
     {0, 0, "What to do (default: standard input and output are the connection):", NULL, NULL, 0},
     {O_GET, 0, "get", "PATH", "fetch PATH by HTTP; the body alone on standard output", 0},
     {O_HEAD, 0, "head", "PATH", "ask for PATH by HTTP HEAD; the exit code is the answer", 0},
-    {O_FORWARD, 0, "forward", "ADDR:PORT", "accept plain connections here and pass each on to\n"
-     "HOST:PORT by Multipath TLS; port 0: any free port", 0},
+    {O_FORWARD, 0, "forward", "ADDR:PORT",
+     "accept plain connections here and pass each on to\n"
+     "HOST:PORT by Multipath TLS; port 0: any free port",
+     0},
     {0, 0, "Multipath TLS:", NULL, NULL, 0},
-    {O_PATH2, 0, "path2", "SPEC", "a second path: auto, or of local=ADDR,dev=IFNAME,\n"
+    {O_PATH2, 0, "path2", "SPEC",
+     "a second path: auto, or of local=ADDR,dev=IFNAME,\n"
      "remote=HOST:PORT,port=N,resolver=ADDR,\nvia=socks5h://HOST:PORT,tunnel=yes,\n"
-     "distinct=client|server|both; repeatable", OPT_MANY},
+     "distinct=client|server|both; repeatable",
+     OPT_MANY},
     {O_NEED, 0, "need", "K", "so many second paths must confirm (default 1)", 0},
-    {O_POLICY, 0, "policy", "POLICY", "require: no verification, no connection (default with\n"
-     "--path2); prefer; off: plain TLS", 0},
+    {O_POLICY, 0, "policy", "POLICY",
+     "require: no verification, no connection (default with\n"
+     "--path2); prefer; off: plain TLS",
+     0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
     {O_HOSTS, 0, "hosts", "FILE", "memory of verified hosts", 0},
-    {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable", OPT_MANY},
+    {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable",
+     OPT_MANY},
     {0, 0, "Path 1:", NULL, NULL, 0},
     {O_CONNECT, 0, "connect", "ADDR", "connect to this address; HOST is not looked up", 0},
     {O_PATH1_DEV, 0, "path1-dev", "IFNAME", "bind path 1 to this network device", 0},
@@ -40,12 +72,15 @@ static const struct option_def defs[] = {
     {O_IPV4, '4', "ipv4", NULL, "IPv4 only", 0},
     {O_IPV6, '6', "ipv6", NULL, "IPv6 only", 0},
     {O_TIMEOUT, 0, "timeout", "S", "for look-up and connect, each (default 15)", 0},
-    {O_IDLE_TIMEOUT, 0, "idle-timeout", "S", "an open connection without a byte (default 3600;\n"
-     "with --get and --head 60)", 0},
+    {O_IDLE_TIMEOUT, 0, "idle-timeout", "S",
+     "an open connection without a byte (default 3600;\n"
+     "with --get and --head 60)",
+     0},
     {0, 0, "TLS:", NULL, NULL, 0},
     {O_CAFILE, 0, "cafile", "FILE", "certificate authorities in PEM (default: the system's)", 0},
     {O_CAPATH, 0, "capath", "DIR", "directory of certificate authorities", 0},
-    {O_SERVERNAME, 0, "servername", "NAME", "name in SNI and in the certificate (default: HOST)", 0},
+    {O_SERVERNAME, 0, "servername", "NAME", "name in SNI and in the certificate (default: HOST)",
+     0},
     {O_CERT, 0, "cert", "FILE", "client certificate chain in PEM", 0},
     {O_KEY, 0, "key", "FILE", "its private key in PEM", 0},
     {O_ALPN, 0, "alpn", "NAME,...", "application protocols to offer", 0},
@@ -59,6 +94,7 @@ static const struct option_def defs[] = {
     {O_VERSION, 'V', "version", NULL, "the version", 0},
     {0, 0, NULL, NULL, NULL, 0},
 };
+/* clang-format on */
 
 static const char usage[] =
     "usage: mtls-client [flags] HOST:PORT\n"
@@ -95,7 +131,8 @@ static int handle_mtls(struct client_config *c, int id, const char *value)
             return -1;
         return word(c, "need", "need", value);
     case O_POLICY:
-        if (strcmp(value, "require") != 0 && strcmp(value, "prefer") != 0 && strcmp(value, "off") != 0)
+        if (strcmp(value, "require") != 0 && strcmp(value, "prefer") != 0 &&
+            strcmp(value, "off") != 0)
             return usage_error(PROG, "--policy: %s is not off, prefer or require", value);
         return word(c, "policy", "policy", value);
     case O_DEADLINE:
@@ -115,15 +152,17 @@ static int handle_path1(struct client_config *c, int id, const char *value)
     switch (id) {
     case O_CONNECT:
         c->has_connect = true;
-        return addr_parse(value, 0, &c->connect) == 0 ? 0 :
-               usage_error(PROG, "--connect: %s is not an address", value);
+        return addr_parse(value, 0, &c->connect) == 0
+                   ? 0
+                   : usage_error(PROG, "--connect: %s is not an address", value);
     case O_PATH1_DEV:
         c->device = value;
         return strlen(value) < 16 ? 0 : usage_error(PROG, "--path1-dev: %s is too long", value);
     case O_PATH1_LOCAL:
         c->has_local = true;
-        return addr_parse(value, 0, &c->local) == 0 ? 0 :
-               usage_error(PROG, "--path1-local: %s is not an address", value);
+        return addr_parse(value, 0, &c->local) == 0
+                   ? 0
+                   : usage_error(PROG, "--path1-local: %s is not an address", value);
     case O_TIMEOUT:
         return number("timeout", value, 1, 600, &c->timeout_s);
     case O_IDLE_TIMEOUT:
@@ -182,7 +221,8 @@ static int set_mode(struct client_config *c, int id, const char *value)
     for (const char *p = value; *p != '\0'; p++)
         if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '#')
             return usage_error(PROG, "--get: white space and # must be percent-encoded");
-    return *value == '/' && strlen(value) < 4096 ? 0 : usage_error(PROG, "--get: PATH begins with /");
+    return *value == '/' && strlen(value) < 4096 ? 0
+                                                 : usage_error(PROG, "--get: PATH begins with /");
 }
 
 static int handle(void *arg, int id, const char *value)
@@ -226,8 +266,8 @@ static int check(const struct client_config *c, const struct options *o)
     return 0;
 }
 
-/* An address that the user typed may be path 2's as well [provenance (a)]; a name's look-up is path 2's
- * own. */
+/* An address that the user typed may be path 2's as well [provenance (a)]; a name's look-up is path
+ * 2's own. */
 static int add_paths(struct client_config *c)
 {
     char spec[1024];
@@ -237,9 +277,9 @@ static int add_paths(struct client_config *c)
         bool own = strcmp(p, "auto") == 0 || strncmp(p, "auto,", 5) == 0 ||
                    strncmp(p, "remote=", 7) == 0 || strstr(p, ",remote=") != NULL;
         const char *form = c->server.family == AF_INET6 ? "%s,remote=[%s]" : "%s,remote=%s";
-        int len = own || c->server.family == AF_UNSPEC ?
-                  snprintf(spec, sizeof spec, "%s", p) :
-                  snprintf(spec, sizeof spec, form, p, c->server.host);
+        int len = own || c->server.family == AF_UNSPEC
+                      ? snprintf(spec, sizeof spec, "%s", p)
+                      : snprintf(spec, sizeof spec, form, p, c->server.host);
 
         if (len < 0 || (size_t)len >= sizeof spec)
             return usage_error(PROG, "--path2: too long");

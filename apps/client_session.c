@@ -55,7 +55,8 @@ static void session_free(struct client_session *cs, bool clean)
 }
 
 /* reason NULL: nothing went wrong. */
-static struct report make_report(const struct client_session *cs, const char *peer, const char *event)
+static struct report make_report(const struct client_session *cs, const char *peer,
+                                 const char *event)
 {
     return (struct report){
         .event = event,
@@ -93,7 +94,8 @@ static void show(struct client_session *cs, struct report *r)
     cs->shown = true;
 }
 
-static void end_session(struct client_session *cs, const char *reason, const char *message, int code)
+static void end_session(struct client_session *cs, const char *reason, const char *message,
+                        int code)
 {
     struct client *c = cs->client;
     struct report r = make_report(cs, "", c->config.mode == CLIENT_FORWARD ? "session" : "result");
@@ -166,7 +168,8 @@ static bool start_mode(struct client_session *cs)
     case CLIENT_GET:
     case CLIENT_HEAD:
         host_field(cs->client, host, sizeof host);
-        cs->get = http_get_new(cs->conn, config->mode == CLIENT_HEAD, host, config->get, STDOUT_FILENO);
+        cs->get =
+            http_get_new(cs->conn, config->mode == CLIENT_HEAD, host, config->get, STDOUT_FILENO);
         return cs->get != NULL;
     case CLIENT_FORWARD:
         cs->relay = relay_new(cs->conn, cs->plain_fd, cs->plain_fd);
@@ -199,7 +202,8 @@ static int set_names(const struct client *c, SSL *ssl)
     struct addr literal;
 
     if (addr_parse(host_name(c), 0, &literal) == 0)
-        return c->config.no_verify || X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host_name(c)) == 1;
+        return c->config.no_verify ||
+               X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host_name(c)) == 1;
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (!c->config.no_verify && SSL_set1_host(ssl, host_name(c)) != 1)
         return 0;

@@ -98,8 +98,8 @@ static int open_socket(struct connector *c, const struct addr *to)
     if (c->fd < 0)
         return -1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (p->device != NULL && setsockopt(c->fd, SOL_SOCKET, SO_BINDTODEVICE, p->device,
-                                        (socklen_t)strlen(p->device)) < 0)
+    if (p->device != NULL &&
+        setsockopt(c->fd, SOL_SOCKET, SO_BINDTODEVICE, p->device, (socklen_t)strlen(p->device)) < 0)
         return -1;
     if (p->local != NULL) {
         if (p->local->sa.ss_family != to->sa.ss_family) {
@@ -143,7 +143,8 @@ static void on_begin(struct ev_loop *loop, ev_timer *w, int events)
 }
 
 struct connector *connector_start(struct ev_loop *loop, const struct addr_list *list,
-                                  const struct connector_params *params, connector_done *done, void *arg)
+                                  const struct connector_params *params, connector_done *done,
+                                  void *arg)
 {
     struct connector *c = calloc(1, sizeof *c);
 

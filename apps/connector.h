@@ -18,10 +18,11 @@ struct connector_params {
  * The connector is gone when this is called. */
 typedef void connector_done(void *arg, int fd, const char *error);
 
-/* Copies list and params (but not the device's name). NULL: out of memory; done is never called from
- * within. */
+/* Copies list and params (but not the device's name). NULL: out of memory; done is never called
+ * from within. */
 struct connector *connector_start(struct ev_loop *loop, const struct addr_list *list,
-                                  const struct connector_params *params, connector_done *done, void *arg);
+                                  const struct connector_params *params, connector_done *done,
+                                  void *arg);
 /* Ends it; done is not called. NULL is allowed. */
 void connector_cancel(struct connector *c);
 

@@ -35,8 +35,8 @@ static bool write_body(struct http_get *g)
     ssize_t put;
 
     while (g->body > 0) {
-        put = g->response.status / 100 == 2 ? relay_write_some(g->fd, buf_head(in), g->body) :
-                                              (ssize_t)g->body; /* an error page is not the file */
+        put = g->response.status / 100 == 2 ? relay_write_some(g->fd, buf_head(in), g->body)
+                                            : (ssize_t)g->body; /* an error page is not the file */
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0 && errno == EAGAIN) {
@@ -87,7 +87,8 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int events)
         tls_conn_kick(g->conn);
 }
 
-struct http_get *http_get_new(struct tls_conn *c, bool head, const char *host, const char *path, int fd)
+struct http_get *http_get_new(struct tls_conn *c, bool head, const char *host, const char *path,
+                              int fd)
 {
     struct http_get *g = calloc(1, sizeof *g);
     char request[8192];

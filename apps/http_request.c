@@ -108,8 +108,9 @@ static int parse_target(struct text target, char *out)
             rest = (struct text){target.at + len, target.len - len};
             path = rest;
             cut(&rest, '/');
-            path = rest.at > path.at && rest.at[-1] == '/' ? (struct text){rest.at - 1, rest.len + 1} :
-                                                             (struct text){"/", 1};
+            path = rest.at > path.at && rest.at[-1] == '/'
+                       ? (struct text){rest.at - 1, rest.len + 1}
+                       : (struct text){"/", 1};
             break;
         }
         if (len == 7)

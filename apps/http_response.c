@@ -82,7 +82,8 @@ static enum http_response_state read_chunk_size(struct http_response *r)
     size_t digits = strspn(r->line, "0123456789abcdefABCDEF");
     char after = r->line[digits];
 
-    if (digits == 0 || digits > 15 || (after != '\0' && after != ';' && after != ' ' && after != '\t'))
+    if (digits == 0 || digits > 15 ||
+        (after != '\0' && after != ';' && after != ' ' && after != '\t'))
         return HTTP_BROKEN;
     r->left = 0;
     for (size_t i = 0; i < digits; i++) {
@@ -146,7 +147,8 @@ static size_t feed_counted(struct http_response *r, size_t len)
     return take;
 }
 
-size_t http_response_feed(struct http_response *r, const uint8_t *data, size_t len, size_t *body_len)
+size_t http_response_feed(struct http_response *r, const uint8_t *data, size_t len,
+                          size_t *body_len)
 {
     size_t used = 0;
 

@@ -24,8 +24,8 @@ enum http_response_state {
 
 struct http_response {
     enum http_response_state state;
-    int status;              /* of the final response, once its line was read */
-    bool head;               /* the request was HEAD: no body whatever the fields say */
+    int status; /* of the final response, once its line was read */
+    bool head;  /* the request was HEAD: no body whatever the fields say */
     bool chunked, has_length;
     uint64_t left;
     size_t line_len, head_len;
@@ -35,7 +35,8 @@ struct http_response {
 void http_response_init(struct http_response *r, bool head);
 /* Takes data up to the end of the next piece of body, or all of it. Returns how much was taken; of
  * that the last *body_len bytes are body. Look at r->state afterwards. */
-size_t http_response_feed(struct http_response *r, const uint8_t *data, size_t len, size_t *body_len);
+size_t http_response_feed(struct http_response *r, const uint8_t *data, size_t len,
+                          size_t *body_len);
 /* The connection ended in order: whether the response is complete. */
 bool http_response_end(struct http_response *r);
 

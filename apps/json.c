@@ -34,7 +34,12 @@ static void put_text(struct json *j, const char *text)
 /* The length of the well-formed UTF-8 sequence at s, 0 if it is none. */
 static size_t utf8_length(const unsigned char *s)
 {
-    size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    size_t len = s[0] < 0x80   ? 1
+                 : s[0] < 0xc2 ? 0
+                 : s[0] < 0xe0 ? 2
+                 : s[0] < 0xf0 ? 3
+                 : s[0] < 0xf5 ? 4
+                               : 0;
 
     for (size_t i = 1; i < len; i++)
         if ((s[i] & 0xc0) != 0x80)

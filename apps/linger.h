@@ -1,5 +1,6 @@
-/* Closing a TCP socket without losing what was just sent: closing with unread input makes the kernel
- * reset the connection, and the peer may then never see our last bytes (an alert, an error page). */
+/* Closing a TCP socket without losing what was just sent: closing with unread input makes the
+ * kernel reset the connection, and the peer may then never see our last bytes (an alert, an error
+ * page). */
 #ifndef APPS_LINGER_H
 #define APPS_LINGER_H
 

@@ -1,6 +1,6 @@
-/* Command-line flags from one table: the parser, --help and the manual page's list agree because they
- * read the same rows. Long names are exact (no abbreviations), a flag that may stand once is refused
- * the second time. */
+/* Command-line flags from one table: the parser, --help and the manual page's list agree because
+ * they read the same rows. Long names are exact (no abbreviations), a flag that may stand once is
+ * refused the second time. */
 #ifndef APPS_OPTIONS_H
 #define APPS_OPTIONS_H
 
@@ -11,7 +11,7 @@
 #define OPT_MANY 1u /* may be repeated */
 
 struct option_def {
-    int id;           /* > 0, below OPTIONS_MAX; 0 with a name: a heading in --help; 0 without: the end */
+    int id; /* > 0, below OPTIONS_MAX; 0 with a name: a heading in --help; 0 without: the end */
     char letter;      /* short form or 0; letters take no argument */
     const char *name; /* without the dashes */
     const char *arg;  /* what the argument is called; NULL: none */

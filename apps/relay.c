@@ -63,7 +63,8 @@ static void end_write(struct relay *r)
         close(r->wfd);
 }
 
-/* From TLS to the plain side. Whether anything moved; *ok becomes false when the plain side failed. */
+/* From TLS to the plain side. Whether anything moved; *ok becomes false when the plain side failed.
+ */
 static bool push(struct relay *r, bool *ok)
 {
     struct buf *in = tls_conn_in(r->conn);

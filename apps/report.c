@@ -47,7 +47,8 @@ void output_message(const struct output *o, const char *kind, const char *fmt, .
 
 const char *report_reason(const struct tls_failure *why)
 {
-    static const char *const names[] = {"multipath", "certificate", "tls", "network", "timeout", "local"};
+    static const char *const names[] = {"multipath", "certificate", "tls",
+                                        "network",   "timeout",     "local"};
 
     return why->code != 0 ? mtls_error_name(why->code) : names[why->kind];
 }
@@ -114,7 +115,8 @@ enum exit_code report_exit(const struct report *r)
 
 static const char *message_of(const struct report *r)
 {
-    if (library_outcome(r) != MTLS_OUTCOME_NONE && mtls_get_reason(r->ssl) != 0 && r->reason == NULL)
+    if (library_outcome(r) != MTLS_OUTCOME_NONE && mtls_get_reason(r->ssl) != 0 &&
+        r->reason == NULL)
         return mtls_error_string(mtls_get_reason(r->ssl));
     return r->message;
 }
@@ -157,7 +159,8 @@ static void print_times(const SSL *ssl, uint64_t start_us)
 
         if (at == 0)
             continue;
-        fprintf(stderr, "%s%s %.1f", between, names[step], at > start_us ? (double)(at - start_us) / 1000.0 : 0.0);
+        fprintf(stderr, "%s%s %.1f", between, names[step],
+                at > start_us ? (double)(at - start_us) / 1000.0 : 0.0);
         between = ", ";
     }
     if (*between == ',')

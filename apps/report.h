@@ -1,5 +1,5 @@
-/* What the tools say on standard error: JSON objects, one a line, or lines for people; the outcome of
- * a session in both forms, and the exit code that belongs to it. */
+/* What the tools say on standard error: JSON objects, one a line, or lines for people; the outcome
+ * of a session in both forms, and the exit code that belongs to it. */
 #ifndef APPS_REPORT_H
 #define APPS_REPORT_H
 
@@ -13,9 +13,9 @@
 
 enum exit_code {
     EXIT_FINE = 0,
-    EXIT_USAGE = 1,    /* or configuration */
-    EXIT_VERIFY = 2,   /* Multipath TLS refused the connection */
-    EXIT_NETWORK = 3   /* network or TLS error, a refused certificate included */
+    EXIT_USAGE = 1,  /* or configuration */
+    EXIT_VERIFY = 2, /* Multipath TLS refused the connection */
+    EXIT_NETWORK = 3 /* network or TLS error, a refused certificate included */
 };
 
 struct output {
@@ -26,14 +26,14 @@ struct output {
 
 /* What is known about one session when it is reported. */
 struct report {
-    const char *event;             /* "session", "result" */
-    const char *peer;              /* "ADDR:PORT" or "" */
-    const SSL *ssl;                /* NULL: there never was one */
-    bool hooked;                   /* its SSL_CTX is */
-    bool ready;                    /* the TLS handshake was done */
-    const char *reason, *message;  /* why it failed or ended early; NULL: it did not */
-    int code;                      /* MTLS_ERR_* that ended it, or 0 */
-    const char *late_json;         /* downgrade found out after the fact; else NULL */
+    const char *event;            /* "session", "result" */
+    const char *peer;             /* "ADDR:PORT" or "" */
+    const SSL *ssl;               /* NULL: there never was one */
+    bool hooked;                  /* its SSL_CTX is */
+    bool ready;                   /* the TLS handshake was done */
+    const char *reason, *message; /* why it failed or ended early; NULL: it did not */
+    int code;                     /* MTLS_ERR_* that ended it, or 0 */
+    const char *late_json;        /* downgrade found out after the fact; else NULL */
 };
 
 /* A warning, an error or news: {"event": KIND, "message": ...} or "PROG: TEXT". */

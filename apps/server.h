@@ -10,12 +10,7 @@
 #include "tls_conn.h"
 #include "tls_setup.h"
 
-enum service {
-    SERVICE_NONE,
-    SERVICE_WWW,
-    SERVICE_FORWARD,
-    SERVICE_ECHO
-};
+enum service { SERVICE_NONE, SERVICE_WWW, SERVICE_FORWARD, SERVICE_ECHO };
 
 struct server_config {
     const char *listen[LISTENER_MAX];

@@ -1,5 +1,5 @@
-/* mtls-server: accepts TLS connections whose handshakes are confirmed over a second network path, and
- * serves files, passes the bytes on, or echoes them. One thread, one event loop. */
+/* mtls-server: accepts TLS connections whose handshakes are confirmed over a second network path,
+ * and serves files, passes the bytes on, or echoes them. One thread, one event loop. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -37,7 +37,8 @@ static int load_ticket_key(SSL_CTX *ctx, const char *file)
     setvbuf(f, NULL, _IONBF, 0);
     len = fread(key, 1, sizeof key, f);
     if (fstat(fileno(f), &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        fprintf(stderr, "%s: warning: %s can be read by others; whoever reads it reads resumed sessions\n",
+        fprintf(stderr,
+                "%s: warning: %s can be read by others; whoever reads it reads resumed sessions\n",
                 PROG, file);
     fclose(f);
     if (len != TICKET_KEY_BYTES)
@@ -50,8 +51,8 @@ static int load_ticket_key(SSL_CTX *ctx, const char *file)
     return rv;
 }
 
-static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-                   unsigned in_len, void *arg)
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                   const unsigned char *in, unsigned in_len, void *arg)
 {
     const struct server_config *c = arg;
     unsigned char *chosen = NULL;
@@ -117,15 +118,16 @@ static int setup_service(struct server *s)
     const char *why;
 
     if (c->service == SERVICE_WWW && (s->www_root = www_open_root(c->www)) < 0) {
-        fprintf(stderr, "%s: %s: %s\n", PROG, c->www, errno == ENOSYS ?
-                "this kernel cannot confine paths (openat2)" : strerror(errno));
+        fprintf(stderr, "%s: %s: %s\n", PROG, c->www,
+                errno == ENOSYS ? "this kernel cannot confine paths (openat2)" : strerror(errno));
         return -1;
     }
     if (c->service != SERVICE_FORWARD)
         return 0;
     s->backend.hp = c->forward;
     s->backend.looked_up_at = ev_now(s->loop);
-    if (addr_lookup(c->forward.host, c->forward.port, AF_UNSPEC, LOOKUP_MS, &s->backend.list, &why) < 0) {
+    if (addr_lookup(c->forward.host, c->forward.port, AF_UNSPEC, LOOKUP_MS, &s->backend.list,
+                    &why) < 0) {
         fprintf(stderr, "%s: --forward %s: %s\n", PROG, c->forward.host, why);
         return -1;
     }
@@ -211,7 +213,8 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int events)
     if (load_files(s) == 0)
         output_message(&s->out, "reloaded", "certificate and keys were loaded again");
     else
-        output_message(&s->out, "error", "certificate and keys were not loaded again; the old ones stay");
+        output_message(&s->out, "error",
+                       "certificate and keys were not loaded again; the old ones stay");
 }
 
 static void run(struct server *s)

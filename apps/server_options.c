@@ -10,16 +10,33 @@
 #define PROG "mtls-server"
 
 enum {
-    O_LISTEN = 1, O_CERT, O_KEY, O_CLIENT_CA, O_ALPN, O_TICKET_KEY,
-    O_WWW, O_FORWARD, O_ECHO,
-    O_PATH2_LISTEN, O_POLICY, O_DEADLINE, O_CONFIG,
-    O_MAX_CONNECTIONS, O_IDLE_TIMEOUT, O_DRAIN_TIMEOUT,
-    O_JSON, O_VERBOSE, O_HELP, O_VERSION
+    O_LISTEN = 1,
+    O_CERT,
+    O_KEY,
+    O_CLIENT_CA,
+    O_ALPN,
+    O_TICKET_KEY,
+    O_WWW,
+    O_FORWARD,
+    O_ECHO,
+    O_PATH2_LISTEN,
+    O_POLICY,
+    O_DEADLINE,
+    O_CONFIG,
+    O_MAX_CONNECTIONS,
+    O_IDLE_TIMEOUT,
+    O_DRAIN_TIMEOUT,
+    O_JSON,
+    O_VERBOSE,
+    O_HELP,
+    O_VERSION
 };
 
+/* clang-format off: a table */
 static const struct option_def defs[] = {
     {0, 0, "TLS (path 1):", NULL, NULL, 0},
-    {O_LISTEN, 0, "listen", "ADDR:PORT", "where to accept TLS; port 0: any free port; repeatable", OPT_MANY},
+    {O_LISTEN, 0, "listen", "ADDR:PORT", "where to accept TLS; port 0: any free port; repeatable",
+     OPT_MANY},
     {O_CERT, 0, "cert", "FILE", "certificate chain in PEM, the server's own first", 0},
     {O_KEY, 0, "key", "FILE", "its private key in PEM", 0},
     {O_CLIENT_CA, 0, "client-ca", "FILE", "demand client certificates of these authorities", 0},
@@ -33,14 +50,18 @@ static const struct option_def defs[] = {
     {0, 0, "Multipath TLS:", NULL, NULL, 0},
     {O_PATH2_LISTEN, 0, "path2-listen", "ADDR:PORT",
      "where to accept path 2; port 0: any free port;\nrepeatable", OPT_MANY},
-    {O_POLICY, 0, "policy", "POLICY", "require: no verification, no connection (default with\n"
-     "--path2-listen); prefer; off: plain TLS", 0},
+    {O_POLICY, 0, "policy", "POLICY",
+     "require: no verification, no connection (default with\n"
+     "--path2-listen); prefer; off: plain TLS",
+     0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
-    {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable", OPT_MANY},
+    {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable",
+     OPT_MANY},
     {0, 0, "Limits:", NULL, NULL, 0},
     {O_MAX_CONNECTIONS, 0, "max-connections", "N", "at the same time; more wait (default 8192)", 0},
     {O_IDLE_TIMEOUT, 0, "idle-timeout", "S", "an open connection without a byte (default 300)", 0},
-    {O_DRAIN_TIMEOUT, 0, "drain-timeout", "S", "for open connections after SIGTERM (default 10)", 0},
+    {O_DRAIN_TIMEOUT, 0, "drain-timeout", "S", "for open connections after SIGTERM (default 10)",
+     0},
     {0, 0, "Other:", NULL, NULL, 0},
     {O_JSON, 0, "json", NULL, "standard error is JSON, one object a line", 0},
     {O_VERBOSE, 'v', "verbose", NULL, "report every session", 0},
@@ -48,6 +69,7 @@ static const struct option_def defs[] = {
     {O_VERSION, 'V', "version", NULL, "the version", 0},
     {0, 0, NULL, NULL, NULL, 0},
 };
+/* clang-format on */
 
 static const char usage[] =
     "usage: mtls-server --listen ADDR:PORT --cert FILE --key FILE SERVICE [flags]\n"

@@ -45,8 +45,11 @@ static void session_free(struct server_session *ss, bool clean)
 static void report(struct server_session *ss, const struct tls_failure *why)
 {
     const struct output *o = &ss->server->out;
-    struct report r = {.event = "session", .peer = ss->peer, .ssl = tls_conn_get0_ssl(ss->conn),
-                       .hooked = ss->server->hooked, .ready = ss->ready};
+    struct report r = {.event = "session",
+                       .peer = ss->peer,
+                       .ssl = tls_conn_get0_ssl(ss->conn),
+                       .hooked = ss->server->hooked,
+                       .ready = ss->ready};
     bool refused;
 
     if (why != NULL) {
@@ -56,7 +59,8 @@ static void report(struct server_session *ss, const struct tls_failure *why)
     }
     refused = ss->ready || report_exit(&r) == EXIT_VERIFY;
     if (!refused)
-        r.event = "error"; /* not a session: a scanner, a client that trusts another authority, ... */
+        r.event =
+            "error"; /* not a session: a scanner, a client that trusts another authority, ... */
     if (o->json)
         output_json(report_json(&r));
     else if (ss->ready ? ss->server->config.verbose : true)

@@ -25,14 +25,14 @@ struct tls_conn {
     struct tls_failure failure;
     struct buf in, out;
     ev_io io;
-    ev_timer timer; /* the handshake's end, later the idle check */
-    ev_timer soon;  /* another turn in the next round of the loop */
-    ev_tstamp last; /* of the last byte either way */
-    int want;       /* EV_READ, EV_WRITE: what libssl waits for */
-    bool busy, again, dead;                 /* within pump(); call it once more; freed meanwhile */
+    ev_timer timer;         /* the handshake's end, later the idle check */
+    ev_timer soon;          /* another turn in the next round of the loop */
+    ev_tstamp last;         /* of the last byte either way */
+    int want;               /* EV_READ, EV_WRITE: what libssl waits for */
+    bool busy, again, dead; /* within pump(); call it once more; freed meanwhile */
     bool ready, eof;
-    bool end_write, write_ended, closing;   /* asked for; close_notify sent; input no longer wanted */
-    bool cut;                               /* reading failed: told after what came before */
+    bool end_write, write_ended, closing; /* asked for; close_notify sent; input no longer wanted */
+    bool cut;                             /* reading failed: told after what came before */
     bool failed, closed_told;
 };
 
@@ -59,15 +59,19 @@ static void fail_ssl(struct tls_conn *c, int ssl_error, int saved_errno)
     if (code != 0) {
         fail(c, TLS_FAILURE_MTLS, mtls_error_string(code));
         c->failure.code = code;
-    } else if (!c->ready && verify != X509_V_OK && ERR_GET_REASON(first) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-        snprintf(text, sizeof text, "certificate refused: %s", X509_verify_cert_error_string(verify));
+    } else if (!c->ready && verify != X509_V_OK &&
+               ERR_GET_REASON(first) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        snprintf(text, sizeof text, "certificate refused: %s",
+                 X509_verify_cert_error_string(verify));
         fail(c, TLS_FAILURE_CERT, text);
     } else if (ERR_GET_LIB(first) == ERR_LIB_SSL &&
                ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
-        fail(c, TLS_FAILURE_NET, c->ready ? "connection was cut off: no close_notify" :
-                                            "connection was closed during the handshake");
+        fail(c, TLS_FAILURE_NET,
+             c->ready ? "connection was cut off: no close_notify"
+                      : "connection was closed during the handshake");
     } else if (ssl_error == SSL_ERROR_SYSCALL && first == 0) {
-        fail(c, TLS_FAILURE_NET, saved_errno != 0 ? strerror(saved_errno) : "connection was closed");
+        fail(c, TLS_FAILURE_NET,
+             saved_errno != 0 ? strerror(saved_errno) : "connection was closed");
     } else {
         fail(c, TLS_FAILURE_TLS, reason != NULL ? reason : "TLS error");
     }
@@ -196,7 +200,8 @@ static bool finished(const struct tls_conn *c)
 {
     bool drained = buf_len(&c->in) == 0;
 
-    return c->failed || (c->cut && drained) || (c->write_ended && (c->closing || (c->eof && drained)));
+    return c->failed || (c->cut && drained) ||
+           (c->write_ended && (c->closing || (c->eof && drained)));
 }
 
 static void destroy(struct tls_conn *c)
@@ -300,8 +305,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
     tell_closed(c);
 }
 
-struct tls_conn *tls_conn_new(struct ev_loop *loop, SSL *ssl, int fd, const struct tls_conn_limits *limits,
-                              const struct tls_conn_ops *ops, void *arg)
+struct tls_conn *tls_conn_new(struct ev_loop *loop, SSL *ssl, int fd,
+                              const struct tls_conn_limits *limits, const struct tls_conn_ops *ops,
+                              void *arg)
 {
     struct tls_conn *c = calloc(1, sizeof *c);
 

@@ -18,8 +18,9 @@ int tls_setup_error(const char *prog, const char *what)
 {
     unsigned long first = ERR_peek_error();
     int code = mtls_last_error();
-    const char *reason = code != 0 ? mtls_error_string(code) :
-                         first != 0 ? ERR_reason_error_string(first) : NULL;
+    const char *reason = code != 0    ? mtls_error_string(code)
+                         : first != 0 ? ERR_reason_error_string(first)
+                                      : NULL;
     const char *data = NULL;
     int flags = 0;
 

@@ -1,5 +1,5 @@
-/* What client and server set up alike on an SSL_CTX: certificates, ALPN, key log, random files. Errors
- * are printed on stderr ("PROG: ...") and answered with -1. */
+/* What client and server set up alike on an SSL_CTX: certificates, ALPN, key log, random files.
+ * Errors are printed on stderr ("PROG: ...") and answered with -1. */
 #ifndef APPS_TLS_SETUP_H
 #define APPS_TLS_SETUP_H
 
@@ -18,7 +18,8 @@ int tls_setup_certificate(SSL_CTX *ctx, const char *prog, const char *chain, con
 int tls_setup_keylog(SSL_CTX *ctx, const char *prog);
 /* "h2,http/1.1" in the form of the protocol. The length, or -1 (nothing is printed). */
 int tls_setup_alpn_wire(const char *list, uint8_t out[ALPN_WIRE_MAX]);
-/* Prints "PROG: WHAT: reason" with the first entry of libssl's queue, and empties it. Returns -1. */
+/* Prints "PROG: WHAT: reason" with the first entry of libssl's queue, and empties it. Returns -1.
+ */
 int tls_setup_error(const char *prog, const char *what);
 
 /* The configuration words of a command line, in one string. */
@@ -27,7 +28,8 @@ struct words {
     size_t len;
 };
 
-/* Appends " key=value"; key NULL: value is words already. -1: value holds white space, or too long. */
+/* Appends " key=value"; key NULL: value is words already. -1: value holds white space, or too long.
+ */
 int words_add(struct words *w, const char *key, const char *value);
 
 #endif

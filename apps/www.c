@@ -20,21 +20,29 @@
 struct www {
     struct tls_conn *conn;
     int root;
-    int file;       /* being sent, or -1 */
+    int file; /* being sent, or -1 */
     off_t at, left;
-    bool ending;    /* no further request on this connection */
+    bool ending; /* no further request on this connection */
     bool draining, closed;
 };
 
 static const struct {
     const char *suffix, *type;
 } types[] = {
-    {".html", "text/html; charset=utf-8"}, {".htm", "text/html; charset=utf-8"},
-    {".txt", "text/plain; charset=utf-8"}, {".css", "text/css; charset=utf-8"},
-    {".js", "text/javascript; charset=utf-8"}, {".json", "application/json"},
-    {".svg", "image/svg+xml"}, {".png", "image/png"}, {".jpg", "image/jpeg"},
-    {".gif", "image/gif"}, {".ico", "image/vnd.microsoft.icon"}, {".pdf", "application/pdf"},
-    {".wasm", "application/wasm"}, {".xml", "application/xml"},
+    {".html", "text/html; charset=utf-8"},
+    {".htm", "text/html; charset=utf-8"},
+    {".txt", "text/plain; charset=utf-8"},
+    {".css", "text/css; charset=utf-8"},
+    {".js", "text/javascript; charset=utf-8"},
+    {".json", "application/json"},
+    {".svg", "image/svg+xml"},
+    {".png", "image/png"},
+    {".jpg", "image/jpeg"},
+    {".gif", "image/gif"},
+    {".ico", "image/vnd.microsoft.icon"},
+    {".pdf", "application/pdf"},
+    {".wasm", "application/wasm"},
+    {".xml", "application/xml"},
 };
 
 static const char *type_of(const char *path)
@@ -127,11 +135,11 @@ static void put_head(struct www *w, int status, const char *type, uint64_t lengt
 
     gmtime_r(&now, &tm);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    len = snprintf(head, sizeof head,
-                   "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %" PRIu64 "\r\n%s%s\r\n",
-                   status, status_text(status), date, type, length,
-                   status == 405 ? "Allow: GET, HEAD\r\n" : "",
-                   w->ending ? "Connection: close\r\n" : "");
+    len = snprintf(
+        head, sizeof head,
+        "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %" PRIu64 "\r\n%s%s\r\n",
+        status, status_text(status), date, type, length,
+        status == 405 ? "Allow: GET, HEAD\r\n" : "", w->ending ? "Connection: close\r\n" : "");
     if (buf_put(tls_conn_out(w->conn), head, (size_t)len) < 0)
         w->ending = true;
 }
@@ -175,7 +183,8 @@ static bool send_file(struct www *w)
     size_t room;
     uint8_t *at;
 
-    while (w->left > 0 && buf_space(out) >= BUF_SIZE / 4 && (at = buf_reserve(out, &room)) != NULL) {
+    while (w->left > 0 && buf_space(out) >= BUF_SIZE / 4 &&
+           (at = buf_reserve(out, &room)) != NULL) {
         size_t want = (off_t)room < w->left ? room : (size_t)w->left;
         ssize_t got = pread(w->file, at, want, w->at);
 

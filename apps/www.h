@@ -1,5 +1,6 @@
-/* Serves the regular files beneath one directory over HTTP/1.1: GET and HEAD, keep-alive, requests of
- * a pipeline one after the other. The kernel keeps a path from leading out (openat2, RESOLVE_BENEATH):
+/* Serves the regular files beneath one directory over HTTP/1.1: GET and HEAD, keep-alive, requests
+ * of a pipeline one after the other. The kernel keeps a path from leading out (openat2,
+ * RESOLVE_BENEATH):
  * "..", absolute symbolic links and races between look and open included. */
 #ifndef APPS_WWW_H
 #define APPS_WWW_H

@@ -218,7 +218,8 @@ static const struct {
     {CH "ffffffffffffffff\r\n", 0, "", false},
     {OK "Transfer-Encoding: gzip, chunked\r\n\r\n", 0, "", false},
     {OK "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 0, "", false},
-    {OK "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 200, "hello", false},
+    {OK "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 200,
+     "hello", false},
     {"HTTP/1.1 200 OK", -1, "", false},
     {"", -1, "", false},
 };
@@ -266,15 +267,18 @@ static void test_response_bounds(void **state)
     http_response_init(&r, false);
     http_response_feed(&r, (const uint8_t *)"HTTP/1.1 200 a\0b\r\n", 18, &body);
     assert_int_equal(r.state, HTTP_BROKEN);
-    assert_int_equal(http_response_feed(&r, (const uint8_t *)OK, strlen(OK), &body), 0); /* sticky */
+    assert_int_equal(http_response_feed(&r, (const uint8_t *)OK, strlen(OK), &body),
+                     0); /* sticky */
     assert_false(http_response_end(&r));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),        cmocka_unit_test(test_request_cut),
-        cmocka_unit_test(test_request_pipeline), cmocka_unit_test(test_request_bounds),
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_request_cut),
+        cmocka_unit_test(test_request_pipeline),
+        cmocka_unit_test(test_request_bounds),
         cmocka_unit_test(test_responses_split_at_every_byte),
         cmocka_unit_test(test_response_bounds),
     };

@@ -1,4 +1,5 @@
-/* The tools' small parts: the byte queue, JSON output, numbers and addresses, configuration words. */
+/* The tools' small parts: the byte queue, JSON output, numbers and addresses, configuration words.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,8 +13,8 @@
 #include "apps/options.h"
 #include "apps/tls_setup.h"
 
-/* Bytes in, bytes out, in steps that are no divisor of the size: nothing lost, nothing reordered, the
- * bound kept. */
+/* Bytes in, bytes out, in steps that are no divisor of the size: nothing lost, nothing reordered,
+ * the bound kept. */
 static void test_buf(void **state)
 {
     struct buf b = {0};
@@ -82,13 +83,15 @@ static void test_json_strings(void **state)
     assert_json("a", "{\"k\": \"a\"}");
     assert_json(NULL, "{\"k\": \"\"}");
     assert_json("\"\\\n\x1f\x7f", "{\"k\": \"\\\"\\\\\\u000a\\u001f\\u007f\"}");
-    assert_json("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "{\"k\": \"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"}");
-    assert_json("\xc3", "{\"k\": \"\\ufffd\"}");             /* cut short */
-    assert_json("\xc0\x80", "{\"k\": \"\\ufffd\\ufffd\"}");  /* overlong */
+    assert_json("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80",
+                "{\"k\": \"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"}");
+    assert_json("\xc3", "{\"k\": \"\\ufffd\"}");                       /* cut short */
+    assert_json("\xc0\x80", "{\"k\": \"\\ufffd\\ufffd\"}");            /* overlong */
     assert_json("\xed\xa0\x80", "{\"k\": \"\\ufffd\\ufffd\\ufffd\"}"); /* a surrogate */
     assert_json("\xf4\x90\x80\x80", "{\"k\": \"\\ufffd\\ufffd\\ufffd\\ufffd\"}");
     assert_json("\xff"
-                "a", "{\"k\": \"\\ufffda\"}");
+                "a",
+                "{\"k\": \"\\ufffda\"}");
 }
 
 static void test_json_shapes(void **state)
@@ -108,14 +111,17 @@ static void test_json_shapes(void **state)
     json_splice(&j, "{}");
     json_splice(&j, "{\"s\": 1}");
     text = json_end(&j);
-    assert_string_equal(text, "{\"n\": 18446744073709551615, \"b\": true, \"a\": [\"x\", \"y\"], \"e\": {}, \"s\": 1}");
+    assert_string_equal(
+        text,
+        "{\"n\": 18446744073709551615, \"b\": true, \"a\": [\"x\", \"y\"], \"e\": {}, \"s\": 1}");
     free(text);
 }
 
 static void test_numbers(void **state)
 {
     unsigned long n;
-    const char *bad[] = {"", "-1", "+1", " 1", "1 ", "1x", "0x1", "0", "11", "99999999999999999999999"};
+    const char *bad[] = {"",   "-1",  "+1", " 1", "1 ",
+                         "1x", "0x1", "0",  "11", "99999999999999999999999"};
 
     assert_int_equal(number_parse("1", 1, 10, &n), 0);
     assert_int_equal(number_parse("10", 1, 10, &n), 0);
@@ -126,8 +132,9 @@ static void test_numbers(void **state)
 
 static void test_host_port(void **state)
 {
-    const char *bad[] = {"", "h", "h:", ":1", "h:0", "h:65536", "h:x", "::1:443", "[::1]", "[h]:1", "[::1:1",
-                         "a b:1", "a/b:1", "[::g]:1", "a,b:1", "h:1:2", "[]:1"};
+    const char *bad[] = {"",      "h",       "h:",    ":1",    "h:0",    "h:65536",
+                         "h:x",   "::1:443", "[::1]", "[h]:1", "[::1:1", "a b:1",
+                         "a/b:1", "[::g]:1", "a,b:1", "h:1:2", "[]:1"};
     struct host_port hp;
 
     assert_int_equal(host_port_parse("name.example:443", 1, &hp), 0);
