@@ -130,10 +130,20 @@ static int handle_mtls(struct server_config *c, int id, const char *value)
     }
 }
 
-static int handle(void *arg, int id, const char *value)
+static int handle_limits(struct server_config *c, int id, const char *value)
 {
-    struct server_config *c = arg;
+    switch (id) {
+    case O_MAX_CONNECTIONS:
+        return number("max-connections", value, 1, 10000000, &c->max_connections);
+    case O_IDLE_TIMEOUT:
+        return number("idle-timeout", value, 1, 604800, &c->idle_s);
+    default:
+        return number("drain-timeout", value, 0, 86400, &c->drain_s);
+    }
+}
 
+static int handle_tls(struct server_config *c, int id, const char *value)
+{
     switch (id) {
     case O_LISTEN:
         if (c->listen_count == LISTENER_MAX)
@@ -152,31 +162,29 @@ static int handle(void *arg, int id, const char *value)
     case O_TICKET_KEY:
         c->ticket_key = value;
         return 0;
-    case O_ALPN:
+    default:
         c->alpn_len = tls_setup_alpn_wire(value, c->alpn);
         return c->alpn_len > 0 ? 0 : usage_error(PROG, "--alpn: bad list %s", value);
-    case O_WWW:
-    case O_FORWARD:
-    case O_ECHO:
-        return handle_service(c, id, value);
-    case O_MAX_CONNECTIONS:
-        return number("max-connections", value, 1, 10000000, &c->max_connections);
-    case O_IDLE_TIMEOUT:
-        return number("idle-timeout", value, 1, 604800, &c->idle_s);
-    case O_DRAIN_TIMEOUT:
-        return number("drain-timeout", value, 0, 86400, &c->drain_s);
-    case O_JSON:
-        c->json = true;
-        return 0;
-    case O_VERBOSE:
-        c->verbose = true;
-        return 0;
-    case O_HELP:
-    case O_VERSION:
-        return 0;
-    default:
-        return handle_mtls(c, id, value);
     }
+}
+
+static int handle(void *arg, int id, const char *value)
+{
+    struct server_config *c = arg;
+
+    if (id <= O_TICKET_KEY)
+        return handle_tls(c, id, value);
+    if (id <= O_ECHO)
+        return handle_service(c, id, value);
+    if (id <= O_CONFIG)
+        return handle_mtls(c, id, value);
+    if (id <= O_DRAIN_TIMEOUT)
+        return handle_limits(c, id, value);
+    if (id == O_JSON)
+        c->json = true;
+    else if (id == O_VERBOSE)
+        c->verbose = true;
+    return 0;
 }
 
 static int check(const struct server_config *c, const struct options *o)
