@@ -209,7 +209,7 @@ static int gate_read(BIO *b, char *out, int len)
     int n;
 
     BIO_clear_retry_flags(b);
-    if (s == NULL || s->gate == NULL || !s->gate->linked)
+    if (s == NULL || s->gate == NULL || !s->gate->linked || b != s->gate->rfilter) /* SSL_get_wbio()'s reader */
         return pass_read(b, out, len);
     if (s->phase == MTLS_PHASE_FAILED || s->generation != mtls_engine_generation())
         return fail_read(s, MTLS_ERR_FORKED);
@@ -343,7 +343,7 @@ static int gate_write(BIO *b, const char *in, int len)
     struct mtls_session *s = session_of(b);
 
     BIO_clear_retry_flags(b);
-    if (s == NULL || s->gate == NULL || !s->gate->linked || len <= 0)
+    if (s == NULL || s->gate == NULL || !s->gate->linked || len <= 0 || b != s->gate->wfilter)
         return pass_write(b, in, len);
     if (s->phase == MTLS_PHASE_FAILED)
         return failed_write(b, s, in, len);

@@ -55,17 +55,34 @@ static int poll_now(int fd)
 bool mtls_gate_await_data(const struct mtls_session *s)
 {
     mtls_tstamp now = mtls_now();
-    int fd = path1_fd(s), rc;
+    int fd = SSL_get_rfd(s->ssl), rc; /* the socket that is read from, not one we were only told of */
     struct pollfd p = {.fd = fd, .events = POLLIN};
 
     if (now >= s->deadline_at)
         return false;
-    if (fd < 0 || is_nonblocking(fd))
+    if (fd < 0 || is_nonblocking(fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
     do
         rc = poll(&p, 1, (int)((s->deadline_at - now + 999) / 1000));
     while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->deadline_at);
     return rc != 0;
+}
+
+/* How a read that may not pass yet waits. */
+enum way { WAY_BLOCK, WAY_LOWAT, WAY_RETRY };
+
+/* Data that was taken out of the kernel already cannot wake the application again, so it blocks; before that, a program
+ * with memory BIOs must get control back to send what libssl has written. */
+static enum way way_of(const struct mtls_session *s, int fd)
+{
+    BIO *next = BIO_next(s->gate->rfilter);
+
+    if (BIO_pending(next) > 0)
+        return WAY_BLOCK;
+    if (fd >= 0 && is_nonblocking(fd))
+        return WAY_LOWAT;
+    return BIO_find_type(next, BIO_TYPE_MEM) != NULL || BIO_find_type(next, BIO_TYPE_BIO) != NULL ? WAY_RETRY
+                                                                                                : WAY_BLOCK;
 }
 
 static void lowat_set(struct mtls_gate *g, int value)
@@ -81,6 +98,8 @@ static bool gate_on(struct mtls_gate *g, int fd)
 
     if (g->dup_fd < 0)
         g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+    if (g->dup_fd < 0)
+        g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* few descriptors are allowed */
     if (g->dup_fd < 0 || getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
         return false;
     lowat_set(g, LOWAT_FIRST);
@@ -189,7 +208,7 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     struct mtls_gate *g = s->gate;
     uint64_t us = (uint64_t)NAP_FIRST_US << (g->naps < 4 ? g->naps : 4);
 
-    if (g->lowat < LOWAT_MAX)
+    if (g->gated && g->lowat < LOWAT_MAX)
         lowat_set(g, g->lowat * 4 < LOWAT_MAX ? g->lowat * 4 : LOWAT_MAX);
     if (now - naps.window_at > NAP_WINDOW_US) {
         naps.window_at = now;
@@ -202,20 +221,32 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     mtls_reactor_wait(mtls_reactor_get(), &s->changed, now + us);
 }
 
+/* Nothing to read and nothing that could wake: the application comes back when it has fed us. */
+static void wait_fed(struct mtls_session *s, mtls_tstamp now)
+{
+    struct mtls_gate *g = s->gate;
+
+    if (g->last_call != 0 && now - g->last_call < RECALL_US)
+        nap(s, now);
+    g->last_call = mtls_now();
+}
+
 /* false: the peer is gone. */
 static bool wait_nonblocking(struct mtls_session *s, int fd, mtls_tstamp now)
 {
     struct mtls_gate *g = s->gate;
+    bool first = !g->gated;
     int ready;
 
-    if (!g->gated) {
-        g->last_call = now;
+    if (first)
         s->waiting = gate_on(g, fd);
-        return true;
-    }
-    ready = poll_now(fd);
+    ready = poll_now(fd); /* the first time too: the edge of a reset may be behind us */
     if ((ready & POLLERR) != 0 || (ready & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN))
         return false;
+    if (first) {
+        g->last_call = now;
+        return true;
+    }
     if ((ready & POLLIN) != 0 || now - g->last_call < RECALL_US)
         nap(s, now);
     g->last_call = mtls_now();
@@ -235,6 +266,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
     mtls_tstamp began = mtls_now(), now, until;
     int fd = path1_fd(s);
     bool nonblocking = fd >= 0 && is_nonblocking(fd);
+    enum way way = at_write ? WAY_BLOCK : way_of(s, fd);
 
     for (;;) {
         now = mtls_now();
@@ -250,7 +282,11 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             return failed(d, MTLS_ERR_STOPPED);
         if (wait_async(s))
             continue;
-        if (nonblocking && !at_write) {
+        if (way == WAY_RETRY) {
+            wait_fed(s, now);
+            return MTLS_HOLD_RETRY;
+        }
+        if (way == WAY_LOWAT) {
             if (!wait_nonblocking(s, fd, now))
                 return failed(d, MTLS_ERR_PEER_CLOSED);
             if (s->gate->gated)

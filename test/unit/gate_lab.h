@@ -1,0 +1,351 @@
+/* Test helper: both ends of a hooked session with relays on path 1 and path 2, each end driven in a thread of its
+ * own in one of the styles that applications have. Every wait has a deadline. */
+#ifndef TEST_GATE_LAB_H
+#define TEST_GATE_LAB_H
+
+#include "gate_relay.h"
+
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include <openssl/async.h>
+
+enum style { BLOCKING, POLLED, LEVEL, EDGE, MEMORY, MEMORY_FD, ASYNC, STYLES };
+enum op { HANDSHAKE, WRITE, READ };
+
+/* A spinning end would burn all the time that path 2 is held (300 ms); a handshake alone takes a few milliseconds. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+enum { CPU_MAX_US = 120000 };
+#else
+enum { CPU_MAX_US = 20000 };
+#endif
+enum { HELD_MS = 300 };
+
+struct end {
+    SSL_CTX *ctx;
+    SSL_SESSION *session;
+    bool server;
+    enum style style;
+    bool no_data;              /* the handshake alone */
+    size_t echo;               /* bytes to send and get back, 0: 5 */
+    const struct timespec *unused;
+    void (*ready)(struct end *); /* before the handshake */
+    int listener;
+    uint16_t port;
+    /* results */
+    SSL *ssl;
+    int fd, epoll, rc, ssl_error, queue, got;
+    unsigned calls, wants_async;
+    uint64_t cpu_us, ms;
+    enum mtls_outcome outcome;
+    int reason;
+    bool keep;                 /* the test frees ssl and fd */
+    pthread_t thread;
+};
+
+struct lab {
+    SSL_CTX *server, *client;
+    int listener;
+    uint16_t port;             /* the server's own */
+    struct relay p1, p2;
+    struct end s, c;
+};
+
+static inline uint64_t thread_cpu_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static inline bool fd_wait(int fd, short events)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+
+    return poll(&p, 1, LAB_LIMIT_MS) == 1;
+}
+
+static inline bool mem_flush(struct end *e)
+{
+    char buf[4096];
+    int n;
+
+    while ((n = BIO_read(SSL_get_wbio(e->ssl), buf, sizeof(buf))) > 0) {
+        int sent = 0;
+
+        while (sent < n) {
+            ssize_t k = send(e->fd, buf + sent, (size_t)(n - sent), MSG_NOSIGNAL);
+
+            if (k < 0 && (errno != EAGAIN || !fd_wait(e->fd, POLLOUT)))
+                return false;
+            sent += k > 0 ? (int)k : 0;
+        }
+    }
+    return true;
+}
+
+static inline bool mem_fill(struct end *e)
+{
+    char buf[16384];
+    ssize_t n;
+
+    if (!fd_wait(e->fd, POLLIN))
+        return false;
+    n = recv(e->fd, buf, sizeof(buf), MSG_DONTWAIT);
+    if (n > 0)
+        return BIO_write(SSL_get_rbio(e->ssl), buf, (int)n) == n;
+    if (n < 0 && errno == EAGAIN)
+        return true;
+    BIO_set_mem_eof_return(SSL_get_rbio(e->ssl), 0);
+    return true;
+}
+
+static inline bool async_wait(struct end *e)
+{
+    OSSL_ASYNC_FD fd;
+    size_t n = 0;
+
+    e->wants_async++;
+    return SSL_get_all_async_fds(e->ssl, NULL, &n) == 1 && n == 1 && SSL_get_all_async_fds(e->ssl, &fd, &n) == 1 &&
+           fd_wait(fd, POLLIN);
+}
+
+static inline bool end_wait(struct end *e, int err)
+{
+    struct epoll_event ev = {.events = err == SSL_ERROR_WANT_WRITE ? EPOLLOUT : EPOLLIN};
+
+    if (err == SSL_ERROR_WANT_ASYNC)
+        return async_wait(e);
+    switch (e->style) {
+    case BLOCKING:
+        return false;
+    case LEVEL:
+        epoll_ctl(e->epoll, EPOLL_CTL_MOD, e->fd, &ev);
+        /* fall through */
+    case EDGE:
+        return epoll_wait(e->epoll, &ev, 1, LAB_LIMIT_MS) == 1;
+    case MEMORY:
+    case MEMORY_FD:
+        return err == SSL_ERROR_WANT_READ && mem_fill(e);
+    default:
+        return fd_wait(e->fd, err == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN);
+    }
+}
+
+static inline int end_call(struct end *e, enum op op, uint8_t *buf, size_t len)
+{
+    int rc;
+
+    ERR_clear_error();
+    if (op == HANDSHAKE)
+        rc = SSL_do_handshake(e->ssl);
+    else
+        rc = op == WRITE ? SSL_write(e->ssl, buf, (int)len) : SSL_read(e->ssl, buf, (int)len);
+    e->ssl_error = SSL_get_error(e->ssl, rc);
+    e->queue = mtls_last_error();
+    if (e->style == MEMORY || e->style == MEMORY_FD)
+        (void)mem_flush(e);
+    return rc;
+}
+
+static inline int end_do(struct end *e, enum op op, uint8_t *buf, size_t len)
+{
+    for (;;) {
+        int rc = end_call(e, op, buf, len);
+
+        if (op == HANDSHAKE)
+            e->calls++;
+        if (rc > 0)
+            return rc;
+        if (e->ssl_error != SSL_ERROR_WANT_READ && e->ssl_error != SSL_ERROR_WANT_WRITE &&
+            e->ssl_error != SSL_ERROR_WANT_ASYNC)
+            return rc;
+        if (!end_wait(e, e->ssl_error))
+            return -100;
+    }
+}
+
+static inline void end_socket(struct end *e)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+
+    e->fd = e->server ? accept4(e->listener, NULL, NULL, SOCK_CLOEXEC) : pair_connect("127.0.0.1", e->port);
+    assert_true(e->fd >= 0);
+    e->epoll = -1;
+    if (e->style != BLOCKING)
+        fcntl(e->fd, F_SETFL, fcntl(e->fd, F_GETFL) | O_NONBLOCK);
+    if (e->style != LEVEL && e->style != EDGE)
+        return;
+    e->epoll = epoll_create1(EPOLL_CLOEXEC);
+    ev.events = e->style == EDGE ? ev.events : EPOLLIN;
+    epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->fd, &ev);
+}
+
+static inline void end_open(struct end *e)
+{
+    end_socket(e);
+    e->ssl = SSL_new(e->ctx);
+    if (e->server)
+        SSL_set_accept_state(e->ssl);
+    else
+        SSL_set_connect_state(e->ssl);
+    if (!e->server) {
+        SSL_set_tlsext_host_name(e->ssl, "server.example");
+        SSL_set1_host(e->ssl, "server.example");
+    }
+    if (e->session != NULL)
+        SSL_set_session(e->ssl, e->session);
+    if (e->style == MEMORY || e->style == MEMORY_FD)
+        SSL_set_bio(e->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    else
+        SSL_set_fd(e->ssl, e->fd);
+    if (e->style == MEMORY_FD)
+        assert_int_equal(mtls_set_fd(e->ssl, e->fd), 1);
+    if (e->style == ASYNC)
+        SSL_set_mode(e->ssl, SSL_MODE_ASYNC);
+    if (e->ready != NULL)
+        e->ready(e);
+}
+
+static inline void end_close(struct end *e)
+{
+    SSL_free(e->ssl);
+    e->ssl = NULL;
+    if (e->epoll >= 0)
+        close(e->epoll);
+    close(e->fd);
+}
+
+/* The client sends and gets it back; the server echoes. */
+static inline void end_data(struct end *e)
+{
+    uint8_t buf[8192] = "hello";
+    size_t len = e->echo != 0 ? e->echo : 5, n = 0;
+
+    if (!e->server && (e->rc = end_do(e, WRITE, buf, len)) != (int)len)
+        return;
+    while (n < len && (e->rc = end_do(e, READ, buf, sizeof(buf))) > 0) {
+        n += (size_t)e->rc;
+        if (e->server && end_do(e, WRITE, buf, (size_t)e->rc) != e->rc)
+            break;
+    }
+    e->got = (int)n;
+}
+
+static inline void *end_main(void *arg)
+{
+    struct end *e = arg;
+    uint64_t cpu, began;
+
+    end_open(e);
+    began = lab_ms();
+    cpu = thread_cpu_us();
+    e->rc = end_do(e, HANDSHAKE, NULL, 0);
+    e->cpu_us = thread_cpu_us() - cpu;
+    e->ms = lab_ms() - began;
+    if (e->rc == 1 && !e->no_data)
+        end_data(e);
+    e->outcome = mtls_get_outcome(e->ssl);
+    e->reason = mtls_get_reason(e->ssl);
+    if (!e->keep) {
+        if (SSL_is_init_finished(e->ssl))
+            SSL_shutdown(e->ssl);
+        end_close(e);
+    }
+    ERR_clear_error();
+    return NULL;
+}
+
+static inline void end_start(struct end *e)
+{
+    assert_int_equal(pthread_create(&e->thread, NULL, end_main, e), 0);
+}
+
+static inline void end_join(struct end *e)
+{
+    pthread_join(e->thread, NULL);
+}
+
+/* ---- lab ---- */
+
+static inline void lab_ends(struct lab *l)
+{
+    memset(&l->s, 0, sizeof(l->s));
+    memset(&l->c, 0, sizeof(l->c));
+    l->s.ctx = l->server;
+    l->s.server = true;
+    l->s.listener = l->listener;
+    l->c.ctx = l->client;
+    l->c.port = l->p1.port;
+}
+
+/* server: its words, NULL: plain TLS; client: its words beside path2. policy NULL: the client is plain. */
+static inline void lab_make(struct lab *l, const char *server, const char *policy, const char *client)
+{
+    char words[512];
+
+    memset(l, 0, sizeof(*l));
+    l->server = pair_server_ctx();
+    l->client = pair_client_ctx();
+    if (server != NULL)
+        assert_int_equal(mtls_ssl_ctx_hook(l->server, server), 1);
+    l->listener = pair_listen("127.0.0.1", &l->port);
+    relay_start(&l->p2, RELAY_PATH2, "127.0.1.1", "127.0.1.1", server != NULL ? pair_port2(l->server) : 9);
+    relay_start(&l->p1, RELAY_PATH1, "127.0.0.1", "127.0.0.1", l->port);
+    pair_words(words, sizeof(words), policy != NULL ? policy : "off", l->p2.port, client);
+    if (policy != NULL)
+        assert_int_equal(mtls_ssl_ctx_hook(l->client, words), 1);
+    lab_ends(l);
+}
+
+static inline void lab_free(struct lab *l)
+{
+    relay_stop(&l->p1);
+    relay_stop(&l->p2);
+    SSL_CTX_free(l->server);
+    SSL_CTX_free(l->client);
+    close(l->listener);
+}
+
+static inline void lab_start(struct lab *l)
+{
+    end_start(&l->s);
+    end_start(&l->c);
+}
+
+static inline void lab_join(struct lab *l)
+{
+    end_join(&l->c);
+    end_join(&l->s);
+}
+
+static inline void lab_run(struct lab *l)
+{
+    lab_start(l);
+    lab_join(l);
+}
+
+static inline void assert_verified(const struct end *e)
+{
+    if (e->outcome != MTLS_OUTCOME_VERIFIED)
+        print_error("%s: %s, %s\n", e->server ? "server" : "client", mtls_outcome_name(e->outcome),
+                    mtls_error_name(e->reason));
+    assert_int_equal(e->outcome, MTLS_OUTCOME_VERIFIED);
+    assert_int_equal(e->got, e->echo != 0 ? e->echo : 5);
+}
+
+static inline void assert_failed(const struct end *e, int reason)
+{
+    if (e->outcome != MTLS_OUTCOME_FAILED || e->reason != reason)
+        print_error("%s: %s, %s, expected %s\n", e->server ? "server" : "client",
+                    mtls_outcome_name(e->outcome), mtls_error_name(e->reason), mtls_error_name(reason));
+    assert_int_equal(e->outcome, MTLS_OUTCOME_FAILED);
+    assert_int_equal(e->reason, reason);
+    assert_true(e->rc <= 0);
+    assert_int_equal(e->got, 0);
+}
+
+#define SERVER_WORDS "policy=require listen=127.0.1.1:0 "
+
+#endif

@@ -1,0 +1,181 @@
+/* The gate under every style of I/O, on either side, with path 2 held for a while: the session is verified, nobody
+ * spins, and a wrong proof fails in each style too. */
+#include "gate_lab.h"
+
+static const char *const style_names[STYLES] = {"blocking", "poll",      "level",     "edge",
+                                                "memory",   "memory+fd", "async"};
+
+enum { CALLS_MAX = 25 };
+
+static void check_waited(const struct end *e)
+{
+    print_message("  %s %s: %u calls, %u us, %u ms\n", e->server ? "server" : "client", style_names[e->style],
+                  e->calls, (unsigned)e->cpu_us, (unsigned)e->ms);
+    assert_true(e->calls <= CALLS_MAX);
+    assert_true(e->cpu_us < CPU_MAX_US);
+}
+
+/* One end in the given style, the other blocking; path 2 held, then released. */
+static void held_once(enum style client, enum style server)
+{
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS, "require", "");
+    l.c.style = client;
+    l.s.style = server;
+    relay_hold(&l.p2, client == BLOCKING && server != BLOCKING, true);
+    lab_start(&l);
+    relay_wait(&l.p1, S2C, 23, 4); /* the server's flight: it is gated now, and so is the client */
+    relay_release_after(&l.p2, HELD_MS);
+    lab_join(&l);
+    assert_verified(&l.c);
+    assert_verified(&l.s);
+    assert_true(l.c.ms >= HELD_MS - 50);
+    check_waited(&l.c);
+    check_waited(&l.s);
+    lab_free(&l);
+}
+
+static void held(void **state)
+{
+    int style;
+
+    for (style = 0; style < STYLES; style++) {
+        if (style != MEMORY)
+            held_once((enum style)style, BLOCKING);
+        held_once(BLOCKING, (enum style)style);
+    }
+    held_once(EDGE, EDGE);
+}
+
+static void not_held_once(enum style client, enum style server)
+{
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS, "require", "");
+    l.c.style = client;
+    l.s.style = server;
+    lab_run(&l);
+    assert_verified(&l.c);
+    assert_verified(&l.s);
+    lab_free(&l);
+}
+
+/* Nothing to wait for: many times over, since this is where a lost wake-up would show. */
+static void not_held(void **state)
+{
+    int style, i;
+
+    for (i = 0; i < 10; i++) {
+        for (style = 0; style < STYLES; style++)
+            not_held_once(style != MEMORY ? (enum style)style : EDGE, (enum style)style);
+    }
+}
+
+static void wrong_proof_once(enum style client)
+{
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS "deadline=600", "require", "");
+    l.c.style = client;
+    relay_flip(&l.p2, 3, 1, 20);
+    relay_hold(&l.p2, false, true);
+    lab_start(&l);
+    relay_wait(&l.p1, S2C, 23, 4);
+    relay_release_after(&l.p2, 50);
+    lab_join(&l);
+    assert_failed(&l.c, MTLS_ERR_PROOF_WRONG);
+    assert_int_equal(l.c.queue, MTLS_ERR_PROOF_WRONG);
+    assert_true(l.c.ms < 5000);
+    assert_int_equal(l.s.outcome, MTLS_OUTCOME_FAILED);
+    lab_free(&l);
+}
+
+static void wrong_confirm_once(enum style server)
+{
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS "deadline=400", "require", "");
+    l.s.style = server;
+    relay_flip(&l.p2, 4, 1, 20);
+    lab_run(&l);
+    assert_failed(&l.s, MTLS_ERR_CONFIRM_MISSING);
+    assert_int_equal(l.s.queue, MTLS_ERR_CONFIRM_MISSING);
+    assert_true(l.s.ms >= 350 && l.s.ms < 5000);
+    assert_true(l.s.cpu_us < CPU_MAX_US);
+    assert_true(l.s.calls <= CALLS_MAX);
+    assert_int_equal(l.c.outcome, MTLS_OUTCOME_VERIFIED); /* it cannot know; no byte of an answer came */
+    assert_int_equal(l.c.got, 0);
+    lab_free(&l);
+}
+
+static void wrong(void **state)
+{
+    int style;
+
+    for (style = 0; style < STYLES; style++) {
+        print_message("  %s\n", style_names[style]);
+        if (style != MEMORY)
+            wrong_proof_once((enum style)style);
+        wrong_confirm_once((enum style)style);
+    }
+}
+
+/* A client whose BIOs are memory and that never said its descriptor cannot judge its paths. */
+static void memory_client_without_fd(void **state)
+{
+    struct lab l;
+
+    lab_make(&l, "policy=prefer listen=127.0.1.1:0", "require", "");
+    l.c.style = MEMORY;
+    lab_run(&l);
+    assert_failed(&l.c, MTLS_ERR_PATH_UNKNOWN);
+    lab_free(&l);
+
+    lab_make(&l, "policy=prefer listen=127.0.1.1:0", "prefer", "");
+    l.c.style = MEMORY;
+    lab_run(&l);
+    assert_int_equal(l.c.outcome, MTLS_OUTCOME_PLAIN);
+    assert_int_equal(l.c.reason, MTLS_ERR_PATH_UNKNOWN);
+    assert_int_equal(l.c.got, 5);
+    lab_free(&l);
+}
+
+/* SSL_CTX_set_read_ahead: libssl asks for more than a record. */
+static void read_ahead(void **state)
+{
+    int style;
+
+    for (style = 0; style < STYLES; style++) {
+        struct lab l;
+
+        if (style == MEMORY)
+            continue;
+        lab_make(&l, SERVER_WORDS, "require", "");
+        SSL_CTX_set_read_ahead(l.server, 1);
+        SSL_CTX_set_read_ahead(l.client, 1);
+        l.c.style = l.s.style = (enum style)style;
+        relay_hold(&l.p2, false, true);
+        lab_start(&l);
+        relay_wait(&l.p1, S2C, 23, 4);
+        relay_release_after(&l.p2, 60);
+        lab_join(&l);
+        assert_verified(&l.c);
+        assert_verified(&l.s);
+        assert_true(l.c.calls <= CALLS_MAX);
+        lab_free(&l);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(not_held),
+        cmocka_unit_test(held),
+        cmocka_unit_test(wrong),
+        cmocka_unit_test(memory_client_without_fd),
+        cmocka_unit_test(read_ahead),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
