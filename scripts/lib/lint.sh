@@ -51,13 +51,14 @@ lint_rules_exist() {
 }
 
 lint_file_lengths() {
-    report "$(c_files | xargs wc -l | awk '$2 != "total" && $1 > 650 {print $2 ": " $1 " lines"}')"
+    report "$(c_files | xargs wc -l |
+        awk '$2 != "total" && $1 > ($2 ~ /^test\// ? 800 : 650) {print $2 ": " $1 " lines"}')"
 }
 
 # No notes to oneself, no path of one machine.
 lint_left_overs() {
     report "$(git ls-files | grep -v '^scripts/lib/lint\.sh$' |
-        xargs grep -nIE '\b(TODO|FIXME|XXX)\b|(^|[^A-Za-z.])/(work|root|home/[a-z]+)/' || true)"
+        xargs grep -nIE '\b(TODO|FIXME|XXX)\b|(^|[^A-Za-z.])/(work|root)/' || true)"
 }
 
 lint_headers_in_cxx() {
