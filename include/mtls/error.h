@@ -74,7 +74,7 @@ extern "C" {
     X(DEADLINE, -405, "deadline", "the handshake's deadline is over")                             \
     X(DOWNGRADE, -406, "downgrade", "path 2 says the server speaks Multipath TLS, path 1 hides it") \
     X(DOWNGRADE_LATE, -407, "downgrade-late", "path 2 showed too late that path 1 was downgraded; data was exposed") \
-    X(NOT_OFFERED, -408, "not-offered", "peer does not offer Multipath TLS and the policy requires it") \
+    X(NOT_OFFERED, -408, "not-offered", "peer does not offer Multipath TLS")                   \
     X(REMEMBERED, -409, "remembered", "host was verified before and does not offer Multipath TLS now") \
     X(TLS_VERSION, -410, "tls-version", "TLS below 1.3")                                          \
     X(TRANSCRIPT, -411, "transcript-lost", "application took the message callback: no transcript hash") \

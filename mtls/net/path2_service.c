@@ -291,7 +291,7 @@ static int service_watch(void)
     return 0;
 }
 
-static int service_ready(void)
+int mtls_service_resume(void)
 {
     int err = service.configured ? table_make() : MTLS_ERR_NOT_HOOKED;
 
@@ -349,7 +349,7 @@ int mtls_service_session_new(struct mtls_service_session **out, const uint8_t jo
                              mtls_service_confirmed_fn *fn, void *arg, mtls_tstamp now)
 {
     struct mtls_service_session *s = calloc(1, sizeof(*s));
-    int err = s == NULL ? MTLS_ERR_NOMEM : service_ready();
+    int err = s == NULL ? MTLS_ERR_NOMEM : mtls_service_resume();
 
     if (err == 0) {
         s->fn = fn;

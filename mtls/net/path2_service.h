@@ -15,6 +15,10 @@ enum { MTLS_SERVICE_CONNS_MAX = 65536 };
  * shared. Errors: MTLS_ERR_LISTEN, _NOMEM, _PROVIDER, ... (none is left open). */
 MTLS_NODISCARD int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound);
 
+/* A fork child: takes up its parent's listeners. Errors: MTLS_ERR_NOT_HOOKED (none was opened),
+ * _STOPPED, _NOMEM, _IO. */
+MTLS_NODISCARD int mtls_service_resume(void);
+
 struct mtls_service_session;
 
 /* k of n paths, on the claim whose connection came from peer to local. */

@@ -129,6 +129,8 @@ static struct mtls_session *on_client_hello(SSL *ssl, bool server)
     if (s != NULL && server && s->phase != MTLS_PHASE_START && !second_hello(s) &&
         mtls_session_reset(s) != 0)
         return NULL;
+    if (s != NULL && s->times[MTLS_STEP_CLIENT_HELLO] == 0)
+        s->times[MTLS_STEP_CLIENT_HELLO] = mtls_now();
     return s;
 }
 
@@ -152,6 +154,8 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4)
         return;
+    if (hook != NULL && server && msg[0] == SSL3_MT_CLIENT_HELLO)
+        mtls_hook_serve(hook);
     s = msg[0] == SSL3_MT_CLIENT_HELLO ? on_client_hello(ssl, server) : mtls_session_find(ssl);
     if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED ||
         s->transcript == NULL)

@@ -209,7 +209,8 @@ static int gate_read(BIO *b, char *out, int len)
     int n;
 
     BIO_clear_retry_flags(b);
-    if (s == NULL || s->gate == NULL || !s->gate->linked || b != s->gate->rfilter) /* SSL_get_wbio()'s reader */
+    if (s == NULL || s->gate == NULL || !s->gate->linked ||
+        b != s->gate->rfilter) /* SSL_get_wbio()'s reader */
         return pass_read(b, out, len);
     if (s->phase == MTLS_PHASE_FAILED || s->generation != mtls_engine_generation())
         return fail_read(s, MTLS_ERR_FORKED);

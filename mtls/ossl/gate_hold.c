@@ -55,7 +55,8 @@ static int poll_now(int fd)
 bool mtls_gate_await_data(const struct mtls_session *s)
 {
     mtls_tstamp now = mtls_now();
-    int fd = SSL_get_rfd(s->ssl), rc; /* the socket that is read from, not one we were only told of */
+    int fd = SSL_get_rfd(s->ssl),
+        rc; /* the socket that is read from, not one we were only told of */
     struct pollfd p = {.fd = fd, .events = POLLIN};
 
     if (now >= s->deadline_at)
@@ -71,8 +72,8 @@ bool mtls_gate_await_data(const struct mtls_session *s)
 /* How a read that may not pass yet waits. */
 enum way { WAY_BLOCK, WAY_LOWAT, WAY_RETRY };
 
-/* Data that was taken out of the kernel already cannot wake the application again, so it blocks; before that, a program
- * with memory BIOs must get control back to send what libssl has written. */
+/* Data that was taken out of the kernel already cannot wake the application again, so it blocks;
+ * before that, a program with memory BIOs must get control back to send what libssl has written. */
 static enum way way_of(const struct mtls_session *s, int fd)
 {
     BIO *next = BIO_next(s->gate->rfilter);
@@ -81,8 +82,9 @@ static enum way way_of(const struct mtls_session *s, int fd)
         return WAY_BLOCK;
     if (fd >= 0 && is_nonblocking(fd))
         return WAY_LOWAT;
-    return BIO_find_type(next, BIO_TYPE_MEM) != NULL || BIO_find_type(next, BIO_TYPE_BIO) != NULL ? WAY_RETRY
-                                                                                                : WAY_BLOCK;
+    return BIO_find_type(next, BIO_TYPE_MEM) != NULL || BIO_find_type(next, BIO_TYPE_BIO) != NULL
+               ? WAY_RETRY
+               : WAY_BLOCK;
 }
 
 static void lowat_set(struct mtls_gate *g, int value)

@@ -82,14 +82,27 @@ static int engine_open(struct mtls_hook *hook)
     err = mtls_reactor_get() == NULL ? MTLS_ERR_STOPPED : mtls_engine_crypto(&hook->crypto);
     if (err == 0)
         err = mtls_service_open(&hook->config, hook->bound);
-    if (err == 0 && hook->config.reactor_app)
-        err = mtls_reactor_start(mtls_reactor_get(), true);
-    else if (err == 0 && hook->config.nlisten > 0)
-        err = 0; /* the thread starts with the first handshake, in the process that handshakes */
+    if (err == 0 && (hook->config.reactor_app || hook->config.nlisten > 0))
+        err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
+    hook->generation = mtls_engine_generation();
     mtls_engine_unlock();
     for (i = 0; err == 0 && i < hook->config.nlisten; i++)
         mtls_addr_format(&hook->bound[i], hook->bound_text[i], sizeof(hook->bound_text[i]));
     return err;
+}
+
+/* READY is owed from the first moment, not only once a Multipath TLS handshake has come [RDY-2]: a
+ * fork child answers path 2 from its first handshake of any kind on. */
+void mtls_hook_serve(struct mtls_hook *hook)
+{
+    mtls_engine_lock();
+    if (hook->generation != mtls_engine_generation()) {
+        hook->generation = mtls_engine_generation();
+        if (hook->config.nlisten > 0 && mtls_reactor_get() != NULL &&
+            mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app) == 0)
+            (void)!mtls_service_resume();
+    }
+    mtls_engine_unlock();
 }
 
 static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len)

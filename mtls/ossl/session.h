@@ -30,6 +30,7 @@ struct mtls_hook {
     int refs; /* atomic */
     struct mtls_config config;
     struct mtls_crypto *crypto; /* the engine's */
+    unsigned generation;        /* L: the engine's, when path 2 was last seen to be served */
     struct mtls_addr bound[MTLS_LISTEN_MAX];
     char bound_text[MTLS_LISTEN_MAX][64];
     mtls_msg_cb *msg_cb;
@@ -127,6 +128,7 @@ struct mtls_session {
 /* The hook of the SSL's current SSL_CTX, NULL if not hooked. */
 struct mtls_hook *mtls_hook_of(const SSL_CTX *ctx);
 void mtls_hook_unref(struct mtls_hook *hook);
+void mtls_hook_serve(struct mtls_hook *hook);
 
 /* The SSL's session object; get makes one (NULL: out of memory, or ctx not hooked or policy off).
  */
