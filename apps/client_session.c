@@ -210,6 +210,15 @@ static int set_names(const struct client *c, SSL *ssl)
     return SSL_set_tlsext_host_name(ssl, host_name(c)) == 1;
 }
 
+/* A literal is never SNI: the library hears of it otherwise, for its records. */
+static int tell_literal(const struct client *c, SSL *ssl)
+{
+    struct addr literal;
+
+    return !c->hooked || addr_parse(host_name(c), 0, &literal) != 0 ||
+           mtls_set_name(ssl, host_name(c)) == 1;
+}
+
 static SSL *make_ssl(const struct client *c)
 {
     SSL *ssl = SSL_new(c->ctx);
@@ -217,7 +226,8 @@ static SSL *make_ssl(const struct client *c)
     if (ssl == NULL)
         return NULL;
     SSL_set_connect_state(ssl);
-    if (!set_names(c, ssl) || (c->resume != NULL && SSL_set_session(ssl, c->resume) != 1) ||
+    if (!set_names(c, ssl) || !tell_literal(c, ssl) ||
+        (c->resume != NULL && SSL_set_session(ssl, c->resume) != 1) ||
         (c->config.alpn_len > 0 &&
          SSL_set_alpn_protos(ssl, c->config.alpn, (unsigned)c->config.alpn_len) != 0)) {
         SSL_free(ssl);
@@ -241,6 +251,10 @@ static void on_connected(void *arg, int fd, const char *error)
         end_session(cs, "connect", error, 0);
         return;
     }
+    /* Path 2's network must not pull path 1 over. Where it is not permitted the library still
+     * judges. */
+    if (c->hooked && c->config.device == NULL && mtls_pin_socket(fd) != 1)
+        ERR_clear_error();
     ssl = make_ssl(c);
     if (ssl == NULL)
         close(fd);
