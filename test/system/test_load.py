@@ -17,9 +17,7 @@ LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mtlslab", "load
 @pytest.fixture(scope="module")
 def scale():
     """Sanitizer builds are slower and hold freed memory back: fewer sessions, no look at memory."""
-    with open(tools.tool("mtls-server"), "rb") as file:
-        binary = file.read()
-    return 5 if b"__asan_" in binary or b"__tsan_" in binary else 1
+    return 5 if tools.sanitizer() else 1
 
 
 class Forward:
