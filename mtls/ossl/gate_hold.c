@@ -190,7 +190,8 @@ static bool wait_async(struct mtls_session *s)
     (void)ASYNC_pause_job();
     mtls_engine_lock();
     s->gate->async_fd = -1;
-    ASYNC_WAIT_CTX_clear_fd(ctx, s);
+    ASYNC_WAIT_CTX_clear_fd(ctx, s); /* does not call async_clear() */
+    close(fd);
     return true;
 }
 
@@ -223,37 +224,18 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     mtls_reactor_wait(mtls_reactor_get(), &s->changed, now + us);
 }
 
-/* Nothing to read and nothing that could wake: the application comes back when it has fed us. */
-static void wait_fed(struct mtls_session *s, mtls_tstamp now)
+static bool peer_gone(int fd)
 {
-    struct mtls_gate *g = s->gate;
+    int ready = poll_now(fd);
 
-    if (g->last_call != 0 && now - g->last_call < RECALL_US)
-        nap(s, now);
-    g->last_call = mtls_now();
+    return (ready & POLLERR) != 0 || (ready & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN);
 }
 
-/* false: the peer is gone. */
-static bool wait_nonblocking(struct mtls_session *s, int fd, mtls_tstamp now)
+/* The application calls again at once, or its descriptor is readable in spite of SO_RCVLOWAT. */
+static bool spins(const struct mtls_gate *g, int fd, mtls_tstamp now)
 {
-    struct mtls_gate *g = s->gate;
-    bool first = !g->gated;
-    int ready;
-
-    if (first)
-        s->waiting = gate_on(g, fd);
-    ready = poll_now(fd); /* the first time too: the edge of a reset may be behind us */
-    if ((ready & POLLERR) != 0 || (ready & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN))
-        return false;
-    if (first) {
-        g->last_call = now;
-        return true;
-    }
-    if ((ready & POLLIN) != 0 || now - g->last_call < RECALL_US)
-        nap(s, now);
-    g->last_call = mtls_now();
-    s->waiting = true;
-    return true;
+    return g->last_call != 0 &&
+           (now - g->last_call < RECALL_US || (g->gated && (poll_now(fd) & POLLIN) != 0));
 }
 
 static enum mtls_hold failed(struct mtls_decision *d, int reason)
@@ -269,6 +251,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
     int fd = path1_fd(s);
     bool nonblocking = fd >= 0 && is_nonblocking(fd);
     enum way way = at_write ? WAY_BLOCK : way_of(s, fd);
+    bool napped = false;
 
     for (;;) {
         now = mtls_now();
@@ -284,15 +267,19 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             return failed(d, MTLS_ERR_STOPPED);
         if (wait_async(s))
             continue;
-        if (way == WAY_RETRY) {
-            wait_fed(s, now);
-            return MTLS_HOLD_RETRY;
+        if (way == WAY_LOWAT && peer_gone(fd))
+            return failed(d, MTLS_ERR_PEER_CLOSED);
+        if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd))
+            way = WAY_BLOCK;
+        if (way != WAY_BLOCK && !napped && spins(s->gate, fd, now)) {
+            nap(s, now); /* gives up the lock: what is known now must be judged again */
+            napped = true;
+            continue;
         }
-        if (way == WAY_LOWAT) {
-            if (!wait_nonblocking(s, fd, now))
-                return failed(d, MTLS_ERR_PEER_CLOSED);
-            if (s->gate->gated)
-                return MTLS_HOLD_RETRY;
+        if (way != WAY_BLOCK) {
+            s->gate->last_call = mtls_now();
+            s->waiting = way == WAY_LOWAT;
+            return MTLS_HOLD_RETRY;
         }
         if (nonblocking && at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US)
             return failed(d, MTLS_ERR_PROOF_MISSING);

@@ -35,6 +35,7 @@ struct end {
     /* results */
     SSL *ssl;
     int fd, epoll, rc, ssl_error, queue, got;
+    char text[128];            /* of the last entry on the error queue */
     unsigned calls, wants_async;
     uint64_t cpu_us, ms;
     enum mtls_outcome outcome;
@@ -144,6 +145,7 @@ static inline int end_call(struct end *e, enum op op, uint8_t *buf, size_t len)
         rc = op == WRITE ? SSL_write(e->ssl, buf, (int)len) : SSL_read(e->ssl, buf, (int)len);
     e->ssl_error = SSL_get_error(e->ssl, rc);
     e->queue = mtls_last_error();
+    ERR_error_string_n(ERR_peek_last_error(), e->text, sizeof(e->text));
     if (e->style == MEMORY || e->style == MEMORY_FD)
         (void)mem_flush(e);
     return rc;
@@ -251,6 +253,8 @@ static inline void *end_main(void *arg)
     if (!e->keep) {
         if (SSL_is_init_finished(e->ssl))
             SSL_shutdown(e->ssl);
+        if (e->style == MEMORY || e->style == MEMORY_FD)
+            (void)mem_flush(e);
         end_close(e);
     }
     ERR_clear_error();
@@ -280,6 +284,18 @@ static inline void lab_ends(struct lab *l)
     l->c.port = l->p1.port;
 }
 
+/* Listeners live as long as the process: one for all tests, on an SSL_CTX that nothing else uses. */
+static SSL_CTX *lab_keeper;
+
+static inline uint16_t lab_port2(void)
+{
+    if (lab_keeper == NULL) {
+        lab_keeper = pair_server_ctx();
+        assert_int_equal(mtls_ssl_ctx_hook(lab_keeper, "policy=prefer listen=127.0.1.1:0"), 1);
+    }
+    return pair_port2(lab_keeper);
+}
+
 /* server: its words, NULL: plain TLS; client: its words beside path2. policy NULL: the client is plain. */
 static inline void lab_make(struct lab *l, const char *server, const char *policy, const char *client)
 {
@@ -288,10 +304,12 @@ static inline void lab_make(struct lab *l, const char *server, const char *polic
     memset(l, 0, sizeof(*l));
     l->server = pair_server_ctx();
     l->client = pair_client_ctx();
-    if (server != NULL)
-        assert_int_equal(mtls_ssl_ctx_hook(l->server, server), 1);
+    if (server != NULL && mtls_ssl_ctx_hook(l->server, server) != 1) {
+        ERR_print_errors_fp(stderr);
+        fail();
+    }
     l->listener = pair_listen("127.0.0.1", &l->port);
-    relay_start(&l->p2, RELAY_PATH2, "127.0.1.1", "127.0.1.1", server != NULL ? pair_port2(l->server) : 9);
+    relay_start(&l->p2, RELAY_PATH2, "127.0.1.1", "127.0.1.1", lab_port2());
     relay_start(&l->p1, RELAY_PATH1, "127.0.0.1", "127.0.0.1", l->port);
     pair_words(words, sizeof(words), policy != NULL ? policy : "off", l->p2.port, client);
     if (policy != NULL)
@@ -331,6 +349,9 @@ static inline void assert_verified(const struct end *e)
     if (e->outcome != MTLS_OUTCOME_VERIFIED)
         print_error("%s: %s, %s\n", e->server ? "server" : "client", mtls_outcome_name(e->outcome),
                     mtls_error_name(e->reason));
+    if (e->got == 0)
+        print_error("%s, style %d: rc %d, SSL error %d, %s, %s\n", e->server ? "server" : "client", e->style, e->rc,
+                    e->ssl_error, mtls_error_name(e->queue), e->text);
     assert_int_equal(e->outcome, MTLS_OUTCOME_VERIFIED);
     assert_int_equal(e->got, e->echo != 0 ? e->echo : 5);
 }
@@ -346,6 +367,6 @@ static inline void assert_failed(const struct end *e, int reason)
     assert_int_equal(e->got, 0);
 }
 
-#define SERVER_WORDS "policy=require listen=127.0.1.1:0 "
+#define SERVER_WORDS "policy=require "
 
 #endif
