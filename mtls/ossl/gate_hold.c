@@ -24,6 +24,7 @@ enum {
     NAP_MAX_US = 16000,
     NAP_BUDGET_US = 8000,    /* of one process in ... */
     NAP_WINDOW_US = 20000,   /* ... this long: an event loop with many such peers is not stalled */
+    NAP_MANY_US = 100,     /* over the budget, and there are several such peers */
     SLICE_US = 100000,       /* a blocking wait looks at its socket so often */
     WRITE_WAIT_US = 1000000, /* non-blocking application at the write: so long at most */
 };
@@ -31,6 +32,7 @@ enum {
 static struct { /* engine lock */
     mtls_tstamp window_at;
     uint64_t used;
+    const struct mtls_session *last; /* only compared */
 } naps;
 
 static int path1_fd(const struct mtls_session *s)
@@ -218,7 +220,9 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
         naps.used = 0;
     }
     us = us > NAP_MAX_US ? NAP_MAX_US : us;
-    us = naps.used + us > NAP_BUDGET_US && g->naps > 0 ? NAP_FIRST_US / 2 : us;
+    if (naps.used + us > NAP_BUDGET_US && g->naps > 0)
+        us = naps.last == s ? NAP_FIRST_US : NAP_MANY_US;
+    naps.last = s;
     naps.used += us;
     g->naps++;
     mtls_reactor_wait(mtls_reactor_get(), &s->changed, now + us);
