@@ -68,7 +68,7 @@ def parse_server_ext(data, offered=b"\1"):
         if size is None or len(data) < at + 3 + size:
             raise Failed("malformed extension", DECODE_ERROR)
         own = int.from_bytes(data[at + 1 + size:at + 3 + size], "big")
-        addresses.append((data[at], data[at + 1:at + 1 + size], own or port))
+        addresses.append((data[at], data[at + 1:at + 1 + size], own))
         at += 3 + size
     if at != len(data):
         raise Failed("malformed extension", DECODE_ERROR)

@@ -21,12 +21,12 @@ Session = collections.namedtuple("Session", "sock tls by facts claims")
 
 
 class Server(threading.Thread):
-    """One thread, an echo service behind `require`. spoil is added to each tag_s's last bits;
-    events holds (name, detail) in order, wait() waits for one."""
+    """One thread, an echo service behind `require`. events holds (name, detail) in order, wait()
+    waits for one. answer, ready and proof are what a test replaces to misbehave."""
 
-    def __init__(self, context, path2=("127.0.1.1",), deadline=10, spoil=0, port=0):
+    def __init__(self, context, path2=("127.0.1.1",), deadline=10, max_age=3600):
         super().__init__(daemon=True)
-        self.context, self.deadline, self.spoil, self.port = context, deadline, spoil, port
+        self.context, self.deadline, self.max_age = context, deadline, max_age
         self.events, self.news = [], threading.Condition()
         self.sessions, self.claims, self.ended, self.conns = [], [], {}, set()
         self.poll = selectors.DefaultSelector()
@@ -56,7 +56,8 @@ class Server(threading.Thread):
             return found()
 
     def stop(self):
-        self.stopper.send(b"x")
+        if self.is_alive():
+            self.stopper.send(b"x")
         self.join(20)
 
     def run(self):
@@ -88,14 +89,18 @@ class Server(threading.Thread):
     # path 1
 
     def _accept1(self, sock, _peer):
-        tls = Tls(self.context, True, self._answer, lambda data: parse_client_ext(data))
+        tls = Tls(self.context, True, self.answer, parse_client_ext)
         session = Session(sock, tls, time.monotonic() + self.deadline,
                           {"join": None, "keys": None, "slot": None, "confirmed": False,
                            "verified": False, "resumed": False}, [])
         self.sessions.append(session)
-        self.poll.register(sock, selectors.EVENT_READ, lambda: self._guard(session, self._read1))
+        self._watch(session)
 
-    def _answer(self, tls):
+    def _watch(self, session):
+        self.poll.register(session.sock, selectors.EVENT_READ,
+                           lambda: self._guard(session, self._read1))
+
+    def answer(self, tls):
         """EncryptedExtensions; CONFIRM_NEEDED unless the ticket's record is good [RES-5]."""
         record = tls.appdata() if SSL.SSL_session_reused(tls.ssl) else b""
         good = len(record) == 23 and record[:7] == b"MTLr\1\1\1" and \
@@ -147,7 +152,8 @@ class Server(threading.Thread):
         join = offer[2]
         if time.monotonic() < self.ended.get(join, 0):
             raise Failed("join of ended sessions", ILLEGAL_PARAMETER)  # [SRV-8]
-        free = set(range(8)) - {each.facts["slot"] for each in self._with(join)}
+        used = {slot for claim in self.claims if claim.join == join for slot in claim.proofs}
+        free = set(range(8)) - used - {each.facts["slot"] for each in self._with(join)}  # [PRF-2]
         if not free:
             raise Failed("too many sessions", INTERNAL_ERROR)  # [SRV-6]
         session.facts.update(join=join, slot=min(free))
@@ -171,7 +177,7 @@ class Server(threading.Thread):
         self.sessions.remove(session)
         if alert and not facts["keys"]:
             session.sock.send(bytes([21, 3, 3, 0, 2, 2, alert]))
-        if not facts["join"] or not self._with(facts["join"]):
+        if facts["join"] and not self._with(facts["join"]):  # the last of its join [SRV-8]
             self.ended[facts["join"]] = time.monotonic() + 60
             for claim in session.claims:
                 if not claim.ended and not facts["confirmed"]:
@@ -223,17 +229,20 @@ class Server(threading.Thread):
             return claim.end(raw[8])
         return self._confirm(claim, raw)
 
+    def ready(self, conn, raw):
+        """The body of the answer to a HELLO."""
+        status = BUSY if sum(not c.ended for c in conn.claims.values()) >= 64 else OK  # [TIM-9]
+        return bytes([status]) + os.urandom(32) + hashlib.sha256(raw).digest()  # [RDY-4]
+
     def _hello(self, conn, raw):
         if claim_of(raw) <= max(conn.claims, default=0):
             raise BadStream("claim number")  # [P2-3]
-        status = BUSY if sum(not c.ended for c in conn.claims.values()) >= 64 else OK
-        body = bytes([status]) + os.urandom(32) + hashlib.sha256(raw).digest()  # [RDY-4]
-        claim = Claim(conn, raw, frame(READY, claim_of(raw), body))
+        claim = Claim(conn, raw, frame(READY, claim_of(raw), self.ready(conn, raw)))
         conn.send(claim.ready if conn.claims else PREFACE + claim.ready)
         conn.claims[claim.number] = claim
         claim.by = time.monotonic() + 10
         self.note("hello", claim)
-        if status != OK:
+        if claim.ready[8] != OK:
             claim.end()
         elif time.monotonic() < self.ended.get(claim.join, 0):
             claim.send(FAIL, bytes([NO_SESSION]))
@@ -252,11 +261,13 @@ class Server(threading.Thread):
 
     def _prove(self, session, claim):
         if session.facts["keys"] and not claim.ended:
-            tag = bytearray(session.facts["keys"].tag_s(claim.p2()))
-            tag[-1] ^= self.spoil
             slot = session.facts["slot"]
             claim.proofs[slot] = session
-            claim.send(PROOF, bytes([slot, len(self._with(claim.join)) > 1]) + tag)
+            more = len(self._with(claim.join)) > 1
+            self.proof(claim, slot, more, session.facts["keys"].tag_s(claim.p2()))
+
+    def proof(self, claim, slot, more, tag):
+        claim.send(PROOF, bytes([slot, more]) + tag)
 
     def _confirm(self, claim, raw):
         session = claim.proofs.get(raw[8])
@@ -273,11 +284,16 @@ class Server(threading.Thread):
             raise BadStream("CONFIRM wrong")  # [CNF-5]
         facts["confirmed"] = True
         self.note("confirmed", (raw[9], raw[10]))
-        if not facts["resumed"]:
-            session.tls.record = struct.pack("!4s4BQIHB", b"MTLr", 1, 1, raw[9], 2,
-                                             int(time.time()), 3600, self.address[1], 0)
-            self.poll.register(session.sock, selectors.EVENT_READ,
-                               lambda: self._guard(session, self._read1))
+        if not facts["verified"]:
+            self._release(session, raw[9])
+
+    def _release(self, session, k):
+        """Path 1 is read again; a resumed session is now a verified one of its own [RES-3]."""
+        session.tls.record = struct.pack("!4s4BQIHB", b"MTLr", 1, 1, k, 2, int(time.time()),
+                                         self.max_age, self.address[1], 0)
+        if not session.facts["resumed"]:
+            self._watch(session)
+        session.facts["resumed"] = False
 
 
 class Conn:
