@@ -1,7 +1,7 @@
 """The benchmark behind scripts/bench: starts the programs in turn, A B A B, and prints what they measured as ratios to
 plain TLS of the same round: median, and the quartiles as spread.
 
-Every ratio is formed within one round, so that what else the machine does reaches both sides of it alike.
+The numbers of a round come from the same minute: every ratio is formed within one round, so that what else the machine does reaches both sides of it alike.
 """
 
 import argparse
