@@ -54,9 +54,22 @@ static int fail_read(struct mtls_session *s, int reason)
     return -1;
 }
 
-static bool in_error(const struct mtls_session *s)
+/* The handshake is the parent's: the child writes nothing into it, no alert either. */
+static bool forked(const struct mtls_session *s)
 {
-    return strcmp(SSL_state_string_long(s->ssl), "error") == 0;
+    return s->generation != mtls_engine_generation();
+}
+
+enum { ALERT_MAX = 2 + 1 + 16 + 64 }; /* level and description, type, tag, a little padding */
+
+/* libssl has failed on its own and says so to the peer: this one record, and nothing that lay in
+ * its buffer before. */
+static bool own_alert(const struct mtls_session *s, const char *in, int len)
+{
+    const uint8_t *head = (const uint8_t *)in;
+
+    return strcmp(SSL_state_string_long(s->ssl), "error") == 0 && len > 5 && len <= 5 + ALERT_MAX &&
+           (head[0] == TYPE_ALERT || head[0] == TYPE_DATA) && (head[3] << 8 | head[4]) == len - 5;
 }
 
 /* ---- records ---- */
@@ -92,6 +105,28 @@ static void record_got(struct mtls_gate *g, const char *data, int n)
     }
 }
 
+static int scan_body(struct mtls_record_scan *scan, size_t len)
+{
+    scan->body = len;
+    scan->have = len > 0 ? scan->have : 0;
+    return scan->message > 0 && len > scan->message; /* something behind the ClientHello */
+}
+
+/* A record header is complete. */
+static int scan_header(struct mtls_record_scan *scan)
+{
+    size_t len = record_len(scan->head);
+
+    if (scan->head[0] == TYPE_CCS || scan->head[0] == TYPE_ALERT) {
+        scan->body = len;
+        scan->have = len > 0 ? scan->have : 0;
+        return 0;
+    }
+    if (scan->head[0] != TYPE_HANDSHAKE || len < 4)
+        return 1;
+    return scan->message > 0 ? scan_body(scan, len) : 0;
+}
+
 /* Walks what is about to be written: 0 all of it may pass, 1 it needs the decision, negative: an
  * error. A ClientHello passes as often as we were asked for one, change_cipher_spec and plaintext
  * alerts pass. */
@@ -105,28 +140,22 @@ static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8
         *pos += take;
         scan->body -= take;
         scan->have = scan->body == 0 ? 0 : scan->have;
-        scan->message -= take < scan->message ? take : scan->message;
+        if (scan->head[0] == TYPE_HANDSHAKE)
+            scan->message -= take < scan->message ? take : scan->message;
         return 0;
     }
     scan->head[scan->have++] = in[(*pos)++];
-    if (scan->have == 5 && (scan->head[0] == TYPE_CCS || scan->head[0] == TYPE_ALERT)) {
-        scan->body = record_len(scan->head);
+    if (scan->have < 5)
         return 0;
-    }
-    if (scan->have == 5 && scan->head[0] == TYPE_HANDSHAKE && scan->message > 0) {
-        scan->body = record_len(scan->head);
-        return 0;
-    }
-    if (scan->have == 5 && scan->head[0] != TYPE_HANDSHAKE)
-        return 1;
-    if (scan->have < 6)
-        return 0;
+    if (scan->have == 5)
+        return scan_header(scan);
     if (scan->head[5] != SSL3_MT_CLIENT_HELLO || *hellos == 0)
         return 1;
+    if (scan->have < sizeof(scan->head))
+        return 0;
     (*hellos)--;
-    scan->body = record_len(scan->head) - 1;
-    scan->message = 1 << 17; /* its further records, if any: bounded by what libssl can send */
-    return 0;
+    scan->message = (size_t)scan->head[6] << 16 | (size_t)scan->head[7] << 8 | scan->head[8];
+    return scan_body(scan, record_len(scan->head) - 4);
 }
 
 static int scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in,
@@ -178,20 +207,58 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
     return MTLS_HOLD_PASS;
 }
 
+/* What the records and messages read so far say of the server. */
+static void client_learn(struct mtls_session *s, struct mtls_transcript_facts *facts)
+{
+    struct mtls_gate *g = s->gate;
+
+    memset(facts, 0, sizeof(*facts));
+    if (s->transcript != NULL)
+        mtls_transcript_facts(s->transcript, facts);
+    s->old_tls = (facts->server_hello && !facts->tls13) ||
+                 (g->saw_handshake && SSL_version(s->ssl) < TLS1_3_VERSION);
+    /* Records tell only where the message call-back was taken: EncryptedExtensions may be cut over
+     * two. */
+    if (s->answered == MTLS_OFFER_UNKNOWN &&
+        (g->extensions_read || (g->saw_encrypted && !facts->server_hello)))
+        s->answered = MTLS_OFFER_NO;
+}
+
+static void before_flight(struct mtls_session *s, bool on)
+{
+    mtls_engine_lock();
+    s->before_flight = on;
+    mtls_engine_unlock();
+}
+
+/* ServerHello is here, the encrypted flight is not: see wait_before_flight() in client.c. */
+static enum mtls_hold hold_before_flight(struct mtls_session *s,
+                                         const struct mtls_transcript_facts *facts,
+                                         struct mtls_decision *d)
+{
+    enum mtls_hold hold;
+
+    if (s->gate->flight_open || !facts->server_hello || !s->paths_started ||
+        (s->record_offered && facts->psk) || !mtls_gate_is_nonblocking(s))
+        return MTLS_HOLD_PASS;
+    before_flight(s, true);
+    hold = mtls_gate_hold(s, false, d);
+    before_flight(s, hold == MTLS_HOLD_RETRY);
+    s->gate->flight_open = hold == MTLS_HOLD_PASS;
+    return hold;
+}
+
 static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *d)
 {
     struct mtls_gate *g = s->gate;
-    struct mtls_transcript_facts facts = {0};
+    struct mtls_transcript_facts facts;
     enum mtls_hold hold;
 
     if (g->rbody > 0 || g->rhave > 0 || g->read_open)
         return MTLS_HOLD_PASS;
-    if (s->transcript != NULL)
-        mtls_transcript_facts(s->transcript, &facts);
-    if (s->answered == MTLS_OFFER_UNKNOWN && (g->extensions_read || g->saw_encrypted))
-        s->answered = MTLS_OFFER_NO;
-    if (s->answered == MTLS_OFFER_UNKNOWN && !(facts.server_hello && !facts.tls13))
-        return MTLS_HOLD_PASS;
+    client_learn(s, &facts);
+    if (s->answered == MTLS_OFFER_UNKNOWN && !s->old_tls)
+        return hold_before_flight(s, &facts, d);
     if (s->answered != MTLS_OFFER_YES)
         mtls_client_answered(s);
     hold = mtls_gate_hold(s, false, d);
@@ -212,7 +279,7 @@ static int gate_read(BIO *b, char *out, int len)
     if (s == NULL || s->gate == NULL || !s->gate->linked ||
         b != s->gate->rfilter) /* SSL_get_wbio()'s reader */
         return pass_read(b, out, len);
-    if (s->phase == MTLS_PHASE_FAILED || s->generation != mtls_engine_generation())
+    if (s->phase == MTLS_PHASE_FAILED || forked(s))
         return fail_read(s, MTLS_ERR_FORKED);
     if (s->phase != MTLS_PHASE_DECIDED)
         hold = s->server ? server_read(s, &d) : client_read(s, &d);
@@ -248,7 +315,7 @@ static void plaintext_alert(BIO *b, struct mtls_session *s)
 
 static int fail_write(BIO *b, struct mtls_session *s, int reason)
 {
-    if (!s->server)
+    if (!s->server && !forked(s))
         plaintext_alert(b, s);
     if (s->phase != MTLS_PHASE_FAILED)
         mtls_session_fail(s, reason);
@@ -263,7 +330,7 @@ static int failed_write(BIO *b, struct mtls_session *s, const char *in, int len)
 {
     int n;
 
-    if (!in_error(s) || s->gate->alert_sent)
+    if (s->gate->alert_sent || !own_alert(s, in, len))
         return fail_write(b, s, s->reason);
     n = pass_write(b, in, len);
     if (n == len) {
@@ -273,15 +340,31 @@ static int failed_write(BIO *b, struct mtls_session *s, const char *in, int len)
     return n;
 }
 
-/* The second flight is about to leave: the decision, now. */
+/* The verdicts with which the second flight may leave; any other is a failure. */
+static enum mtls_outcome outcome_of(enum mtls_verdict verdict)
+{
+    switch (verdict) {
+    case MTLS_VERIFIED:
+        return MTLS_OUTCOME_VERIFIED;
+    case MTLS_RESUMED:
+        return MTLS_OUTCOME_RESUMED_VERIFIED;
+    case MTLS_PLAIN:
+        return MTLS_OUTCOME_PLAIN;
+    default:
+        return MTLS_OUTCOME_FAILED;
+    }
+}
+
+/* The second flight is about to leave: the decision, now. 0, or why it may not leave. */
 static int client_decide(struct mtls_session *s)
 {
     struct mtls_decision d = {MTLS_WAIT, MTLS_ERR_INTERNAL, 0};
+    struct mtls_transcript_facts facts;
+    enum mtls_outcome outcome;
     uint8_t peer[1];
     int err;
 
-    if (s->answered == MTLS_OFFER_UNKNOWN && (s->gate->extensions_read || s->gate->saw_encrypted))
-        s->answered = MTLS_OFFER_NO;
+    client_learn(s, &facts);
     if (s->answered == MTLS_OFFER_YES) {
         if (SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)
             return MTLS_ERR_EARLY_DATA;
@@ -294,12 +377,11 @@ static int client_decide(struct mtls_session *s)
         mtls_client_answered(s);
     }
     if (mtls_gate_hold(s, true, &d) != MTLS_HOLD_PASS)
-        return d.reason;
-    mtls_session_decide(s,
-                        d.verdict == MTLS_VERIFIED  ? MTLS_OUTCOME_VERIFIED
-                        : d.verdict == MTLS_RESUMED ? MTLS_OUTCOME_RESUMED_VERIFIED
-                                                    : MTLS_OUTCOME_PLAIN,
-                        d.reason);
+        return d.reason != 0 ? d.reason : MTLS_ERR_INTERNAL;
+    outcome = outcome_of(d.verdict);
+    if (outcome == MTLS_OUTCOME_FAILED)
+        return MTLS_ERR_INTERNAL;
+    mtls_session_decide(s, outcome, d.reason);
     return 0;
 }
 
@@ -315,9 +397,10 @@ static int client_write(BIO *b, struct mtls_session *s, const char *in, int len)
             (void)scan_write(&s->gate->wscan, &s->gate->hellos, (const uint8_t *)in, (size_t)n);
         return n;
     }
-    if (in_error(s)) /* libssl has failed on its own: an encrypted alert, nothing else can follow */
+    if (own_alert(s, in, len))
         return pass_write(b, in, len);
-    err = client_decide(s);
+    err =
+        strcmp(SSL_state_string_long(s->ssl), "error") == 0 ? MTLS_ERR_ABANDONED : client_decide(s);
     if (err != 0)
         return fail_write(b, s, err);
     mtls_gate_unlink(s);
@@ -330,7 +413,7 @@ static int server_write(BIO *b, struct mtls_session *s, const char *in, int len)
 {
     uint8_t peer[1];
 
-    if (!s->gate->flight_out || in_error(s))
+    if (!s->gate->flight_out || own_alert(s, in, len))
         return pass_write(b, in, len);
     if (s->phase != MTLS_PHASE_CONFIRMED || SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)
         return fail_write(b, s, MTLS_ERR_EARLY_DATA);
@@ -346,10 +429,10 @@ static int gate_write(BIO *b, const char *in, int len)
     BIO_clear_retry_flags(b);
     if (s == NULL || s->gate == NULL || !s->gate->linked || len <= 0 || b != s->gate->wfilter)
         return pass_write(b, in, len);
+    if (forked(s))
+        return fail_write(b, s, MTLS_ERR_FORKED);
     if (s->phase == MTLS_PHASE_FAILED)
         return failed_write(b, s, in, len);
-    if (s->generation != mtls_engine_generation())
-        return fail_write(b, s, MTLS_ERR_FORKED);
     if (s->phase == MTLS_PHASE_DECIDED) {
         mtls_gate_unlink(s);
         return pass_write(b, in, len);
@@ -427,24 +510,18 @@ static BIO *filter_on(BIO *next, struct mtls_session *s)
     return f;
 }
 
-int mtls_gate_install(struct mtls_session *s)
+/* Puts filters over the BIOs that the SSL has now. */
+static int filters_link(struct mtls_session *s, struct mtls_gate *g)
 {
     BIO *r = SSL_get_rbio(s->ssl), *w = SSL_get_wbio(s->ssl);
-    struct mtls_gate *g;
 
-    if (s->gate != NULL)
-        return 0;
-    if (r == NULL || w == NULL || CRYPTO_THREAD_run_once(&once, method_make) != 1 || method == NULL)
+    if (r == NULL || w == NULL)
         return MTLS_ERR_GATE_DISPLACED;
-    g = calloc(1, sizeof(*g));
-    if (g == NULL)
-        return MTLS_ERR_NOMEM;
-    g->dup_fd = g->async_fd = -1;
     g->rfilter = filter_on(r, s);
     g->wfilter = r == w ? g->rfilter : filter_on(w, s);
     if (g->rfilter == NULL || g->wfilter == NULL) {
         BIO_free_all(g->rfilter);
-        free(g);
+        g->rfilter = g->wfilter = NULL;
         return MTLS_ERR_NOMEM;
     }
     BIO_up_ref(g->rfilter);
@@ -452,6 +529,27 @@ int mtls_gate_install(struct mtls_session *s)
     BIO_up_ref(g->wfilter);
     SSL_set0_wbio(s->ssl, g->wfilter);
     g->linked = true;
+    return 0;
+}
+
+int mtls_gate_install(struct mtls_session *s)
+{
+    struct mtls_gate *g;
+    int err;
+
+    if (s->gate != NULL)
+        return 0;
+    if (CRYPTO_THREAD_run_once(&once, method_make) != 1 || method == NULL)
+        return MTLS_ERR_GATE_DISPLACED;
+    g = calloc(1, sizeof(*g));
+    if (g == NULL)
+        return MTLS_ERR_NOMEM;
+    g->dup_fd = g->async_fd = -1;
+    err = filters_link(s, g);
+    if (err != 0) {
+        free(g);
+        return err;
+    }
     mtls_engine_lock();
     s->gate = g;
     mtls_engine_unlock();
@@ -483,6 +581,8 @@ void mtls_gate_unlink(struct mtls_session *s)
 
 static void filter_drop(BIO *f)
 {
+    if (f == NULL)
+        return;
     BIO_set_data(f, NULL);
     BIO_free_all(f); /* our reference; with the last one its reference to the next BIO goes too */
 }
@@ -503,6 +603,33 @@ void mtls_gate_free(struct mtls_session *s)
     free(g);
 }
 
+bool mtls_gate_stands(const struct mtls_session *s)
+{
+    const struct mtls_gate *g = s->gate;
+
+    return g != NULL && g->linked && SSL_get_rbio(s->ssl) == g->rfilter &&
+           SSL_get_wbio(s->ssl) == g->wfilter;
+}
+
+bool mtls_gate_enforce(struct mtls_session *s)
+{
+    struct mtls_gate *g = s->gate;
+
+    if (g == NULL || !g->linked || mtls_gate_stands(s))
+        return true;
+    if (g->wfilter != g->rfilter)
+        filter_drop(g->wfilter);
+    filter_drop(g->rfilter);
+    g->rfilter = g->wfilter = NULL;
+    g->linked = false;
+    if (filters_link(s, g) != 0) { /* without a BIO nothing can leave */
+        SSL_set0_rbio(s->ssl, NULL);
+        SSL_set0_wbio(s->ssl, NULL);
+    }
+    mtls_session_fail(s, MTLS_ERR_GATE_DISPLACED);
+    return false;
+}
+
 void mtls_gate_allow_hello(struct mtls_session *s)
 {
     if (s->gate != NULL)
@@ -513,9 +640,4 @@ void mtls_gate_note_extensions(struct mtls_session *s)
 {
     if (s->gate != NULL)
         s->gate->extensions_read = true;
-}
-
-bool mtls_gate_saw_server_hello(const struct mtls_session *s)
-{
-    return s->gate != NULL && s->gate->saw_handshake;
 }

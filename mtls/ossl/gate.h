@@ -9,6 +9,11 @@
 /* Installs it; called from an extension call-back, where libssl is not inside a BIO call.
  * Idempotent. Errors: MTLS_ERR_NOMEM, MTLS_ERR_GATE_DISPLACED (no BIO). */
 MTLS_NODISCARD int mtls_gate_install(struct mtls_session *s);
+/* Whether it is still on the SSL: the application may have set other BIOs in mid-handshake. */
+bool mtls_gate_stands(const struct mtls_session *s);
+/* If it is not: fails the session with gate-displaced and puts it over the new BIOs, so that the
+ * failure holds. true: all is well, or there is no gate (yet, any more). Not inside a BIO call. */
+bool mtls_gate_enforce(struct mtls_session *s);
 /* The handshake has ended: takes the filters off the SSL if they are there still. Safe inside their
  * own calls. */
 void mtls_gate_unlink(struct mtls_session *s);
@@ -25,8 +30,6 @@ void mtls_session_wake(struct mtls_session *s, mtls_tstamp now);
 void mtls_gate_allow_hello(
     struct mtls_session *s); /* client: one more ClientHello may be written */
 void mtls_gate_note_extensions(struct mtls_session *s); /* client: EncryptedExtensions was read */
-bool mtls_gate_saw_server_hello(
-    const struct mtls_session *s); /* client: a plaintext handshake record was read */
 
 /* gate_hold.c: holds until the decision. at_write: the second flight is about to be written, the
  * wait can only block. */
@@ -36,6 +39,8 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write,
 /* Before a read that may pass: false when the deadline is over. On a blocking socket it waits for
  * data until then. */
 bool mtls_gate_await_data(const struct mtls_session *s);
+/* Whether path 1's socket is known and non-blocking. */
+bool mtls_gate_is_nonblocking(const struct mtls_session *s);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 
@@ -49,8 +54,9 @@ struct mtls_gate {
     uint8_t rhead[5], rhave;
     size_t rbody;
     bool saw_handshake, saw_encrypted, extensions_read, read_open;
+    bool flight_open; /* the wait before the encrypted flight is over */
     struct mtls_record_scan {
-        uint8_t head[6], have; /* record header and the handshake type behind it */
+        uint8_t head[9], have; /* record header and the handshake header behind it */
         size_t body;           /* of the record under way, still to come */
         size_t message;        /* of the plaintext handshake message under way, still to come */
     } wscan;

@@ -22,11 +22,11 @@ enum {
     RECALL_US = 500, /* called again so soon: the application spins */
     NAP_FIRST_US = 1000,
     NAP_MAX_US = 16000,
-    NAP_BUDGET_US = 8000,    /* of one process in ... */
-    NAP_WINDOW_US = 20000,   /* ... this long: an event loop with many such peers is not stalled */
+    NAP_BUDGET_US = 8000,  /* of one process in ... */
+    NAP_WINDOW_US = 20000, /* ... this long: an event loop with many such peers is not stalled */
     NAP_MANY_US = 100,     /* over the budget, and there are several such peers */
-    SLICE_US = 100000,       /* a blocking wait looks at its socket so often */
-    WRITE_WAIT_US = 1000000, /* non-blocking application at the write: so long at most */
+    SLICE_US = 100000,     /* a blocking wait looks at its socket so often */
+    WRITE_WAIT_US = 50000, /* negotiated, non-blocking application at the write: so long at most */
 };
 
 static struct { /* engine lock */
@@ -45,6 +45,13 @@ static bool is_nonblocking(int fd)
     int flags = fcntl(fd, F_GETFL);
 
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+bool mtls_gate_is_nonblocking(const struct mtls_session *s)
+{
+    int fd = path1_fd(s);
+
+    return fd >= 0 && is_nonblocking(fd);
 }
 
 static int poll_now(int fd)
@@ -143,7 +150,8 @@ void mtls_gate_settle(struct mtls_session *s)
     struct mtls_gate *g = s->gate;
 
     s->waiting = false;
-    ungate(g);
+    if (s->generation == mtls_engine_generation()) /* a child shares the parent's socket */
+        ungate(g);
     if (g->dup_fd >= 0)
         close(g->dup_fd);
     g->dup_fd = -1;
@@ -274,7 +282,8 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         if (way == WAY_LOWAT && peer_gone(fd))
             return failed(d, MTLS_ERR_PEER_CLOSED);
         if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd))
-            way = WAY_BLOCK;
+            return failed(
+                d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */
         if (way != WAY_BLOCK && !napped && spins(s->gate, fd, now)) {
             nap(s, now); /* gives up the lock: what is known now must be judged again */
             napped = true;
