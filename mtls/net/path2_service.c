@@ -83,7 +83,7 @@ static void flush(struct conn *c)
     if (n > 0)
         mtls_p2s_conn_sent(c->p2s, (size_t)n);
     if (n < (ssize_t)len && (n >= 0 || errno == EAGAIN) &&
-        mtls_watch_set(c->watch, EPOLLIN | EPOLLOUT) != 0)
+        mtls_watch_set(c->watch, EPOLLIN | EPOLLRDHUP | EPOLLOUT) != 0)
         c->closing = true;
 }
 
@@ -146,14 +146,16 @@ static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     ssize_t n;
 
     c->in_event = true;
-    if ((epoll_events & EPOLLOUT) != 0 && mtls_watch_set(c->watch, EPOLLIN) != 0)
+    if ((epoll_events & EPOLLOUT) != 0 && mtls_watch_set(c->watch, EPOLLIN | EPOLLRDHUP) != 0)
         c->closing = true;
-    if ((epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+    if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
         n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             c->closing = true;
         else if (n > 0 && mtls_p2s_conn_input(c->p2s, buf, (size_t)n, now) != 0)
             c->closing = true;
+        else if (n > 0 && (size_t)n < sizeof(buf) && (epoll_events & EPOLLRDHUP) != 0)
+            c->closing = true; /* that was all, and the end was behind it */
     }
     flush(c);
     c->in_event = false;
@@ -180,7 +182,7 @@ static void conn_new(int fd, mtls_tstamp now)
         mtls_addr_from_sockaddr(&c->local, (struct sockaddr *)&ss, len) != 0 ||
         mtls_p2s_conn_new(&c->p2s, service.p2s, &c->peer, c, now) != 0)
         goto refuse;
-    if (mtls_watch_new(&c->watch, r, fd, EPOLLIN, conn_event, c) != 0) {
+    if (mtls_watch_new(&c->watch, r, fd, EPOLLIN | EPOLLRDHUP, conn_event, c) != 0) {
         mtls_p2s_conn_free(c->p2s);
         goto refuse;
     }
