@@ -179,10 +179,10 @@ static struct mtls_decision decide_plain(const struct mtls_decision_input *in,
         return verdict(MTLS_FAILED, why);
     if (in->npaths == 0)
         return verdict(MTLS_PLAIN, MTLS_ERR_PATH_NONE);
+    if (now >= in->deadline_at) /* [CLI-3] */
+        return verdict(MTLS_FAILED, MTLS_ERR_DEADLINE);
     if (n->all_negative || now >= end)
         return verdict(MTLS_PLAIN, why);
-    if (now >= in->deadline_at)
-        return verdict(MTLS_FAILED, MTLS_ERR_DEADLINE);
     return wait_until(end < in->deadline_at ? end : in->deadline_at);
 }
 

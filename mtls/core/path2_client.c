@@ -299,10 +299,10 @@ static void end_all(struct mtls_p2c *p, int err, int before_ready)
         struct claim *c = MTLS_OWNER(l, struct claim, in_conn);
 
         next = l->next;
-        if (c->pub.state == MTLS_CLAIM_ENDED)
-            continue;
-        end_claim(p, c, c->pub.state == MTLS_CLAIM_HELLO ? before_ready : err);
-        tell(p, c); /* may release c, and no other */
+        if (c->pub.state != MTLS_CLAIM_ENDED)
+            end_claim(p, c, c->pub.state == MTLS_CLAIM_HELLO ? before_ready : err);
+        tell(p, c); /* one that ended by our own CONFIRM or FAIL too: its owner must let go of it. May
+                       release c, and no other */
     }
 }
 

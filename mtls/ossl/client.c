@@ -8,18 +8,20 @@
 #include "../net/route.h"
 #include "glue.h"
 
+/* A literal is admissible for path 2 if somebody typed it [PATH-1]; SNI holds names alone, and a
+ * program that puts its own look-up's answer there must not lead path 2. */
 static int name_of(struct mtls_session *s)
 {
-    const char *name = s->given_name[0] != '\0' ? s->given_name : s->hook->config.name;
+    const char *typed = s->given_name[0] != '\0' ? s->given_name : s->hook->config.name;
+    const char *name =
+        typed[0] != '\0' ? typed : SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     struct mtls_host host;
 
-    if (name[0] == '\0')
-        name = SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     if (name == NULL || name[0] == '\0')
         return 0;
-    /* A literal that path 1 really goes to was typed by somebody: admissible for path 2 as well.
-     * [PATH] */
     if (mtls_host_parse(&host, name) == 0 && host.addr.family != 0) {
+        if (typed[0] == '\0')
+            return 0;
         s->name_literal = host.addr.family == s->path1_then.remote.family &&
                           memcmp(host.addr.ip, s->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
         memcpy(s->name, host.name, sizeof(s->name));
@@ -33,7 +35,7 @@ static void timer(void *arg, mtls_tstamp now)
     mtls_session_wake(arg, now);
 }
 
-static int enter_engine(struct mtls_session *s, const struct mtls_host_record *stored)
+static int enter_engine(struct mtls_session *s)
 {
     struct mtls_reactor *r;
     int err;
@@ -48,9 +50,8 @@ static int enter_engine(struct mtls_session *s, const struct mtls_host_record *s
     if (err == 0)
         err = mtls_timer_new(&s->timer, r, timer, s);
     if (err == 0) {
-        s->remembered |= mtls_downgrade_known(s->name, s->port, mtls_now());
         if (s->hook->config.early)
-            mtls_client_paths_start(s, stored, s->record_offered);
+            mtls_client_paths_start(s, s->record_offered);
     }
     mtls_engine_unlock();
     return err;
@@ -83,32 +84,48 @@ static int not_offered(struct mtls_session *s, int why)
     return 0;
 }
 
+/* What is known of the host before anything is offered. */
+static int remember(struct mtls_session *s)
+{
+    int err = name_of(s);
+
+    if (err != 0)
+        return err;
+    mtls_remember_look(s, &s->stored);
+    if (s->memory_error != 0)
+        return s->memory_error;
+    mtls_resume_client_hello(s);
+    mtls_engine_lock();
+    /* A ticket of a verified session remembers the host as well. [POL-3] */
+    s->remembered |= s->record_offered || mtls_downgrade_known(s->name, s->port, mtls_now());
+    mtls_engine_unlock();
+    return 0;
+}
+
 int mtls_client_hello(struct mtls_session *s)
 {
     const struct mtls_config *c = &s->hook->config;
-    struct mtls_host_record stored = {0};
     mtls_tstamp now = mtls_now();
     int fd = mtls_session_fd(s), err;
 
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
     s->deadline_at = now + c->deadline_ms * 1000ull;
+    s->grace_from = now;
     s->grace_end_at = now + c->grace_ms * 1000ull;
-    if (c->npath2 > 0 && (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0))
-        return not_offered(s, MTLS_ERR_PATH_UNKNOWN);
+    if (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0)
+        memset(&s->path1_then, 0, sizeof(s->path1_then));
     s->port = s->path1_then.remote.port;
-    err = name_of(s);
+    err = remember(s);
     if (err != 0)
         return err;
-    mtls_remember_look(s, &stored);
-    if (s->memory_error != 0)
-        return s->memory_error;
+    if (c->npath2 > 0 && !s->path1_then.known)
+        return not_offered(s, MTLS_ERR_PATH_UNKNOWN);
     err = mtls_client_paths_plan(s);
     if (err != 0)
         return err;
     if (s->npaths == 0)
         return not_offered(s, MTLS_ERR_PATH_NONE);
-    mtls_resume_client_hello(s);
-    err = enter_engine(s, &stored);
+    err = enter_engine(s);
     return err == 0 ? offer(s) : err;
 }
 
@@ -117,23 +134,28 @@ int mtls_client_hello(struct mtls_session *s)
  * registered default. */
 void mtls_client_answered(struct mtls_session *s)
 {
-    bool late;
+    mtls_tstamp now = mtls_now(), end = now + s->hook->config.grace_ms * 1000ull;
     uint8_t i;
 
     if (s->answered == MTLS_OFFER_YES)
         mtls_resume_client_answer(s);
-    late = !s->resumed_ok && !s->paths_started;
-    if (!late)
+    if (s->resumed_ok || s->paths_started)
         return;
     mtls_engine_lock();
     for (i = 0; i < s->npaths && s->ee.port != 0; i++) {
         struct mtls_path_spec *spec = s->paths[i].spec;
 
         if (spec->port == 0 && spec->remote.addr.port == 0 &&
-            (s->ee.port == s->port || s->ee.port == MTLS_PORT_DEFAULT))
+            (s->ee.port == s->port || s->ee.port == MTLS_PORT_DEFAULT)) {
             spec->port = s->ee.port;
+            if (mtls_path_spec_format(spec) != 0) /* its text is the pool's key */
+                s->paths[i].error = MTLS_ERR_CONFIG_VALUE;
+        }
     }
-    mtls_client_paths_start(s, NULL, false);
+    mtls_client_paths_start(s, false);
+    s->grace_from =
+        now; /* [DWN-5] path 2 begins now: whoever delayed path 1 has not used its grace up */
+    s->grace_end_at = end > s->grace_end_at ? end : s->grace_end_at;
     mtls_engine_unlock();
 }
 
@@ -243,11 +265,30 @@ static void grace(struct mtls_session *s, const struct mtls_decision_input *in)
     uint8_t i;
 
     for (i = 0; i < in->npaths; i++) {
-        mtls_tstamp end = s->times[MTLS_STEP_CLIENT_HELLO] + 4ull * in->paths[i].rtt_us;
+        mtls_tstamp end = s->grace_from + 4ull * in->paths[i].rtt_us;
 
         if (end > s->grace_end_at)
             s->grace_end_at = end;
     }
+}
+
+/* Before the first encrypted record, for a non-blocking application: whatever the server packs into
+ * that record, the answer of path 2 is here before the second flight, where a wait could only
+ * block. Nothing is decided here. */
+static struct mtls_decision wait_before_flight(const struct mtls_decision_input *in,
+                                               mtls_tstamp now)
+{
+    struct mtls_decision d = {MTLS_WAIT, 0, in->grace_end_at};
+    unsigned proofs = 0, open = 0;
+    uint8_t i;
+
+    for (i = 0; i < in->npaths; i++) {
+        proofs += in->paths[i].state == MTLS_PATH_PROOF;
+        open += in->paths[i].state == MTLS_PATH_STARTING || in->paths[i].state == MTLS_PATH_READY;
+    }
+    if (proofs >= in->need || open == 0 || now >= in->grace_end_at)
+        d.verdict = MTLS_READ_ON;
+    return d;
 }
 
 struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
@@ -260,7 +301,7 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
                                      .remembered = s->remembered,
                                      .at_write = at_write,
                                      .npaths = s->npaths,
-                                     .started_at = s->times[MTLS_STEP_CLIENT_HELLO],
+                                     .started_at = s->grace_from,
                                      .deadline_at = s->deadline_at};
     struct mtls_transcript_facts facts = {0};
     bool some_right = false;
@@ -268,7 +309,7 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
 
     if (s->transcript != NULL)
         mtls_transcript_facts(s->transcript, &facts);
-    in.tls_below_13 = facts.server_hello && !facts.tls13;
+    in.tls_below_13 = s->old_tls || (facts.server_hello && !facts.tls13);
     for (i = 0; i < s->npaths; i++) {
         path_status(s, &s->paths[i], &in.paths[i]);
         some_right = some_right || s->paths[i].right;
@@ -279,6 +320,8 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
     }
     grace(s, &in);
     in.grace_end_at = s->grace_end_at;
+    if (s->before_flight && !at_write && now < s->deadline_at)
+        return wait_before_flight(&in, now);
     return mtls_decide(&in, now);
 }
 

@@ -35,10 +35,11 @@ static int auto_add(struct mtls_session *s, const struct mtls_path_spec *spec)
         c->port = spec->port;
         c->resolver = spec->resolver;
         c->distinct = spec->distinct;
-        if (s->name_literal)
-            c->remote = (struct mtls_host){.addr = s->path1_then.remote};
-        if (s->name_literal)
-            mtls_addr_format(&s->path1_then.remote, c->remote.name, sizeof(c->remote.name));
+        if (s->name_literal) {
+            c->remote.addr = s->path1_then.remote;
+            c->remote.addr.port = 0; /* path 1's port is not path 2's */
+            mtls_addr_format(&c->remote.addr, c->remote.name, sizeof(c->remote.name));
+        }
         err = mtls_path_spec_format(c);
         if (err == 0)
             err = path_add(s, c, choices[i].why);
@@ -80,10 +81,17 @@ void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uin
     req->secret = s->secret;
 }
 
+/* [PATH-1] (c); a clock that was set back makes nothing younger. */
+static bool fresh(const struct mtls_host_record *stored)
+{
+    int64_t age = mtls_wallclock() - stored->verified_at;
+
+    return age >= 0 && age <= MTLS_HOSTMEM_ADDR_TTL_S;
+}
+
 /* only_warm: kept connections alone, for a session that is resumed from a verified one. Lock held.
  */
-void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_record *stored,
-                             bool only_warm)
+void mtls_client_paths_start(struct mtls_session *s, bool only_warm)
 {
     mtls_tstamp now = mtls_now();
     uint8_t i;
@@ -95,9 +103,9 @@ void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_reco
         if (p->claim != NULL || p->error != 0)
             continue;
         mtls_client_request(s, p, i, &req);
-        if (stored != NULL && mtls_wallclock() - stored->verified_at <= MTLS_HOSTMEM_ADDR_TTL_S) {
-            req.stored = stored->addrs;
-            req.nstored = stored->naddr;
+        if (fresh(&s->stored)) {
+            req.stored = s->stored.addrs;
+            req.nstored = s->stored.naddr;
         }
         if (only_warm && !mtls_path2_is_warm(&req, now))
             continue;

@@ -5,16 +5,11 @@
 #include "gate.h"
 #include "glue.h"
 
-/* The second ClientHello of one handshake, as opposed to the first of the next on the same SSL. */
-static bool second_hello(const struct mtls_session *s)
+/* The second ClientHello of one handshake has the random of the first (RFC 8446 section 4.1.2); the
+ * first of the next handshake on the same SSL draws another. */
+static bool same_hello(const struct mtls_session *s, const uint8_t random[32])
 {
-    struct mtls_transcript_facts facts = {0};
-
-    if (s->phase != MTLS_PHASE_HELLO)
-        return false;
-    if (s->transcript != NULL)
-        mtls_transcript_facts(s->transcript, &facts);
-    return (facts.hello_retry && !facts.server_hello) || mtls_gate_saw_server_hello(s);
+    return s->phase != MTLS_PHASE_START && memcmp(s->hello_random, random, 32) == 0;
 }
 
 static int fail(struct mtls_session *s, int reason, int alert, int *al)
@@ -27,14 +22,22 @@ static int fail(struct mtls_session *s, int reason, int alert, int *al)
 static int add_client_hello(SSL *ssl, const unsigned char **out, size_t *outlen, int *al)
 {
     struct mtls_session *s = mtls_session_get(ssl);
+    uint8_t random[32] = {0};
     int err = 0;
 
     *al = SSL_AD_INTERNAL_ERROR;
     if (s == NULL)
         return mtls_hook_of(SSL_get_SSL_CTX(ssl)) != NULL ? -1 : 0;
-    if (!second_hello(s)) {
+    (void)SSL_get_client_random(ssl, random, sizeof(random));
+    if (same_hello(s, random) && !s->offered)
+        return 0;
+    if (same_hello(s, random)) {
+        if (s->phase != MTLS_PHASE_HELLO || !mtls_gate_stands(s))
+            return fail(s, MTLS_ERR_GATE_DISPLACED, SSL_AD_INTERNAL_ERROR, al);
+    } else {
         if (s->phase != MTLS_PHASE_START)
             err = mtls_session_reset(s);
+        memcpy(s->hello_random, random, sizeof(random));
         if (err == 0)
             err = mtls_client_hello(s);
         if (err == 0 && s->offered)
@@ -80,7 +83,7 @@ static int parse_encrypted_extensions(SSL *ssl, const unsigned char *in, size_t 
     int err;
 
     *al = SSL_AD_INTERNAL_ERROR;
-    if (s == NULL || s->phase != MTLS_PHASE_HELLO || !s->offered)
+    if (s == NULL || s->phase != MTLS_PHASE_HELLO || !s->offered || !mtls_gate_enforce(s))
         return 0;
     err = mtls_ext_ee_parse(in, inlen, &s->ee);
     if (err != 0)
@@ -121,25 +124,86 @@ int mtls_ext_register(SSL_CTX *ctx)
                : MTLS_ERR_ARG;
 }
 
-/* A ClientHello that libssl reports: on the server this is where a handshake begins. */
-static struct mtls_session *on_client_hello(SSL *ssl, bool server)
-{
-    struct mtls_session *s = server ? mtls_session_get(ssl) : mtls_session_find(ssl);
+enum { RANDOM_AT = 4 + 2 }; /* in a ClientHello: behind the header and legacy_version */
 
-    if (s != NULL && server && s->phase != MTLS_PHASE_START && !second_hello(s) &&
-        mtls_session_reset(s) != 0)
-        return NULL;
-    if (s != NULL && s->times[MTLS_STEP_CLIENT_HELLO] == 0)
+/* A ClientHello that libssl reports: on the server this is where a handshake begins. */
+static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t len)
+{
+    struct mtls_session *s = mtls_session_get(ssl);
+
+    if (s == NULL || len < RANDOM_AT + 32)
+        return s;
+    if (!same_hello(s, msg + RANDOM_AT)) {
+        if (s->phase != MTLS_PHASE_START && mtls_session_reset(s) != 0)
+            return NULL;
+        memcpy(s->hello_random, msg + RANDOM_AT, 32);
         s->times[MTLS_STEP_CLIENT_HELLO] = mtls_now();
+    }
+    s->hellos++;
     return s;
 }
 
-/* The server's ServerHello goes out and our extension was not in the ClientHello: ordinary TLS. */
+/* The client writes a ClientHello. Without our extension in it (TLS 1.3 was switched off after the
+ * hook) there is no session: under require it must not go on. */
+static struct mtls_session *client_hello(SSL *ssl, const struct mtls_hook *hook)
+{
+    struct mtls_session *s = mtls_session_find(ssl);
+
+    if (hook == NULL || hook->config.policy != MTLS_POLICY_REQUIRE ||
+        (s != NULL && s->phase != MTLS_PHASE_START))
+        return s;
+    s = mtls_session_get(ssl);
+    if (s != NULL && mtls_gate_install(s) == 0)
+        mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
+    return s;
+}
+
+static bool requires(const SSL_CTX *ctx)
+{
+    const struct mtls_hook *hook = mtls_hook_of(ctx);
+
+    return hook != NULL && hook->config.policy == MTLS_POLICY_REQUIRE;
+}
+
+/* The server's ServerHello goes out and our extension was not in the ClientHello: ordinary TLS,
+ * unless the SSL_CTX that a name call-back chose, or the one it began with, requires more. */
 static void server_plain(struct mtls_session *s)
 {
-    mtls_session_decide(s, MTLS_OUTCOME_PLAIN,
-                        SSL_version(s->ssl) < TLS1_3_VERSION ? MTLS_ERR_TLS_VERSION
-                                                             : MTLS_ERR_NOT_OFFERED);
+    int why = SSL_version(s->ssl) < TLS1_3_VERSION ? MTLS_ERR_TLS_VERSION : MTLS_ERR_NOT_OFFERED;
+
+    if (s->hook->config.policy != MTLS_POLICY_REQUIRE && !requires(SSL_get_SSL_CTX(s->ssl)))
+        mtls_session_decide(s, MTLS_OUTCOME_PLAIN, why);
+    else if (mtls_gate_install(s) == 0)
+        mtls_session_fail(s, why);
+}
+
+/* ServerHello or HelloRetryRequest leaves. [EXT-3] */
+static void server_answers(struct mtls_session *s)
+{
+    struct mtls_transcript_facts facts;
+
+    if (s->phase == MTLS_PHASE_START) {
+        server_plain(s);
+        return;
+    }
+    mtls_transcript_facts(s->transcript, &facts);
+    if (s->phase == MTLS_PHASE_HELLO && facts.server_hello && s->hellos_parsed < s->hellos) {
+        mtls_session_fail(s, MTLS_ERR_EXT_CHANGED);
+        mtls_gate_alert(s, SSL_AD_ILLEGAL_PARAMETER);
+    }
+}
+
+static void on_message(struct mtls_session *s, bool server, bool written, const uint8_t *msg,
+                       size_t len)
+{
+    if (mtls_transcript_message(s->transcript, server == written, msg, len) != 0)
+        s->transcript_broken = true; /* sticky in the transcript: the keys will say so */
+    if (server && msg[0] == SSL3_MT_SERVER_HELLO)
+        server_answers(s);
+    if (!server && msg[0] == SSL3_MT_ENCRYPTED_EXTENSIONS)
+        mtls_gate_note_extensions(s);
+    if (msg[0] == SSL3_MT_FINISHED && server == written && s->times[MTLS_STEP_FINISHED] == 0)
+        s->times[MTLS_STEP_FINISHED] = mtls_now();
 }
 
 void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
@@ -152,20 +216,19 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
 
     if (hook != NULL && hook->msg_cb != NULL)
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
-    if (content_type != SSL3_RT_HANDSHAKE || len < 4)
+    if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
-    if (hook != NULL && server && msg[0] == SSL3_MT_CLIENT_HELLO)
-        mtls_hook_serve(hook);
-    s = msg[0] == SSL3_MT_CLIENT_HELLO ? on_client_hello(ssl, server) : mtls_session_find(ssl);
+    if (msg[0] != SSL3_MT_CLIENT_HELLO) {
+        s = mtls_session_find(ssl);
+    } else if (server) {
+        if (hook != NULL)
+            mtls_hook_serve(hook);
+        s = server_hello(ssl, msg, len);
+    } else {
+        s = client_hello(ssl, hook);
+    }
     if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED ||
-        s->transcript == NULL)
+        s->transcript == NULL || !mtls_gate_enforce(s))
         return;
-    if (mtls_transcript_message(s->transcript, server == (write_p != 0), msg, len) != 0)
-        s->transcript_broken = true; /* sticky in the transcript: the keys will say so */
-    if (server && msg[0] == SSL3_MT_SERVER_HELLO && s->phase == MTLS_PHASE_START)
-        server_plain(s);
-    if (!server && msg[0] == SSL3_MT_ENCRYPTED_EXTENSIONS)
-        mtls_gate_note_extensions(s);
-    if (msg[0] == SSL3_MT_FINISHED && server == (write_p != 0) && s->times[MTLS_STEP_FINISHED] == 0)
-        s->times[MTLS_STEP_FINISHED] = mtls_now();
+    on_message(s, server, write_p != 0, msg, len);
 }

@@ -304,19 +304,19 @@ static int gate_read(BIO *b, char *out, int len)
 
 /* ---- writes ---- */
 
-static void plaintext_alert(BIO *b, struct mtls_session *s)
+void mtls_gate_alert(struct mtls_session *s, int alert)
 {
-    static const uint8_t alert[7] = {TYPE_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, SSL_AD_ACCESS_DENIED};
+    const uint8_t record[7] = {TYPE_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, (uint8_t)alert};
 
     if (!s->gate->alert_sent && mtls_session_fd(s) >= 0)
-        (void)BIO_write(BIO_next(b), alert, sizeof(alert)); /* a nicety: the peer learns why */
+        (void)BIO_write(BIO_next(s->gate->wfilter), record, sizeof(record));
     s->gate->alert_sent = true;
 }
 
 static int fail_write(BIO *b, struct mtls_session *s, int reason)
 {
     if (!s->server && !forked(s))
-        plaintext_alert(b, s);
+        mtls_gate_alert(s, SSL_AD_ACCESS_DENIED); /* a nicety: the peer learns why */
     if (s->phase != MTLS_PHASE_FAILED)
         mtls_session_fail(s, reason);
     else

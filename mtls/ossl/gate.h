@@ -19,6 +19,9 @@ bool mtls_gate_enforce(struct mtls_session *s);
 void mtls_gate_unlink(struct mtls_session *s);
 /* Frees it with the session (before libssl frees the BIOs) or for a new handshake. */
 void mtls_gate_free(struct mtls_session *s);
+/* A fatal alert in the clear, once, where path 1 is a socket: before the keys, or where libssl can
+ * send none any more. */
+void mtls_gate_alert(struct mtls_session *s, int alert);
 /* Lock held, any thread: readiness for the application (SO_RCVLOWAT back, ASYNC descriptor,
  * condition variable). fail: also end the peer's silence with shutdown(SHUT_RD). */
 void mtls_gate_release(struct mtls_session *s, bool fail);

@@ -52,8 +52,7 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
                                           mtls_tstamp now); /* lock held */
 /* client_paths.c */
 MTLS_NODISCARD int mtls_client_paths_plan(struct mtls_session *s);
-void mtls_client_paths_start(struct mtls_session *s, const struct mtls_host_record *stored,
-                             bool only_warm);
+void mtls_client_paths_start(struct mtls_session *s, bool only_warm);
 void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason); /* lock held */
 void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,
                          struct mtls_path2_request *req);

@@ -40,22 +40,40 @@ void mtls_hook_unref(struct mtls_hook *hook)
         free(hook);
 }
 
-/* A server with policy=require refuses a ClientHello without our extension here: CIPHER_SHARED
- * comes before any extension call-back in TLS 1.3, and after the ClientHello was freed in TLS 1.2,
- * which is refused as well. [POL] */
+/* What `require` refuses where no extension call-back of ours would run; NULL hook: nothing.
+ * A server's ClientHello without our extension: CIPHER_SHARED comes before any extension call-back
+ * in TLS 1.3, and after the ClientHello was freed in TLS 1.2, which is refused as well. Versions
+ * below 1.3, whatever the application sets after the hook. [POL-2] */
+static int refused(const SSL *ssl, const struct mtls_hook *hook, int op, int nid)
+{
+    const unsigned char *data;
+    size_t len;
+
+    if (hook == NULL || hook->config.policy != MTLS_POLICY_REQUIRE)
+        return 0;
+    if (op == SSL_SECOP_VERSION && nid < TLS1_3_VERSION)
+        return MTLS_ERR_TLS_VERSION;
+    if (op == SSL_SECOP_CIPHER_SHARED && ssl != NULL && SSL_is_server(ssl) &&
+        SSL_client_hello_get0_ext((SSL *)(uintptr_t)ssl, MTLS_EXT_TYPE, &data, &len) != 1)
+        return MTLS_ERR_NOT_OFFERED;
+    return 0;
+}
+
 static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
                     void *ex)
 {
     struct mtls_hook *hook = mtls_hook_of(ssl != NULL ? SSL_get_SSL_CTX(ssl) : ctx);
-    const unsigned char *data;
-    size_t len;
+    struct mtls_session *s = mtls_session_find(ssl);
+    int reason = refused(ssl, hook, op, nid);
 
-    if (op == SSL_SECOP_CIPHER_SHARED && ssl != NULL && hook != NULL && SSL_is_server(ssl) &&
-        hook->config.policy == MTLS_POLICY_REQUIRE &&
-        SSL_client_hello_get0_ext((SSL *)(uintptr_t)ssl, MTLS_EXT_TYPE, &data, &len) != 1) {
-        mtls_raise(MTLS_ERR_NOT_OFFERED, NULL);
+    if (reason == MTLS_ERR_NOT_OFFERED && s != NULL && s->phase == MTLS_PHASE_HELLO)
+        reason = 0; /* its first ClientHello had it: refused as [EXT-3] says, at ServerHello */
+    if (reason == MTLS_ERR_NOT_OFFERED && s == NULL)
+        mtls_raise(reason, NULL);
+    if (reason == MTLS_ERR_NOT_OFFERED && s != NULL && s->phase == MTLS_PHASE_START)
+        mtls_session_fail(s, reason); /* versions, in contrast, are only asked about */
+    if (reason != 0 || (s != NULL && !mtls_gate_enforce(s)))
         return 0;
-    }
     return hook != NULL && hook->security_cb != NULL
                ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex)
                : 1;

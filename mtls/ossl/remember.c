@@ -31,7 +31,8 @@ bool mtls_downgrade_known(const char *name, uint16_t port, mtls_tstamp now)
     unsigned i;
 
     for (i = 0; i < NOTED_MAX; i++) {
-        if (noted[i].port == port && noted[i].until > now && strcmp(noted[i].name, name) == 0)
+        if ((noted[i].port == port || port == 0) && noted[i].until > now &&
+            strcmp(noted[i].name, name) == 0)
             return true;
     }
     return false;
@@ -47,7 +48,8 @@ void mtls_remember_look(struct mtls_session *s, struct mtls_host_record *record)
     const char *file = memory_file(s);
     int rc = file != NULL ? mtls_hostfile_get(file, s->name, s->port, mtls_wallclock(), record) : 0;
 
-    s->remembered = rc != 0;
+    /* The file knows names with their port only: an unknown port cannot be ruled out. */
+    s->remembered = rc != 0 || (file != NULL && s->port == 0);
     s->memory_error = 0;
     if (rc < 0) {
         memset(record, 0, sizeof(*record));
@@ -78,6 +80,7 @@ void mtls_remember_verified(struct mtls_session *s)
     const char *file = memory_file(s);
     struct mtls_host_record record = {0}, before;
     int64_t now_at = mtls_wallclock();
+    uint8_t i;
     int rc;
 
     if (file == NULL || !certificate_checked(s))
@@ -95,5 +98,9 @@ void mtls_remember_verified(struct mtls_session *s)
     record.scope = (uint8_t)s->scope;
     record.naddr = s->ee.naddr < MTLS_HOSTMEM_ADDRS_MAX ? s->ee.naddr : MTLS_HOSTMEM_ADDRS_MAX;
     memcpy(record.addrs, s->ee.addrs, record.naddr * sizeof(record.addrs[0]));
+    for (i = 0; i < record.naddr; i++) { /* 0 stands for the port beside them */
+        if (record.addrs[i].port == 0)
+            record.addrs[i].port = s->ee.port != 0 ? s->ee.port : MTLS_PORT_DEFAULT;
+    }
     (void)!mtls_hostfile_put(file, s->name, s->port, &record, now_at);
 }

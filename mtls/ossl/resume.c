@@ -48,10 +48,13 @@ static bool resumed_with_key_share(struct mtls_session *s)
     return SSL_session_reused(s->ssl) == 1 && facts.psk && facts.key_share && facts.tls13;
 }
 
+/* The session that was selected, not the one that was offered: an external PSK is "reused" too.
+ * [RES-2] */
 void mtls_resume_client_answer(struct mtls_session *s)
 {
     s->resumed_ok = s->record_offered && resumed_with_key_share(s) &&
-                    (s->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0 && record_fits(s);
+                    record_of(SSL_get_session(s->ssl), &s->record) && record_fits(s) &&
+                    (s->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
 }
 
 void mtls_resume_server_answer(struct mtls_session *s)

@@ -90,7 +90,12 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
         *alert = SSL_AD_HANDSHAKE_FAILURE;
         return s->hook->config.policy == MTLS_POLICY_REQUIRE ? MTLS_ERR_NOT_OFFERED : 0;
     }
-    if (s->phase == MTLS_PHASE_HELLO) { /* [EXT] the second ClientHello */
+    s->hellos_parsed++;
+    SSL_set_max_early_data(s->ssl,
+                           0); /* the application may have set its own since the hook [EXT-12] */
+    SSL_set_recv_max_early_data(s->ssl, 0);
+    if (s->phase !=
+        MTLS_PHASE_START) { /* [EXT-3] the second ClientHello; the first may have had none */
         *alert = SSL_AD_ILLEGAL_PARAMETER;
         return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0
                    ? 0
@@ -119,9 +124,11 @@ static void name_and_port(struct mtls_session *s)
 
 int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
 {
-    const struct mtls_config *c = &s->hook->config;
+    const struct mtls_config *c;
     int n;
 
+    mtls_session_rebind(s);
+    c = &s->hook->config;
     name_and_port(s);
     mtls_resume_server_answer(s);
     memset(&s->ee, 0, sizeof(s->ee));

@@ -66,7 +66,6 @@ static int session_init(struct mtls_session *s)
 {
     int err;
 
-    s->given_fd = s->given_fd == 0 ? -1 : s->given_fd;
     s->generation = mtls_engine_generation();
     s->server = SSL_is_server(s->ssl);
     mtls_transcript_free(s->transcript);
@@ -94,6 +93,7 @@ struct mtls_session *mtls_session_get(SSL *ssl)
         return NULL;
     s->ssl = ssl;
     s->hook = hook;
+    s->given_fd = -1;
     __atomic_add_fetch(&hook->refs, 1, __ATOMIC_ACQ_REL);
     if (session_init(s) != 0 || SSL_set_ex_data(ssl, ssl_index, s) != 1) {
         session_ex_free(NULL, s, NULL, 0, 0, NULL);
@@ -102,15 +102,25 @@ struct mtls_session *mtls_session_get(SSL *ssl)
     return s;
 }
 
+/* An SNI call-back chose another SSL_CTX: its words hold from here on. */
+void mtls_session_rebind(struct mtls_session *s)
+{
+    struct mtls_hook *hook = mtls_hook_of(SSL_get_SSL_CTX(s->ssl));
+
+    if (hook == NULL || hook == s->hook)
+        return;
+    __atomic_add_fetch(&hook->refs, 1, __ATOMIC_ACQ_REL);
+    mtls_hook_unref(s->hook);
+    s->hook = hook;
+}
+
 int mtls_session_reset(struct mtls_session *s)
 {
-    struct mtls_session fresh = {
-        .ssl = s->ssl, .hook = s->hook, .given_fd = s->given_fd, .name_checked = s->name_checked};
+    struct mtls_session fresh = {.ssl = s->ssl, .hook = s->hook, .given_fd = -1};
 
     session_clear(s);
     if (s->cond_ready)
         pthread_cond_destroy(&s->changed);
-    memcpy(fresh.given_name, s->given_name, sizeof(fresh.given_name));
     *s = fresh;
     return session_init(s);
 }

@@ -17,6 +17,7 @@
 #include "../core/config.h"
 #include "../core/confirm.h"
 #include "../core/decision.h"
+#include "../core/hostmem.h"
 #include "../core/record.h"
 #include "../core/transcript.h"
 #include "../core/wire_ext.h"
@@ -71,8 +72,11 @@ struct mtls_gate;   /* gate.h: the filter BIO's state, gone after the decision *
 struct mtls_session {
     SSL *ssl;
     struct mtls_hook *hook;
-    unsigned generation;  /* of the engine (fork) */
-    bool server, offered; /* offered: our extension is in the ClientHello */
+    unsigned generation; /* of the engine (fork) */
+    uint8_t
+        hello_random[32]; /* of the first ClientHello: tells its second from the next handshake's */
+    unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
+    bool server, offered;           /* offered: our extension is in the ClientHello */
     enum mtls_phase phase;
     enum mtls_outcome outcome;
     int reason;
@@ -118,7 +122,10 @@ struct mtls_session {
     int memory_error;
     uint8_t npaths;
     struct mtls_client_path *paths;
-    mtls_tstamp grace_end_at;
+    mtls_tstamp grace_from, grace_end_at; /* from: ClientHello, or path 2's late start [DWN-5] */
+    bool old_tls;                         /* ServerHello chose TLS below 1.3 */
+    bool before_flight;                   /* L: holding before the first encrypted record */
+    struct mtls_host_record stored;
     struct mtls_path_facts path1_then; /* at the ClientHello, and again at the decision */
     unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
@@ -136,6 +143,7 @@ struct mtls_session *mtls_session_find(const SSL *ssl);
 struct mtls_session *mtls_session_get(SSL *ssl);
 /* A new handshake begins on the same SSL: everything but what the application gave is forgotten. */
 int mtls_session_reset(struct mtls_session *s);
+void mtls_session_rebind(struct mtls_session *s);
 /* Takes the session's references out of the engine. */
 void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason);
 

@@ -44,12 +44,8 @@ def test_extension_changed_after_hello_retry_request(files):
         assert alert_of(client) == peer.ILLEGAL_PARAMETER  # [EXT-3]
 
 
-ONE_OF_TWO = pytest.mark.xfail(strict=True, reason="mtls-server does not keep [EXT-3] here")
-
-
 @pytest.mark.parametrize("where, policy", [
-    pytest.param(0, "require", marks=ONE_OF_TWO), pytest.param(0, "prefer", marks=ONE_OF_TWO),
-    (1, "require"), pytest.param(1, "prefer", marks=ONE_OF_TWO)])
+    (0, "require"), (0, "prefer"), (1, "require"), (1, "prefer")])
 def test_extension_in_only_one_client_hello(files, where, policy):
     """[EXT-3]; `require` may end a first ClientHello without it at once."""
     with mtls_server(files, policy=policy, env={"OPENSSL_CONF": str(files / "p384.cnf")}) \

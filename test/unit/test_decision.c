@@ -231,7 +231,8 @@ static const struct row {
     {{PREF, NO, false, {P(STARTING)}, 1, 0, START, 0}, MTLS_WAIT, 0, GRACE},
     {{PREF, NO, true, {P(STARTING)}, 1, 0, GRACE - 1, 0}, MTLS_WAIT, 0, GRACE},
     {{PREF, NO, true, {P(STARTING)}, 1, 0, GRACE, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
-    {{PREF, NO, true, {P(STARTING)}, 1, 0, DEADLINE, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
+    {{PREF, NO, true, {P(STARTING)}, 1, 0, DEADLINE - 1, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
+    {{PREF, NO, true, {P(STARTING)}, 1, 0, DEADLINE, 0}, MTLS_FAILED, MTLS_ERR_DEADLINE, 0},
     {{PREF, NO, false, {P(REFUSED)}, 1, 0, START, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
     {{PREF, NO, false, {P(CLOSED_EARLY)}, 1, 0, START, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
     {{PREF, NO, false, {P(FOREIGN)}, 1, 0, START, 0}, MTLS_PLAIN, MTLS_ERR_NOT_OFFERED, 0},
@@ -497,6 +498,8 @@ static void a_deadline_before_the_grace(void **state)
     in.deadline_at = GRACE - 500000;
     assert_int_equal(mtls_decide(&in, START).next, GRACE - 500000);
     assert_int_equal(mtls_decide(&in, GRACE - 500000).reason, MTLS_ERR_DEADLINE);
+    assert_int_equal(mtls_decide(&in, GRACE).verdict, MTLS_FAILED);
+    in.deadline_at = GRACE + 1;
     assert_int_equal(mtls_decide(&in, GRACE).verdict, MTLS_PLAIN);
 }
 

@@ -219,7 +219,7 @@ static void the_transport_ends(void **state)
     hello = rig_hello(&r, 3);
     r.changes = 0;
     mtls_p2c_closed(r.p, MTLS_ERR_PATH_CLOSED, r.now);
-    assert_int_equal(r.changes, 3);
+    assert_int_equal(r.changes, 4); /* the confirmed one too: its owner must let go of it */
     assert_int_equal(done->error, 0);
     assert_int_equal(proof->state, MTLS_CLAIM_ENDED);
     assert_int_equal(proof->error, MTLS_ERR_PATH_CLOSED);
@@ -229,7 +229,7 @@ static void the_transport_ends(void **state)
     assert_int_equal(hello->error, MTLS_ERR_PATH_CLOSED);
     assert_false(hello->ready_seen);
     mtls_p2c_closed(r.p, MTLS_ERR_PATH_TIMEOUT, r.now);
-    assert_int_equal(r.changes, 3);
+    assert_int_equal(r.changes, 4);
     assert_int_equal(mtls_p2c_open_claims(r.p), 0);
     assert_int_equal(mtls_p2c_hello(r.p, 0, 443, r.secret, NULL, &none, r.now),
                      MTLS_ERR_PATH_CLOSED);
