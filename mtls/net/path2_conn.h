@@ -25,6 +25,7 @@ struct mtls_path2_conn {
     uint16_t port1;
     bool tfo, reuse, proven,
         used;      /* proven: its preface came once; used: a claim was made over it */
+    struct mtls_path2_claim *claims; /* the pool's, that are on it */
     bool starting; /* inside mtls_path2_conn_start(): no call-backs to claims */
     bool in_input; /* on the reactor's stack: mtls_pool_conn_gone() comes at its end */
     struct mtls_addr addrs[MTLS_POOL_ADDRS_MAX], resolver;

@@ -13,6 +13,7 @@
 enum { LIFETIME_US = 600 * 1000000 /* [TIM] of a kept connection */ };
 
 struct mtls_path2_claim {
+    struct mtls_path2_claim *prev, *next; /* on conn */
     struct mtls_path2_conn *conn;  /* NULL: it ended, error stands */
     struct mtls_p2c_claim *wire;   /* NULL: not open on conn */
     struct mtls_path2_request req; /* spec, name and stored point into the members below */
@@ -43,8 +44,13 @@ static void unlink_conn(struct mtls_path2_conn *c)
     nconns--;
 }
 
+static void claim_orphan(struct mtls_path2_claim *claim);
+
+/* Claims whose exchange had ended before (CONFIRM was sent) are not told by the connection's end. */
 void mtls_pool_conn_gone(struct mtls_path2_conn *c)
 {
+    while (c->claims != NULL)
+        claim_orphan(c->claims);
     unlink_conn(c);
     mtls_path2_conn_free(c);
 }
@@ -108,6 +114,11 @@ static int attach(struct mtls_path2_claim *claim, struct mtls_path2_conn *conn, 
                              &claim->wire, now);
 
     if (err == 0) {
+        claim->prev = NULL;
+        claim->next = conn->claims;
+        if (claim->next != NULL)
+            claim->next->prev = claim;
+        conn->claims = claim;
         claim->conn = conn;
         conn->used = true;
     }
@@ -149,6 +160,21 @@ static int conn_new(struct mtls_path2_conn **out, const struct mtls_path2_reques
     return 0;
 }
 
+static void detach(struct mtls_path2_claim *claim)
+{
+    note_times(claim);
+    if (claim->wire != NULL)
+        mtls_p2c_release(claim->conn->p2c, claim->wire);
+    if (claim->prev != NULL)
+        claim->prev->next = claim->next;
+    else
+        claim->conn->claims = claim->next;
+    if (claim->next != NULL)
+        claim->next->prev = claim->prev;
+    claim->wire = NULL;
+    claim->conn = NULL;
+}
+
 /* HELLO is queued before the connect, so that it can travel in the SYN. */
 static int begin_fresh(struct mtls_path2_claim *claim, mtls_tstamp now)
 {
@@ -165,20 +191,10 @@ static int begin_fresh(struct mtls_path2_claim *claim, mtls_tstamp now)
     mtls_path2_conn_start(c, &claim->req, now);
     if (c->state == CONN_CLOSED) {
         claim->error = c->error;
-        claim->conn = NULL;
-        claim->wire = NULL;
+        detach(claim);
         mtls_pool_conn_gone(c);
     }
     return 0;
-}
-
-static void detach(struct mtls_path2_claim *claim)
-{
-    note_times(claim);
-    if (claim->wire != NULL)
-        mtls_p2c_release(claim->conn->p2c, claim->wire);
-    claim->wire = NULL;
-    claim->conn = NULL;
 }
 
 /* A kept connection may have died unnoticed: before READY that says nothing about the server. */
@@ -194,6 +210,13 @@ static bool move_to_fresh(struct mtls_path2_claim *claim, mtls_tstamp now)
 
 static void live_status(const struct mtls_path2_claim *claim, struct mtls_path_status *out);
 
+static void claim_orphan(struct mtls_path2_claim *claim)
+{
+    live_status(claim, &claim->final);
+    claim->ended = true;
+    detach(claim);
+}
+
 static void changed(void *arg, struct mtls_p2c_claim *wire)
 {
     struct mtls_path2_conn *conn = arg;
@@ -206,11 +229,8 @@ static void changed(void *arg, struct mtls_p2c_claim *wire)
     if (wire->state == MTLS_CLAIM_ENDED) {
         if (move_to_fresh(claim, now))
             return;
-        if (claim->wire != NULL) { /* its connection may go at any time now */
-            live_status(claim, &claim->final);
-            claim->ended = true;
-            detach(claim);
-        }
+        if (claim->wire != NULL) /* its connection may go at any time now */
+            claim_orphan(claim);
     }
     if (claim->fn != NULL)
         claim->fn(claim->arg, claim, now);
