@@ -1,5 +1,6 @@
-/* Concept: what the two halves of the server's end of path 2 share: path2_server.c (connections,
- * frames, expiry) and path2_session.c (claims, sessions, proofs). Nobody else includes it. */
+/* Concept: what the parts of the server's end of path 2 share: path2_server.c (connections, frames,
+ * expiry), path2_room.c (how many connections) and path2_session.c (claims, sessions, proofs).
+ * Nobody else includes it. */
 #ifndef MTLS_CORE_PATH2_INTERNAL_H
 #define MTLS_CORE_PATH2_INTERNAL_H
 
@@ -14,8 +15,9 @@ struct mtls_p2s {
     void *arg;
     struct mtls_pending pending;
     struct mtls_link conns; /* all of them */
-    struct mtls_link fresh, idle,
-        wait;                    /* queues: connections without HELLO, without claim; claims */
+    size_t nroom, nbusy;    /* that have not ended: with room, and above it */
+    /* queues: connections without HELLO, without claim, without room; claims */
+    struct mtls_link fresh, idle, busy, wait;
     struct mtls_p2s_stats stats; /* waiting_claims and ended_joins live in pending */
 };
 
@@ -23,10 +25,12 @@ struct mtls_p2s_conn {
     struct mtls_p2s *server;
     void *user;
     struct mtls_link all, claims; /* claims: head */
-    struct mtls_due timer;        /* in fresh or idle */
+    struct mtls_due timer;        /* in fresh, idle or busy */
+    struct mtls_link in_source;   /* in its source's fresh or idle */
     struct mtls_outbuf out;
     struct mtls_frame_reader reader;
-    uint8_t source[MTLS_HASH_KEY_LEN];
+    struct mtls_source *source; /* NULL: busy, or ended */
+    bool busy;                  /* there is no room for it */
     uint32_t last_id;
     uint8_t nclaims;
     bool preface_sent;
@@ -79,6 +83,17 @@ void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now);
 void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now);
 /* Starts the idle timer if no claim is open, stops it otherwise. */
 void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now);
+
+/* path2_room.c */
+
+/* Finds room for a new connection, or makes it a busy one; starts its timer. Errors:
+ * MTLS_ERR_NOMEM. */
+MTLS_NODISCARD int mtls_p2s_room_enter(struct mtls_p2s_conn *c, const struct mtls_addr *peer,
+                                       mtls_tstamp now);
+/* c's claims are none, or no longer none. */
+void mtls_p2s_room_rest(struct mtls_p2s_conn *c, bool idle);
+/* c has ended. */
+void mtls_p2s_room_leave(struct mtls_p2s_conn *c);
 
 /* path2_session.c */
 

@@ -1,5 +1,5 @@
-/* Concept: the server's end of path 2, first half: connections, their frames, and expiry. Claims
- * and sessions are in path2_session.c. */
+/* Concept: the server's end of path 2, first half: connections, their frames, and expiry. Room for
+ * connections is path2_room.c's; claims and sessions are in path2_session.c. */
 #include "path2_server.h"
 
 #include <stdlib.h>
@@ -29,6 +29,7 @@ int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c, const struct mtls
     mtls_list_init(&s->conns);
     mtls_list_init(&s->fresh);
     mtls_list_init(&s->idle);
+    mtls_list_init(&s->busy);
     mtls_list_init(&s->wait);
     *out = s;
     return 0;
@@ -65,6 +66,7 @@ int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s, const stru
                       void *user, mtls_tstamp now)
 {
     struct mtls_p2s_conn *c = calloc(1, sizeof(*c));
+    int rc;
 
     if (c == NULL)
         return MTLS_ERR_NOMEM;
@@ -72,9 +74,11 @@ int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s, const stru
     c->user = user;
     mtls_list_init(&c->claims);
     mtls_frame_reader_init(&c->reader, MTLS_ROLE_CLIENT);
-    mtls_pending_source_key(peer, c->source);
+    if ((rc = mtls_p2s_room_enter(c, peer, now)) < 0) {
+        free(c);
+        return rc;
+    }
     mtls_list_append(&s->conns, &c->all);
-    mtls_due_start(&s->fresh, &c->timer, now, s->config.hello_ttl);
     s->stats.conns++;
     *out = c;
     return 0;
@@ -99,7 +103,8 @@ void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
     mtls_due_stop(&c->timer);
     while (!mtls_list_empty(&c->claims))
         mtls_p2s_claim_end(MTLS_OWNER(c->claims.next, struct mtls_p2s_claim, in_conn), now);
-    if (error != MTLS_ERR_PATH_CLOSED && error != MTLS_ERR_PATH_TIMEOUT)
+    mtls_p2s_room_leave(c);
+    if (error != MTLS_ERR_PATH_CLOSED && error != MTLS_ERR_PATH_TIMEOUT && error != MTLS_ERR_LIMIT)
         c->server->stats.conn_errors++;
 }
 
@@ -116,6 +121,9 @@ void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
 
 void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now)
 {
+    if (c->busy)
+        return;
+    mtls_p2s_room_rest(c, c->nclaims == 0 && c->err == 0);
     if (c->nclaims > 0 || c->err < 0)
         mtls_due_stop(&c->timer);
     else
@@ -226,10 +234,12 @@ static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     if ((rc = mtls_crypto_join(s->crypto, f->u.hello.secret, join)) < 0)
         return rc;
     if (port_is_here(&s->config, f->u.hello.port1))
-        status = mtls_p2s_claim_admit(c, f, join, now, &claim, &fail);
+        status = c->busy ? MTLS_READY_BUSY : mtls_p2s_claim_admit(c, f, join, now, &claim, &fail);
     mtls_p2s_conn_rest(c, now);
     if ((rc = send_ready(c, f, status, ready)) < 0)
         return rc;
+    if (c->busy)
+        return MTLS_ERR_LIMIT;
     if (claim != NULL) {
         if ((rc = mtls_confirm_p2(s->crypto, f->raw, ready, claim->p2)) < 0)
             return rc;
@@ -304,7 +314,7 @@ int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len
 
 mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
 {
-    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->wait, &s->pending.ended};
+    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->busy, &s->wait, &s->pending.ended};
     mtls_tstamp first = MTLS_TSTAMP_NEVER;
 
     for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++) {
@@ -338,6 +348,7 @@ void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
     }
     close_due(&s->fresh, now);
     close_due(&s->idle, now);
+    close_due(&s->busy, now);
     mtls_pending_expire(&s->pending, now);
 }
 

@@ -14,11 +14,14 @@ enum {
     MTLS_P2S_CLAIMS_MAX = 64, /* open claims of one connection */
     MTLS_P2S_TLS_PORTS_MAX = 16,
     MTLS_P2S_ENDED_MAX = 65536, /* remembered joins of ended sessions */
+    MTLS_P2S_CONNS_MAX = 65536, /* connections, where the configuration says no less */
+    MTLS_P2S_BUSY_MAX = 64,     /* connections above that, which only hear READY{busy} */
 };
 
 struct mtls_p2s_config {
     size_t max_pending;    /* sessions, and separately waiting claims */
-    size_t per_source;     /* waiting claims of one source */
+    size_t per_source;     /* waiting claims of one source, and its connections */
+    size_t conns_max;      /* connections, a source at most half of them; 0: MTLS_P2S_CONNS_MAX */
     mtls_tstamp claim_ttl; /* how long a HELLO waits for its ClientHello, us */
     mtls_tstamp hello_ttl; /* how long a fresh connection may be without a HELLO, us */
     mtls_tstamp idle_ttl;  /* how long it may stay without an open claim after that, us */
@@ -49,16 +52,21 @@ MTLS_NODISCARD int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c,
 void mtls_p2s_free(struct mtls_p2s *s);
 void mtls_p2s_set_config(struct mtls_p2s *s, const struct mtls_p2s_config *config);
 
-/* A connection was accepted from peer (source limits go by IPv4 address or IPv6 /56).
- * Errors: MTLS_ERR_NOMEM. */
+/* A connection was accepted from peer (source limits go by IPv4 address or IPv6 /56). Where its
+ * source, or the server, has no room, the oldest connection without a HELLO goes (close call-back),
+ * else the oldest without an open claim, both of the source or of all; where all have claims, this
+ * one's HELLO is answered with READY{busy} and ends it: silence or a close would tell the client
+ * that nobody speaks this protocol here [RDY-2]. Errors: MTLS_ERR_NOMEM. */
 MTLS_NODISCARD int mtls_p2s_conn_new(struct mtls_p2s_conn **out, struct mtls_p2s *s,
                                      const struct mtls_addr *peer, void *user, mtls_tstamp now);
 void mtls_p2s_conn_free(struct mtls_p2s_conn *c); /* ends its claims */
+/* Out of descriptors: closes one connection that may go. False: none may. */
+MTLS_NODISCARD bool mtls_p2s_evict(struct mtls_p2s *s, mtls_tstamp now);
 
 /* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit
  * [RDY-2]: ok, busy (a table, the source's share or the connection's claims are full; that claim is
- * closed), not-here. Negative: the connection broke a rule; its claims have ended; close it. No
- * session fails by it. */
+ * closed), not-here. Negative: the connection broke a rule, or there is no room for it; its claims
+ * have ended; write its output and close it. No session fails by it. */
 MTLS_NODISCARD int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len,
                                        mtls_tstamp now);
 const uint8_t *mtls_p2s_conn_out(const struct mtls_p2s_conn *c, size_t *len);
@@ -86,7 +94,8 @@ void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now);
 
 struct mtls_p2s_stats {
     size_t conns, sessions, waiting_claims, claims, ended_joins;
-    uint64_t ready_ok, ready_busy, ready_not_here, proofs, confirmed, confirm_wrong, conn_errors;
+    uint64_t ready_ok, ready_busy, ready_not_here, proofs, confirmed, confirm_wrong, conn_errors,
+        evicted;
 };
 void mtls_p2s_stats(const struct mtls_p2s *s, struct mtls_p2s_stats *out);
 

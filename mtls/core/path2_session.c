@@ -26,7 +26,7 @@ static int attach(struct mtls_p2s_claim *claim, struct mtls_join *join,
     if (join == NULL && (rc = mtls_pending_add(&s->pending, key, &join)) < 0)
         return rc;
     if (join->nsessions == 0) {
-        rc = mtls_pending_wait(&s->pending, claim->conn->source, s->config.max_pending,
+        rc = mtls_pending_wait(&s->pending, claim->conn->source->node.key, s->config.max_pending,
                                s->config.per_source, &claim->source);
         if (rc < 0) {
             mtls_pending_drop(&s->pending, join);

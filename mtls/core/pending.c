@@ -324,6 +324,35 @@ static bool has_share(const struct mtls_pending *t, size_t count, size_t max, si
     return room > 0 && count < share;
 }
 
+int mtls_pending_source(struct mtls_pending *t, const uint8_t key[MTLS_HASH_KEY_LEN],
+                        struct mtls_source **out)
+{
+    struct mtls_source *s = (struct mtls_source *)mtls_hash_find(&t->sources, key);
+
+    if (s == NULL) {
+        s = calloc(1, sizeof(*s));
+        if (s == NULL)
+            return MTLS_ERR_NOMEM;
+        memcpy(s->node.key, key, MTLS_HASH_KEY_LEN);
+        mtls_list_init(&s->fresh);
+        mtls_list_init(&s->idle);
+        if (mtls_hash_insert(&t->sources, &s->node) < 0) {
+            free(s);
+            return MTLS_ERR_NOMEM;
+        }
+    }
+    *out = s;
+    return 0;
+}
+
+void mtls_pending_source_drop(struct mtls_pending *t, struct mtls_source *source)
+{
+    if (source->waiting > 0 || source->conns > 0)
+        return;
+    mtls_hash_remove(&t->sources, &source->node);
+    free(source);
+}
+
 int mtls_pending_wait(struct mtls_pending *t, const uint8_t key[MTLS_HASH_KEY_LEN], size_t max,
                       size_t per_source, struct mtls_source **out)
 {
@@ -331,16 +360,8 @@ int mtls_pending_wait(struct mtls_pending *t, const uint8_t key[MTLS_HASH_KEY_LE
 
     if (!has_share(t, s != NULL ? s->waiting : 0, max, per_source))
         return MTLS_ERR_LIMIT;
-    if (s == NULL) {
-        s = calloc(1, sizeof(*s));
-        if (s == NULL)
-            return MTLS_ERR_NOMEM;
-        memcpy(s->node.key, key, MTLS_HASH_KEY_LEN);
-        if (mtls_hash_insert(&t->sources, &s->node) < 0) {
-            free(s);
-            return MTLS_ERR_NOMEM;
-        }
-    }
+    if (s == NULL && mtls_pending_source(t, key, &s) < 0)
+        return MTLS_ERR_NOMEM;
     s->waiting++;
     t->waiting++;
     *out = s;
@@ -350,8 +371,6 @@ int mtls_pending_wait(struct mtls_pending *t, const uint8_t key[MTLS_HASH_KEY_LE
 void mtls_pending_unwait(struct mtls_pending *t, struct mtls_source *source)
 {
     t->waiting--;
-    if (--source->waiting > 0)
-        return;
-    mtls_hash_remove(&t->sources, &source->node);
-    free(source);
+    source->waiting--;
+    mtls_pending_source_drop(t, source);
 }

@@ -97,9 +97,10 @@ struct mtls_join {
     bool is_ended;
 };
 
-struct mtls_source { /* exists while claims of it wait */
+struct mtls_source { /* exists while connections of it do, or claims of it wait */
     struct mtls_hash_node node;
-    size_t waiting;
+    size_t waiting, conns;
+    struct mtls_link fresh, idle; /* heads, path2_room.c's: its connections, the oldest first */
 };
 
 struct mtls_pending {
@@ -132,6 +133,12 @@ void mtls_pending_expire(struct mtls_pending *t, mtls_tstamp now);
 
 /* Source of a waiting claim: the IPv4 address (also when mapped into IPv6), or the IPv6 /56. */
 void mtls_pending_source_key(const struct mtls_addr *peer, uint8_t key[MTLS_HASH_KEY_LEN]);
+/* The source, made if there is none: once its conns or waiting counts it, or with
+ * mtls_pending_source_drop(), which frees one that nothing counts, it is given back. Errors:
+ * MTLS_ERR_NOMEM. */
+MTLS_NODISCARD int mtls_pending_source(struct mtls_pending *t, const uint8_t key[MTLS_HASH_KEY_LEN],
+                                       struct mtls_source **out);
+void mtls_pending_source_drop(struct mtls_pending *t, struct mtls_source *source);
 /* Counts one waiting claim of the source. Nobody is evicted for it. Errors: MTLS_ERR_LIMIT (the
  * table is full, or the source has its share: per_source, or an eighth of what is free, but 1 at
  * least), MTLS_ERR_NOMEM. */

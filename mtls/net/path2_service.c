@@ -2,9 +2,11 @@
 #include "path2_service.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -49,21 +51,36 @@ static struct {
     struct mtls_p2s *p2s;
     struct mtls_p2s_config config;
     struct listener listeners[LISTENERS_MAX];
-    size_t nlisteners, nconns, nclosing; /* nclosing: to be freed by the expiry timer */
+    size_t nlisteners;
     bool configured;
-    struct conn *conns;
+    struct conn *conns, *closing; /* closing: to be freed by the expiry timer */
     struct mtls_timer *expiry, *accept_again;
 } service;
 
-static void conn_free(struct conn *c)
+static void list_add(struct conn **list, struct conn *c)
+{
+    c->prev = NULL;
+    c->next = *list;
+    if (*list != NULL)
+        (*list)->prev = c;
+    *list = c;
+}
+
+static void list_remove(struct conn *c)
 {
     if (c->prev != NULL)
         c->prev->next = c->next;
-    else
+    else if (service.conns == c)
         service.conns = c->next;
+    else
+        service.closing = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    service.nconns--;
+}
+
+static void conn_free(struct conn *c)
+{
+    list_remove(c);
     mtls_p2s_conn_free(c->p2s);
     mtls_watch_free(c->watch);
     close(c->fd);
@@ -89,22 +106,16 @@ static void flush(struct conn *c)
 
 static void arm_expiry(void)
 {
-    if (service.expiry != NULL && service.nclosing == 0)
+    if (service.expiry != NULL && service.closing == NULL)
         mtls_timer_set(service.expiry, mtls_p2s_deadline(service.p2s));
 }
 
 static void expire(void *arg, mtls_tstamp now)
 {
-    struct conn *c, *next;
-
     mtls_p2s_expire(service.p2s, now);
-    for (c = service.conns; c != NULL && service.nclosing > 0; c = next) {
-        next = c->next;
-        if (c->closing) {
-            flush(c);
-            service.nclosing--;
-            conn_free(c);
-        }
+    while (service.closing != NULL) {
+        flush(service.closing);
+        conn_free(service.closing);
     }
     arm_expiry();
 }
@@ -123,7 +134,8 @@ static void on_close(void *arg, void *conn_user, int error)
     struct conn *c = conn_user;
 
     if (!c->closing && !c->in_event) {
-        service.nclosing++;
+        list_remove(c);
+        list_add(&service.closing, c);
         mtls_timer_set(service.expiry, mtls_now());
     }
     c->closing = true;
@@ -171,7 +183,7 @@ static void conn_new(int fd, mtls_tstamp now)
     socklen_t len = sizeof(ss);
     struct mtls_reactor *r = mtls_reactor_get();
 
-    if (c == NULL || r == NULL || service.nconns >= MTLS_SERVICE_CONNS_MAX)
+    if (c == NULL || r == NULL)
         goto refuse;
     c->fd = fd;
     if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
@@ -186,11 +198,7 @@ static void conn_new(int fd, mtls_tstamp now)
         mtls_p2s_conn_free(c->p2s);
         goto refuse;
     }
-    c->next = service.conns;
-    if (service.conns != NULL)
-        service.conns->prev = c;
-    service.conns = c;
-    service.nconns++;
+    list_add(&service.conns, c);
     conn_event(c, EPOLLIN, now); /* HELLO is often here already: in the SYN, or right behind it */
     return;
 refuse:
@@ -198,20 +206,46 @@ refuse:
     close(fd);
 }
 
+/* The program may have changed its limit since. */
+static void limit_conns(void)
+{
+    struct rlimit files = {.rlim_cur = MTLS_SERVICE_CONNS_MAX};
+    size_t max = MTLS_SERVICE_CONNS_MAX;
+
+    (void)!getrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur / 4 < max)
+        max = files.rlim_cur >= 4 ? (size_t)files.rlim_cur / 4 : 1;
+    if (max == service.config.conns_max)
+        return;
+    service.config.conns_max = max;
+    mtls_p2s_set_config(service.p2s, &service.config);
+}
+
+/* The kernel says so even when nobody waits; and room may be under way. */
+static void out_of_files(struct listener *l, mtls_tstamp now)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+    if (poll(&p, 1, 0) <= 0 || service.closing != NULL)
+        return;
+    if (!mtls_p2s_evict(service.p2s, now) && mtls_watch_set(l->watch, 0) == 0)
+        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+}
+
 static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
 {
     struct listener *l = arg;
     int i, fd = -1;
 
+    limit_conns();
     for (i = 0; i < ACCEPT_BATCH; i++) {
         fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             break;
         conn_new(fd, now);
     }
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) &&
-        mtls_watch_set(l->watch, 0) == 0)
-        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+        out_of_files(l, now);
     arm_expiry();
 }
 
@@ -399,11 +433,11 @@ void mtls_service_fork_child(void)
 
     for (c = service.conns; c != NULL; c = c->next)
         close(c->fd);
-    service.conns = NULL;
-    service.nconns = 0;
+    for (c = service.closing; c != NULL; c = c->next)
+        close(c->fd);
+    service.conns = service.closing = NULL;
     service.expiry = service.accept_again = NULL;
     for (i = 0; i < service.nlisteners; i++)
         service.listeners[i].watch = NULL;
     service.p2s = NULL;
-    service.nclosing = 0;
 }

@@ -7,6 +7,8 @@
 #include "../core/config.h"
 #include "../core/path2_server.h"
 
+/* At most that many connections, and at most a quarter of the descriptors that the process may
+ * have: the others are the TLS service's. */
 enum { MTLS_SERVICE_CONNS_MAX = 65536 };
 
 /* Opens the listeners of config (none is fine) and applies its limits. Returns the index of the
