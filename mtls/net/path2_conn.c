@@ -37,6 +37,7 @@ static void drop_socket(struct mtls_path2_conn *c)
         close(c->fd);
     c->fd = -1;
     c->early = 0;
+    c->lost = 0;
 }
 
 void mtls_path2_conn_close(struct mtls_path2_conn *c, int error, mtls_tstamp now)
@@ -118,8 +119,11 @@ void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now)
         if (c->flushed_at == 0)
             c->flushed_at = now;
     }
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        if (c->lost == 0)
+            c->lost = mtls_path2_lost(errno);
         return; /* the reactor sees the same error and closes: never inside a caller's claim */
+    }
     if (n < (ssize_t)len)
         want(c, true, now);
 }
@@ -200,15 +204,11 @@ static void read_some(struct mtls_path2_conn *c, mtls_tstamp now)
     ssize_t n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
     int rc;
 
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR)
-            mtls_path2_conn_close(
-                c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    }
-    if (n == 0) {
-        mtls_path2_conn_close(
-            c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : MTLS_ERR_PATH_CLOSED, now);
+    if (n <= 0) {
+        rc = n < 0 ? mtls_path2_lost(errno) : c->lost != 0 ? c->lost : MTLS_ERR_PATH_CLOSED;
+        mtls_path2_conn_close(c, c->state == CONN_PROXY ? MTLS_ERR_PATH_PROXY : rc, now);
         return;
     }
     if (c->state == CONN_PROXY) {
@@ -358,8 +358,12 @@ static void resolve_start(struct mtls_path2_conn *c, const char *name,
         return;
     }
     /* No resolver of path 2's own: an address stored from a verified session is admissible too. */
-    for (i = 0; i < req->nstored && i < MTLS_POOL_ADDRS_MAX && c->spec.proxy.name[0] == '\0'; i++)
-        c->addrs[c->naddr++] = req->stored[i];
+    for (i = 0; i < req->nstored && i < MTLS_POOL_ADDRS_MAX && c->spec.proxy.name[0] == '\0'; i++) {
+        c->addrs[c->naddr] = req->stored[i];
+        if (c->addrs[c->naddr].port == 0)
+            c->addrs[c->naddr].port = path2_port(c);
+        c->naddr++;
+    }
     c->error = err;
     connect_next(c, now);
 }

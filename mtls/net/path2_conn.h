@@ -24,13 +24,14 @@ struct mtls_path2_conn {
     char name[MTLS_HOST_MAX + 1];
     uint16_t port1;
     bool tfo, reuse, proven,
-        used;      /* proven: its preface came once; used: a claim was made over it */
+        used; /* proven: its preface came once; used: a claim was made over it */
     struct mtls_path2_claim *claims; /* the pool's, that are on it */
-    bool starting; /* inside mtls_path2_conn_start(): no call-backs to claims */
+    bool starting;                   /* inside mtls_path2_conn_start(): no call-backs to claims */
     bool in_input; /* on the reactor's stack: mtls_pool_conn_gone() comes at its end */
     struct mtls_addr addrs[MTLS_POOL_ADDRS_MAX], resolver;
     size_t naddr, addr_i;
     int fd, error;
+    int lost;     /* what a failed send() took off the socket: the end that is read next */
     size_t early; /* bytes that the SYN carried */
     struct mtls_watch *watch;
     struct mtls_timer *timer;

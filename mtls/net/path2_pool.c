@@ -14,9 +14,9 @@ enum { LIFETIME_US = 600 * 1000000 /* [TIM] of a kept connection */ };
 
 struct mtls_path2_claim {
     struct mtls_path2_claim *prev, *next; /* on conn */
-    struct mtls_path2_conn *conn;  /* NULL: it ended, error stands */
-    struct mtls_p2c_claim *wire;   /* NULL: not open on conn */
-    struct mtls_path2_request req; /* spec, name and stored point into the members below */
+    struct mtls_path2_conn *conn;         /* NULL: it ended, error stands */
+    struct mtls_p2c_claim *wire;          /* NULL: not open on conn */
+    struct mtls_path2_request req;        /* spec, name and stored point into the members below */
     struct mtls_path_spec spec;
     char name[MTLS_HOST_MAX + 1];
     struct mtls_addr *stored;
@@ -46,7 +46,8 @@ static void unlink_conn(struct mtls_path2_conn *c)
 
 static void claim_orphan(struct mtls_path2_claim *claim);
 
-/* Claims whose exchange had ended before (CONFIRM was sent) are not told by the connection's end. */
+/* Claims whose exchange had ended before (CONFIRM was sent) are not told by the connection's end.
+ */
 void mtls_pool_conn_gone(struct mtls_path2_conn *c)
 {
     while (c->claims != NULL)
@@ -200,7 +201,11 @@ static int begin_fresh(struct mtls_path2_claim *claim, mtls_tstamp now)
 /* A kept connection may have died unnoticed: before READY that says nothing about the server. */
 static bool move_to_fresh(struct mtls_path2_claim *claim, mtls_tstamp now)
 {
-    if (!claim->on_kept || claim->wire->ready_seen || claim->wire->error != MTLS_ERR_PATH_CLOSED)
+    int error = claim->wire->error;
+
+    if (!claim->on_kept || claim->wire->ready_seen ||
+        (error != MTLS_ERR_PATH_CLOSED && error != MTLS_ERR_PATH_TIMEOUT &&
+         error != MTLS_ERR_PATH_UNREACHABLE))
         return false;
     claim->on_kept = false;
     detach(claim);

@@ -130,8 +130,13 @@ static int connect_error(int fd, int error)
     case ENETDOWN:
     case EHOSTDOWN:
     case EADDRNOTAVAIL:
-    case EACCES: /* a prohibiting route */
-    case EPERM:  /* a packet filter of this machine */
+    case EACCES:      /* a prohibiting route */
+    case EPERM:       /* a packet filter of this machine */
+    case ENOPROTOOPT: /* the rest: ICMP errors of rarer codes */
+    case EOPNOTSUPP:
+    case ENONET:
+    case EMSGSIZE:
+    case EPROTO:
         return MTLS_ERR_PATH_UNREACHABLE;
     default:
         return MTLS_ERR_IO;
@@ -183,13 +188,28 @@ int mtls_path2_connected(int fd)
     socklen_t error_len = sizeof(error);
 
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) != 0)
+        return MTLS_ERR_IO;
+    if (error == ECONNRESET || error == EPIPE)
         return MTLS_ERR_PATH_CLOSED;
     if (error != 0) {
         int err = connect_error(fd, error);
 
-        return err == MTLS_ERR_IO || err == 0 ? MTLS_ERR_PATH_CLOSED : err;
+        return err == 0 ? MTLS_ERR_IO : err;
     }
-    return getpeername(fd, (struct sockaddr *)&ss, &len) == 0 ? 0 : MTLS_ERR_PATH_CLOSED;
+    return getpeername(fd, (struct sockaddr *)&ss, &len) == 0 ? 0 : MTLS_ERR_PATH_UNREACHABLE;
+}
+
+int mtls_path2_lost(int error)
+{
+    switch (error) {
+    case ECONNRESET:
+    case EPIPE:
+        return MTLS_ERR_PATH_CLOSED;
+    case ETIMEDOUT:
+        return MTLS_ERR_PATH_TIMEOUT;
+    default:
+        return MTLS_ERR_PATH_UNREACHABLE;
+    }
 }
 
 uint32_t mtls_path2_rtt_us(int fd)

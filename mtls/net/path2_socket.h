@@ -25,8 +25,11 @@ MTLS_NODISCARD int mtls_path2_connect(int fd, const struct mtls_addr *dst, bool 
                                       const uint8_t *first, size_t len, size_t *sent);
 /* After EPOLLOUT: 0 connected, or the error as above (SO_ERROR: ECONNREFUSED -> _REFUSED if a
  * segment of the peer brought it, _UNREACHABLE if an ICMP error did [DWN-4]; ETIMEDOUT -> _TIMEOUT,
- * EHOSTUNREACH/ENETUNREACH -> _UNREACHABLE, other -> _CLOSED). */
+ * ECONNRESET/EPIPE -> _CLOSED, errors of the network -> _UNREACHABLE, other -> MTLS_ERR_IO). */
 MTLS_NODISCARD int mtls_path2_connected(int fd);
+/* What the errno of a connection that was open means: the peer's own end of it is _CLOSED, silence
+ * _TIMEOUT, everything else (which the network may have said) _UNREACHABLE [DWN-4]. */
+int mtls_path2_lost(int error);
 uint32_t mtls_path2_rtt_us(int fd); /* TCP_INFO; 0 = unknown */
 
 /* A non-blocking listener (SO_REUSEADDR, IPV6_V6ONLY for IPv6, TCP_FASTOPEN where the kernel

@@ -264,11 +264,12 @@ static void test_connect_refused(void **state)
     }
 }
 
-/* Waits for the SYN to dst on a packet socket and answers it with ICMP "port unreachable". */
-static void answer_with_icmp(int packets, int icmp, const struct mtls_addr *dst)
+/* Waits for the SYN to dst on a packet socket and answers it with an ICMP error. */
+static void answer_with_icmp(int packets, int icmp, const struct mtls_addr *dst, uint8_t type,
+                             uint8_t code)
 {
     struct pollfd p = {.fd = packets, .events = POLLIN};
-    uint8_t syn[256], reply[8 + 28] = {3, 3};
+    uint8_t syn[256], reply[8 + 28] = {type, code};
     struct sockaddr_in to = {.sin_family = AF_INET};
     uint32_t sum = 0;
 
@@ -287,12 +288,13 @@ static void answer_with_icmp(int packets, int icmp, const struct mtls_addr *dst)
                      sizeof(reply));
 }
 
-/* [DWN-4] The kernel reports "connection refused" for this ICMP error, too; it is no refusal by the
- * server. */
+/* [DWN-4] The kernel reports "connection refused" for port unreachable, and errors of their own for
+ * others; none is a refusal by the server. */
 static void test_connect_icmp(void **state)
 {
     struct mtls_path_spec none = spec(NULL, NULL);
     struct mtls_addr dst = addr("203.0.113.99", 443);
+    static const uint8_t errors[][2] = {{3, 2}, {3, 3}, {3, 5}, {3, 8}, {12, 0}};
     int packets, icmp, fd;
     size_t sent;
 
@@ -302,10 +304,11 @@ static void test_connect_icmp(void **state)
     icmp = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
     netns_go_here();
     assert_true(packets >= 0 && icmp >= 0);
-    for (int tfo = 0; tfo < 2; tfo++) {
+    for (size_t i = 0; i < 2 * sizeof(errors) / sizeof(*errors); i++) {
         fd = open_to(&none, &dst);
-        assert_int_equal(mtls_path2_connect(fd, &dst, tfo, (const uint8_t *)"hello", 5, &sent), 0);
-        answer_with_icmp(packets, icmp, &dst);
+        assert_int_equal(
+            mtls_path2_connect(fd, &dst, i % 2 != 0, (const uint8_t *)"hello", 5, &sent), 0);
+        answer_with_icmp(packets, icmp, &dst, errors[i / 2][0], errors[i / 2][1]);
         assert_int_equal(wait_connected(fd), MTLS_ERR_PATH_UNREACHABLE);
         close(fd);
     }
@@ -359,15 +362,33 @@ static void test_connect_silent(void **state)
     netns_sh("ip route del 198.51.100.200 && ip neigh del 10.1.0.99 dev v0");
 }
 
+/* [DWN-4] Only an end by the peer itself is one. */
 static void test_connected_other(void **state)
 {
     struct mtls_path_spec none = spec(NULL, NULL);
-    struct mtls_addr dst = addr("127.0.0.1", 1);
-    int fd = open_to(&none, &dst);
+    struct mtls_addr dst = addr("127.0.0.1", 1), bound;
+    struct linger reset = {.l_onoff = 1};
+    int fd = open_to(&none, &dst), lfd = listener(false, "127.0.0.1", &bound), peer;
+    size_t sent;
 
-    assert_int_equal(mtls_path2_connected(fd), MTLS_ERR_PATH_CLOSED); /* never connected */
+    assert_int_equal(mtls_path2_connected(fd), MTLS_ERR_PATH_UNREACHABLE); /* never connected */
     close(fd);
-    assert_int_equal(mtls_path2_connected(-1), MTLS_ERR_PATH_CLOSED);
+    assert_int_equal(mtls_path2_connected(-1), MTLS_ERR_IO);
+    fd = open_to(&none, &bound);
+    assert_int_equal(mtls_path2_connect(fd, &bound, false, NULL, 0, &sent), 0);
+    assert_int_equal(wait_connected(fd), 0);
+    peer = accept4(lfd, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(peer >= 0);
+    assert_int_equal(setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    close(peer);
+    assert_int_equal(wait_connected(fd), MTLS_ERR_PATH_CLOSED);
+    close(fd);
+    close(lfd);
+    assert_int_equal(mtls_path2_lost(ECONNRESET), MTLS_ERR_PATH_CLOSED);
+    assert_int_equal(mtls_path2_lost(EPIPE), MTLS_ERR_PATH_CLOSED);
+    assert_int_equal(mtls_path2_lost(ETIMEDOUT), MTLS_ERR_PATH_TIMEOUT);
+    assert_int_equal(mtls_path2_lost(EHOSTUNREACH), MTLS_ERR_PATH_UNREACHABLE);
+    assert_int_equal(mtls_path2_lost(ENOPROTOOPT), MTLS_ERR_PATH_UNREACHABLE);
 }
 
 static void assert_arrives(int lfd, const char *text)

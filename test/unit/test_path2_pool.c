@@ -1,0 +1,226 @@
+/* The client's secondary connections on real sockets: what their end means, where they lead, and
+ * how many are kept. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "mtls/net/path2_pool.h"
+#include "mtls/net/path2_socket.h"
+#include "mtls/net/reactor.h"
+#include "mtls/net/route.h"
+#include "netns.h"
+
+enum { FILES = 256, ROOM = FILES / 4 };
+
+static int listener;
+static struct mtls_addr there;
+static uint8_t secret[MTLS_SECRET_LEN] = {1};
+
+static struct mtls_path_spec spec_of(const char *text)
+{
+    struct mtls_config config;
+    char line[200];
+
+    mtls_config_init(&config);
+    (void)snprintf(line, sizeof(line), "path2=%s", text);
+    assert_int_equal(mtls_config_apply(&config, line, NULL, 0), 0);
+    return config.path2[0];
+}
+
+static struct mtls_path2_request request(const struct mtls_path_spec *spec, const char *name)
+{
+    return (struct mtls_path2_request){
+        .name = name, .port1 = 443, .spec = spec, .reuse = true, .secret = secret};
+}
+
+static int start(void **state)
+{
+    struct rlimit files;
+    struct mtls_host h;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = FILES;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    assert_int_equal(mtls_host_parse(&h, "203.0.113.1"), 0);
+    netns_go_there();
+    assert_int_equal(mtls_path2_listen(&h.addr, &listener, &there), 0);
+    netns_go_here();
+    mtls_engine_lock();
+    assert_int_equal(mtls_reactor_start(mtls_reactor_get(), true), 0);
+    mtls_engine_unlock();
+    return 0;
+}
+
+/* One round of the reactor, at most so long. */
+static void work(int timeout_ms)
+{
+    struct pollfd p = {.fd = mtls_reactor_fd_lock(), .events = POLLIN};
+
+    assert_true(p.fd >= 0);
+    (void)!poll(&p, 1, timeout_ms);
+    assert_int_equal(mtls_reactor_dispatch_lock(), 0);
+}
+
+static struct mtls_path2_claim *claim_new(const struct mtls_path2_request *req)
+{
+    struct mtls_path2_claim *claim = NULL;
+
+    mtls_engine_lock();
+    assert_int_equal(mtls_path2_claim_new(&claim, req, NULL, NULL, mtls_now()), 0);
+    mtls_engine_unlock();
+    return claim;
+}
+
+static void claim_free(struct mtls_path2_claim *claim)
+{
+    mtls_engine_lock();
+    mtls_path2_claim_free(claim);
+    mtls_engine_unlock();
+}
+
+static struct mtls_path_status status_of(const struct mtls_path2_claim *claim)
+{
+    struct mtls_path_status s;
+
+    mtls_engine_lock();
+    mtls_path2_claim_status(claim, &s);
+    mtls_engine_unlock();
+    return s;
+}
+
+/* The server's end of the next connection, once its first byte is here. */
+static int accept_one(void)
+{
+    struct pollfd p = {.fd = listener, .events = POLLIN};
+    char c;
+    int fd;
+
+    for (int i = 0; i < 1000 && poll(&p, 1, 0) <= 0; i++)
+        work(10);
+    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(fd >= 0);
+    p.fd = fd;
+    for (int i = 0; i < 1000 && poll(&p, 1, 0) <= 0; i++)
+        work(10);
+    assert_int_equal(recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT), 1);
+    return fd;
+}
+
+static int wait_failed(const struct mtls_path2_claim *claim)
+{
+    for (int i = 0; i < 1000 && status_of(claim).state != MTLS_PATH_FAILED; i++)
+        work(10);
+    assert_int_equal(status_of(claim).state, MTLS_PATH_FAILED);
+    return status_of(claim).error;
+}
+
+/* The pool's own socket that leads to the listener. */
+static int pools_socket(void)
+{
+    struct sockaddr_storage ss;
+    struct mtls_addr a;
+
+    for (int fd = 3; fd < FILES; fd++) {
+        socklen_t len = sizeof(ss);
+
+        if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0 &&
+            mtls_addr_from_sockaddr(&a, (struct sockaddr *)&ss, len) == 0 && a.port == there.port &&
+            memcmp(a.ip, there.ip, 4) == 0)
+            return fd;
+    }
+    fail();
+    return -1;
+}
+
+/* [DWN-4] A close or a reset before READY is the server's word. */
+static void test_closed(void **state)
+{
+    struct mtls_path_spec spec = spec_of("dev=v0,remote=203.0.113.1");
+    struct mtls_path2_request req = request(&spec, "a.example");
+    struct linger reset = {.l_onoff = 1};
+
+    spec.port = there.port;
+    for (int i = 0; i < 2; i++) {
+        struct mtls_path2_claim *claim = claim_new(&req);
+        int fd = accept_one();
+
+        if (i == 1)
+            assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+        close(fd);
+        assert_int_equal(wait_failed(claim), MTLS_ERR_PATH_CLOSED);
+        claim_free(claim);
+    }
+}
+
+/* [DWN-4] Silence on an open connection is not, nor what the network says of it. */
+static void test_lost(void **state)
+{
+    struct mtls_path_spec spec = spec_of("dev=v0,remote=203.0.113.1");
+    struct mtls_path2_request req = request(&spec, "b.example");
+    struct mtls_path2_claim *claim, *second;
+    unsigned short_ms = 50;
+    int fd;
+
+    spec.port = there.port;
+    claim = claim_new(&req);
+    fd = accept_one();
+    assert_int_equal(
+        setsockopt(pools_socket(), IPPROTO_TCP, TCP_USER_TIMEOUT, &short_ms, sizeof(short_ms)), 0);
+    netns_go_there();
+    netns_sh("ip link set p0 down");
+    netns_go_here();
+    second = claim_new(&req);
+    assert_int_equal(wait_failed(claim), MTLS_ERR_PATH_TIMEOUT);
+    assert_int_equal(wait_failed(second), MTLS_ERR_PATH_TIMEOUT);
+    netns_go_there();
+    netns_sh("ip link set p0 up");
+    netns_go_here();
+    claim_free(claim);
+    claim_free(second);
+    close(fd);
+}
+
+/* An address from the memory without a port of its own leads to path 2's port [PATH-5]. */
+static void test_stored_port(void **state)
+{
+    struct mtls_path_spec spec = spec_of("dev=v0");
+    struct mtls_path2_request req = request(&spec, "c.example");
+    struct mtls_addr stored = there;
+    struct mtls_path2_claim *claim;
+
+    spec.port = there.port;
+    stored.port = 0;
+    req.stored = &stored;
+    req.nstored = 1;
+    claim = claim_new(&req);
+    close(accept_one());
+    claim_free(claim);
+    spec.port = 1; /* and one with a port to its own */
+    stored.port = there.port;
+    claim = claim_new(&req);
+    close(accept_one());
+    claim_free(claim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_closed),
+        cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_stored_port),
+    };
+
+    netns_setup();
+    return cmocka_run_group_tests(tests, start, NULL);
+}
