@@ -32,12 +32,16 @@ static bool devices_differ(const struct mtls_path_facts *a, const struct mtls_pa
 
 /* Whether b, as far as is known, may leave through a's proxy: by its own proxy, or because the
  * program itself connected path 1 to the proxy. Two ports of one proxy host share its network,
- * unless the host is this one: then each port is a tunnel of its own. */
+ * unless the host is this one: then each port is a tunnel of its own. But what listens where an
+ * unproxied path goes on this host may be a proxy that leads into the same tunnel. */
 static bool may_share_proxy(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     const struct mtls_addr *other = b->proxied ? &b->proxy : &b->remote;
 
     if (a->proxy.family == 0 || other->family == 0)
+        return true;
+    if (!b->proxied && (a->loopback || is_loopback(&a->proxy)) &&
+        (b->loopback || is_loopback(other)))
         return true;
     if (!same_ip(&a->proxy, other))
         return false;

@@ -40,9 +40,10 @@ const char *mtls_shared_words(unsigned shared, char *out, size_t cap);
 /* The scope in which a and b are distinct: bits of MTLS_DISTINCT_CLIENT and _SERVER, 0 = neither.
  * Symmetric. Client-distinct [PATH-7]: both egress devices known, different and no loopback; or a
  * protected tunnel makes the difference: a proxy that the other path does not use too (nor is
- * connected to by itself), or a device that the other path does not leave by. Server-distinct
- * [PATH-8]: remote addresses of one family with different prefixes. What is not known counts as the
- * same. */
+ * connected to by itself; where the proxy is on this host, nor is connected to anything on it:
+ * another proxy there may lead into the same tunnel), or a device that the other path does not
+ * leave by. Server-distinct [PATH-8]: remote addresses of one family with different prefixes. What
+ * is not known counts as the same. */
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
 
 /* Of n secondary paths whose claims are provable, picks the largest set (lowest indices first on a

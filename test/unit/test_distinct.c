@@ -87,13 +87,22 @@ static void tunnels(void **state)
 
     assert_scope(path(ETH, r), proxied(path(LO, r), ssh, true), C);
     assert_scope(path(ETH, r), proxied(path(LO, r), ssh, false), 0);
-    assert_scope(path(LO, r), proxied(path(LO, r), ssh, true), C);
+    assert_scope(path(LO, r), proxied(path(LO, r), ssh, true), 0);
     assert_scope(path(ETH, r), proxied(path(ETH, r), "203.0.113.1:1080", true), C);
     assert_scope(path(ETH, r), proxied(path(ETH, r), "203.0.113.1:1080", false), 0);
     assert_scope(path(ETH, r), proxied(path(WLAN, r), "203.0.113.1:1080", false), C);
     /* Path 1 goes to the proxy by itself. */
     assert_scope(path(LO, ssh), proxied(path(LO, r), ssh, true), S);
-    assert_scope(path(LO, "127.0.0.1:443"), proxied(path(LO, r), ssh, true), C | S);
+    /* Or to another port of this host, where a proxy of another kind may lead into the same tunnel;
+     * by whatever address of this host. */
+    assert_scope(path(LO, "127.0.0.1:8118"), proxied(path(LO, r), tor, true), S);
+    assert_scope(path(LO, "127.0.1.1:8118"), proxied(path(LO, r), tor, true), S);
+    assert_scope(path(LO, "192.0.2.9:8118"), proxied(path(LO, r), tor, true), S);
+    assert_scope(path(ETH, "127.0.0.1:8118"), proxied(path(LO, r), tor, true), S);
+    assert_scope(path(LO, "127.0.0.1:8118"), proxied(path(LO, r), "192.0.2.9:9050", true), S);
+    assert_scope(path(LO, "[::1]:8118"), proxied(path(LO, r), tor, true), 0);
+    assert_scope(tunnel(path(LO, "127.0.0.1:8118")), proxied(path(LO, r), tor, true), S);
+    assert_scope(path(ETH, "192.0.2.9:8118"), proxied(path(LO, r), tor, true), C | S);
     /* Two tunnels: different proxies or devices. */
     assert_scope(proxied(path(LO, r), tor, true), proxied(path(LO, r), ssh, true), C);
     assert_scope(proxied(path(LO, r), ssh, true), proxied(path(LO, r), ssh, true), 0);
@@ -302,7 +311,9 @@ static bool oracle_behind(const struct mtls_path_facts *p, const struct mtls_pat
     if (p->proxy.family == 0)
         return true;
     if (!q->proxied)
-        return q->remote.family == 0 || equal_text(&p->proxy, &q->remote, 16, true);
+        return q->remote.family == 0 || equal_text(&p->proxy, &q->remote, 16, true) ||
+               ((p->ifindex == LO || p->proxy.ip[0] == 127) &&
+                (q->ifindex == LO || q->remote.ip[0] == 127));
     if (q->proxy.family == 0)
         return true;
     return equal_text(&p->proxy, &q->proxy, 16, p->proxy.ip[0] == 127);
