@@ -1,5 +1,5 @@
-/* Test helper: both ends of a hooked session with relays on path 1 and path 2, each end driven in a thread of its
- * own in one of the styles that applications have. Every wait has a deadline. */
+/* Test helper: both ends of a hooked session with relays on path 1 and path 2, each end driven in a
+ * thread of its own in one of the styles that applications have. Every wait has a deadline. */
 #ifndef TEST_GATE_LAB_H
 #define TEST_GATE_LAB_H
 
@@ -13,7 +13,8 @@
 enum style { BLOCKING, POLLED, LEVEL, EDGE, MEMORY, MEMORY_FD, ASYNC, STYLES };
 enum op { HANDSHAKE, WRITE, READ };
 
-/* A spinning end would burn all the time that path 2 is held (300 ms); a handshake alone takes a few milliseconds. */
+/* A spinning end would burn all the time that path 2 is held (300 ms); a handshake alone takes a
+ * few milliseconds. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { CPU_MAX_US = 120000 };
 #else
@@ -26,28 +27,27 @@ struct end {
     SSL_SESSION *session;
     bool server;
     enum style style;
-    bool no_data;              /* the handshake alone */
-    size_t echo;               /* bytes to send and get back, 0: 5 */
-    const struct timespec *unused;
+    bool no_data;                /* the handshake alone */
+    size_t echo;                 /* bytes to send and get back, 0: 5 */
     void (*ready)(struct end *); /* before the handshake */
     int listener;
     uint16_t port;
     /* results */
     SSL *ssl;
     int fd, epoll, rc, ssl_error, queue, got;
-    char text[128];            /* of the last entry on the error queue */
+    char text[128]; /* of the last entry on the error queue */
     unsigned calls, wants_async;
     uint64_t cpu_us, ms;
     enum mtls_outcome outcome;
     int reason;
-    bool keep;                 /* the test frees ssl and fd */
+    bool keep; /* the test frees ssl and fd */
     pthread_t thread;
 };
 
 struct lab {
     SSL_CTX *server, *client;
     int listener;
-    uint16_t port;             /* the server's own */
+    uint16_t port; /* the server's own */
     struct relay p1, p2;
     struct end s, c;
 };
@@ -108,8 +108,8 @@ static inline bool async_wait(struct end *e)
     size_t n = 0;
 
     e->wants_async++;
-    return SSL_get_all_async_fds(e->ssl, NULL, &n) == 1 && n == 1 && SSL_get_all_async_fds(e->ssl, &fd, &n) == 1 &&
-           fd_wait(fd, POLLIN);
+    return SSL_get_all_async_fds(e->ssl, NULL, &n) == 1 && n == 1 &&
+           SSL_get_all_async_fds(e->ssl, &fd, &n) == 1 && fd_wait(fd, POLLIN);
 }
 
 static inline bool end_wait(struct end *e, int err)
@@ -172,7 +172,8 @@ static inline void end_socket(struct end *e)
 {
     struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
 
-    e->fd = e->server ? accept4(e->listener, NULL, NULL, SOCK_CLOEXEC) : pair_connect("127.0.0.1", e->port);
+    e->fd = e->server ? accept4(e->listener, NULL, NULL, SOCK_CLOEXEC)
+                      : pair_connect("127.0.0.1", e->port);
     assert_true(e->fd >= 0);
     e->epoll = -1;
     if (e->style != BLOCKING)
@@ -284,7 +285,8 @@ static inline void lab_ends(struct lab *l)
     l->c.port = l->p1.port;
 }
 
-/* Listeners live as long as the process: one for all tests, on an SSL_CTX that nothing else uses. */
+/* Listeners live as long as the process: one for all tests, on an SSL_CTX that nothing else uses.
+ */
 static SSL_CTX *lab_keeper;
 
 static inline uint16_t lab_port2(void)
@@ -296,8 +298,10 @@ static inline uint16_t lab_port2(void)
     return pair_port2(lab_keeper);
 }
 
-/* server: its words, NULL: plain TLS; client: its words beside path2. policy NULL: the client is plain. */
-static inline void lab_make(struct lab *l, const char *server, const char *policy, const char *client)
+/* server: its words, NULL: plain TLS; client: its words beside path2. policy NULL: the client is
+ * plain. */
+static inline void lab_make(struct lab *l, const char *server, const char *policy,
+                            const char *client)
 {
     char words[512];
 
@@ -350,8 +354,8 @@ static inline void assert_verified(const struct end *e)
         print_error("%s: %s, %s\n", e->server ? "server" : "client", mtls_outcome_name(e->outcome),
                     mtls_error_name(e->reason));
     if (e->got == 0)
-        print_error("%s, style %d: rc %d, SSL error %d, %s, %s\n", e->server ? "server" : "client", e->style, e->rc,
-                    e->ssl_error, mtls_error_name(e->queue), e->text);
+        print_error("%s, style %d: rc %d, SSL error %d, %s, %s\n", e->server ? "server" : "client",
+                    e->style, e->rc, e->ssl_error, mtls_error_name(e->queue), e->text);
     assert_int_equal(e->outcome, MTLS_OUTCOME_VERIFIED);
     assert_int_equal(e->got, e->echo != 0 ? e->echo : 5);
 }
@@ -360,7 +364,8 @@ static inline void assert_failed(const struct end *e, int reason)
 {
     if (e->outcome != MTLS_OUTCOME_FAILED || e->reason != reason)
         print_error("%s: %s, %s, expected %s\n", e->server ? "server" : "client",
-                    mtls_outcome_name(e->outcome), mtls_error_name(e->reason), mtls_error_name(reason));
+                    mtls_outcome_name(e->outcome), mtls_error_name(e->reason),
+                    mtls_error_name(reason));
     assert_int_equal(e->outcome, MTLS_OUTCOME_FAILED);
     assert_int_equal(e->reason, reason);
     assert_true(e->rc <= 0);

@@ -1,6 +1,7 @@
-/* Test helper: a TCP relay in a thread of its own that the test controls: it holds what passes, flips a bit, drops a
- * frame, closes, resets, or adds bytes, and counts what it saw. It cuts either path into units: frames behind the preface (path 2) or
- * TLS records (path 1). Every wait has a deadline. */
+/* Test helper: a TCP relay in a thread of its own that the test controls: it holds what passes,
+ * flips a bit, drops a frame, closes, resets, or adds bytes, and counts what it saw. It cuts either
+ * path into units: frames behind the preface (path 2) or TLS records (path 1). Every wait has a
+ * deadline. */
 #ifndef TEST_GATE_RELAY_H
 #define TEST_GATE_RELAY_H
 
@@ -40,10 +41,10 @@ struct relay {
     pthread_cond_t changed;
     /* under the lock */
     bool stop, hold[2], garbage;
-    uint64_t release_at_ms;    /* 0: when told */
-    int flip_type, drop_type;  /* 0: none */
+    uint64_t release_at_ms;   /* 0: when told */
+    int flip_type, drop_type; /* 0: none */
     unsigned flip_nth, flip_at;
-    int close_type;            /* both sides are closed instead of passing it */
+    int close_type; /* both sides are closed instead of passing it */
     int close_dir;
     unsigned seen[2][256], accepted;
     size_t bytes[2];
@@ -282,7 +283,9 @@ static inline void *relay_main(void *arg)
     while (!r->stop) {
         size_t n = relay_polls(r, p);
         uint64_t now = lab_ms();
-        int timeout = r->release_at_ms == 0 ? -1 : r->release_at_ms > now ? (int)(r->release_at_ms - now) : 0;
+        int timeout = r->release_at_ms == 0    ? -1
+                      : r->release_at_ms > now ? (int)(r->release_at_ms - now)
+                                               : 0;
 
         pthread_mutex_unlock(&r->lock);
         (void)poll(p, n, timeout);
@@ -294,7 +297,8 @@ static inline void *relay_main(void *arg)
 }
 
 /* Listens on FROM, any port, and leads to TO:PORT. */
-static inline void relay_start(struct relay *r, enum relay_kind kind, const char *from, const char *to, uint16_t port)
+static inline void relay_start(struct relay *r, enum relay_kind kind, const char *from,
+                               const char *to, uint16_t port)
 {
     pthread_condattr_t attr;
     int i;

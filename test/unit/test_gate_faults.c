@@ -1,5 +1,5 @@
-/* What can go wrong on path 2, and what a peer can do to a gated session: each with the reason that names it, and
- * nothing released. */
+/* What can go wrong on path 2, and what a peer can do to a gated session: each with the reason that
+ * names it, and nothing released. */
 #include "gate_lab.h"
 
 #include <signal.h>
@@ -8,7 +8,8 @@ enum { HELLO = 1, READY = 2, PROOF = 3, CONFIRM = 4, TICKET = 4 };
 
 static unsigned tickets; /* atomic */
 
-static void count_tickets(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
+static void count_tickets(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl,
+                          void *arg)
 {
     if (type == SSL3_RT_HANDSHAKE && len > 0 && *(const uint8_t *)buf == TICKET && !write_p)
         __atomic_add_fetch(&tickets, 1, __ATOMIC_SEQ_CST);
@@ -149,8 +150,8 @@ static void closed(void **state)
     static const struct {
         int dir, type, reason;
     } at[] = {{C2S, HELLO, MTLS_ERR_PATH_CLOSED},
-               {S2C, READY, MTLS_ERR_PATH_CLOSED},
-               {S2C, PROOF, MTLS_ERR_PATH_CLOSED}};
+              {S2C, READY, MTLS_ERR_PATH_CLOSED},
+              {S2C, PROOF, MTLS_ERR_PATH_CLOSED}};
     size_t i;
 
     for (i = 0; i < 3; i++) {
@@ -325,20 +326,13 @@ static void confirm_without_finished(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(untouched),
-        cmocka_unit_test(proof_flipped),
-        cmocka_unit_test(ready_flipped),
-        cmocka_unit_test(proof_missing),
-        cmocka_unit_test(refused),
-        cmocka_unit_test(garbage),
-        cmocka_unit_test(closed),
-        cmocka_unit_test(never_answers),
-        cmocka_unit_test(confirm_lost),
-        cmocka_unit_test(reset_while_gated),
-        cmocka_unit_test(fin_while_gated),
-        cmocka_unit_test(upload_while_gated),
-        cmocka_unit_test(silent_client),
-        cmocka_unit_test(confirm_without_finished),
+        cmocka_unit_test(untouched),       cmocka_unit_test(proof_flipped),
+        cmocka_unit_test(ready_flipped),   cmocka_unit_test(proof_missing),
+        cmocka_unit_test(refused),         cmocka_unit_test(garbage),
+        cmocka_unit_test(closed),          cmocka_unit_test(never_answers),
+        cmocka_unit_test(confirm_lost),    cmocka_unit_test(reset_while_gated),
+        cmocka_unit_test(fin_while_gated), cmocka_unit_test(upload_while_gated),
+        cmocka_unit_test(silent_client),   cmocka_unit_test(confirm_without_finished),
     };
     int rc;
 

@@ -1,16 +1,16 @@
-/* The gate under every style of I/O, on either side, with path 2 held for a while: the session is verified, nobody
- * spins, and a wrong proof fails in each style too. */
+/* The gate under every style of I/O, on either side, with path 2 held for a while: the session is
+ * verified, nobody spins, and a wrong proof fails in each style too. */
 #include "gate_lab.h"
 
-static const char *const style_names[STYLES] = {"blocking", "poll",      "level",     "edge",
+static const char *const style_names[STYLES] = {"blocking", "poll",      "level", "edge",
                                                 "memory",   "memory+fd", "async"};
 
 enum { CALLS_MAX = 25 };
 
 static void check_waited(const struct end *e)
 {
-    print_message("  %s %s: %u calls, %u us, %u ms\n", e->server ? "server" : "client", style_names[e->style],
-                  e->calls, (unsigned)e->cpu_us, (unsigned)e->ms);
+    print_message("  %s %s: %u calls, %u us, %u ms\n", e->server ? "server" : "client",
+                  style_names[e->style], e->calls, (unsigned)e->cpu_us, (unsigned)e->ms);
     assert_true(e->calls <= CALLS_MAX);
     assert_true(e->cpu_us < CPU_MAX_US);
 }
@@ -104,7 +104,8 @@ static void wrong_confirm_once(enum style server)
     assert_true(l.s.ms >= 350 && l.s.ms < 5000);
     assert_true(l.s.cpu_us < CPU_MAX_US);
     assert_true(l.s.calls <= CALLS_MAX);
-    assert_int_equal(l.c.outcome, MTLS_OUTCOME_VERIFIED); /* it cannot know; no byte of an answer came */
+    assert_int_equal(l.c.outcome,
+                     MTLS_OUTCOME_VERIFIED); /* it cannot know; no byte of an answer came */
     assert_int_equal(l.c.got, 0);
     lab_free(&l);
 }
@@ -170,10 +171,8 @@ static void read_ahead(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(not_held),
-        cmocka_unit_test(held),
-        cmocka_unit_test(wrong),
-        cmocka_unit_test(memory_client_without_fd),
+        cmocka_unit_test(not_held),   cmocka_unit_test(held),
+        cmocka_unit_test(wrong),      cmocka_unit_test(memory_client_without_fd),
         cmocka_unit_test(read_ahead),
     };
 

@@ -1,5 +1,5 @@
-/* TLS's own features under the gate: HelloRetryRequest, client certificates, suites, SNI switches, resumption,
- * KeyUpdate, early data. */
+/* TLS's own features under the gate: HelloRetryRequest, client certificates, suites, SNI switches,
+ * resumption, KeyUpdate, early data. */
 #include "gate_lab.h"
 
 #include <signal.h>
@@ -288,7 +288,8 @@ static void sni_switch(void **state)
     assert_int_equal(l.c.outcome, MTLS_OUTCOME_FAILED);
     lab_free(&l);
     switched("policy=prefer", NULL, &l);
-    assert_int_equal(l.c.outcome, MTLS_OUTCOME_FAILED); /* it requires; the server's half is plain or cut */
+    assert_int_equal(l.c.outcome,
+                     MTLS_OUTCOME_FAILED); /* it requires; the server's half is plain or cut */
     assert_int_not_equal(l.s.outcome, MTLS_OUTCOME_VERIFIED);
     lab_free(&l);
 }
