@@ -133,8 +133,8 @@ static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t le
 
     if (s == NULL || len < RANDOM_AT + 32)
         return s;
-    if (!same_hello(s, msg + RANDOM_AT)) {
-        if (s->phase != MTLS_PHASE_START && mtls_session_reset(s) != 0)
+    if (s->hellos == 0 || memcmp(s->hello_random, msg + RANDOM_AT, 32) != 0) {
+        if ((s->phase != MTLS_PHASE_START || s->hellos > 0) && mtls_session_reset(s) != 0)
             return NULL;
         memcpy(s->hello_random, msg + RANDOM_AT, 32);
         s->times[MTLS_STEP_CLIENT_HELLO] = mtls_now();
@@ -182,11 +182,12 @@ static void server_answers(struct mtls_session *s)
 {
     struct mtls_transcript_facts facts;
 
+    mtls_transcript_facts(s->transcript, &facts);
     if (s->phase == MTLS_PHASE_START) {
-        server_plain(s);
+        if (!facts.hello_retry || facts.server_hello) /* else the second ClientHello shows it */
+            server_plain(s);
         return;
     }
-    mtls_transcript_facts(s->transcript, &facts);
     if (s->phase == MTLS_PHASE_HELLO && facts.server_hello && s->hellos_parsed < s->hellos) {
         mtls_session_fail(s, MTLS_ERR_EXT_CHANGED);
         mtls_gate_alert(s, SSL_AD_ILLEGAL_PARAMETER);

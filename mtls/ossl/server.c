@@ -94,8 +94,7 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
     SSL_set_max_early_data(s->ssl,
                            0); /* the application may have set its own since the hook [EXT-12] */
     SSL_set_recv_max_early_data(s->ssl, 0);
-    if (s->phase !=
-        MTLS_PHASE_START) { /* [EXT-3] the second ClientHello; the first may have had none */
+    if (s->phase != MTLS_PHASE_START || s->hellos > 1) { /* [EXT-3] the first may have had none */
         *alert = SSL_AD_ILLEGAL_PARAMETER;
         return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0
                    ? 0
