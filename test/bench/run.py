@@ -5,6 +5,7 @@ The numbers of a round come from the same minute: every ratio is formed within o
 """
 
 import argparse
+import atexit
 import json
 import os
 import statistics
@@ -61,6 +62,7 @@ class Server:
         argv += ["--cpu", str(cpu)] if cpu is not None else []
         argv += ["--words", words] if words else []
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)
         first = json.loads(self.process.stdout.readline())
         self.host, self.port, self.path2 = host, first["port"], first["path2"]
 
@@ -88,7 +90,8 @@ def client(server, cafile, mode, *options, words=None, ns=None, cpu=CLIENT_CPU):
     argv += [program("bench_client"), "--host", server.host, "--port", str(server.port), "--cafile", cafile]
     argv += ["--cpu", str(cpu)] if cpu is not None else []
     argv += ["--words", words.format(path2=server.path2)] if words else []
-    done = subprocess.run(argv + [str(o) for o in options] + [mode], capture_output=True, text=True, check=False)
+    done = subprocess.run(argv + [str(o) for o in options] + [mode], capture_output=True, text=True, check=False,
+                          timeout=300)
     if done.returncode != 0:
         sys.exit(f"{' '.join(done.args)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout)
@@ -186,6 +189,7 @@ def delay(lab, path, rtt_us):
     router = lab.routers[path]
     process = subprocess.Popen(["ip", "netns", "exec", router, program("delay_link"), "delay", str(rtt_us // 2)],
                                stdout=subprocess.PIPE, text=True)
+    atexit.register(process.kill)
     if process.stdout.readline() != "ready\n":
         sys.exit("delay_link does not start")
     netns.ip_batch(router, ["link set delay up", "route add default dev delay table 100",
@@ -242,7 +246,8 @@ def latency(pki, size):
 # ---- 4: memory ----------------------------------------------------------------------------------
 
 def memory_run(*argv):
-    done = subprocess.run([program("bench_memory"), *[str(a) for a in argv]], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("bench_memory"), *[str(a) for a in argv]], capture_output=True, text=True, check=False,
+                          timeout=300)
     if done.returncode != 0:
         sys.exit(f"{' '.join(done.args)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout)
@@ -323,7 +328,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--quick", action="store_true", help="a few rounds: about a minute (default)")
-    group.add_argument("--full", action="store_true", help="as in doc/benchmark.md: about ten minutes")
+    group.add_argument("--full", action="store_true", help="as in doc/benchmark.md: about five minutes")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     parser.add_argument("--part", action="append", choices=["handshakes", "data", "latency", "memory"],
                         help="only this part (several allowed)")
