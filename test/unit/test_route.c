@@ -194,12 +194,12 @@ static void test_rules(void **state)
     check(&there, (struct how){0}, "v0", "10.1.0.1");
     netns_sh("ip rule del uidrange 12345-12345");
 
-    netns_sh("ip rule add ipproto tcp dport %u table 70", there.port);
+    netns_sh("ip rule add ipproto 6 dport %u table 70", there.port);
     check(&there, (struct how){0}, "v1", "10.2.0.1");
-    netns_sh("ip rule del ipproto tcp dport %u && ip rule add ipproto tcp dport %u table 70",
+    netns_sh("ip rule del ipproto 6 dport %u && ip rule add ipproto tcp dport %u table 70",
              there.port, (unsigned)(uint16_t)(there.port ^ 1));
     check(&there, (struct how){0}, "v0", "10.1.0.1");
-    netns_sh("ip rule del ipproto tcp dport %u", (unsigned)(uint16_t)(there.port ^ 1));
+    netns_sh("ip rule del ipproto 6 dport %u", (unsigned)(uint16_t)(there.port ^ 1));
     netns_sh("ip route flush table 70 && ip -6 route flush table 70");
 }
 
@@ -403,6 +403,117 @@ static void test_device(void **state)
     netns_sh("ip tuntap del t0 mode tun && ip tuntap del t1 mode tap");
 }
 
+static struct mtls_path_facts stack_of(const char *dev)
+{
+    struct mtls_path_facts f = {.lower = 77, .dev_tunnel = true};
+    struct mtls_device d;
+
+    assert_int_equal(mtls_device_get((int)if_nametoindex(dev), &d), 0);
+    mtls_device_stack(&d, &f);
+    f.ifindex = d.ifindex;
+    return f;
+}
+
+/* [PATH-7] What a device stands on, through several layers. */
+static void test_stack(void **state)
+{
+    struct mtls_path_facts v0 = stack_of("v0"), v1 = stack_of("v1"), f, g;
+
+    assert_true(v0.lower == 0 && !v0.dev_tunnel && v1.lower == 0);
+    netns_sh("ip link add m0 link v0 type macvlan && ip link add n0 link m0 type macvlan");
+    f = stack_of("n0");
+    assert_int_equal(f.lower, v0.ifindex);
+    assert_false(f.dev_tunnel);
+    assert_true(mtls_paths_same_link(&f, &v0) && !mtls_paths_same_link(&f, &v1));
+    netns_sh("ip link del n0 && ip link del m0");
+    netns_sh("ip link add b0 type bridge && ip link set v0 master b0");
+    g = stack_of("b0");
+    assert_int_equal(stack_of("v0").lower, g.ifindex);
+    assert_int_equal(g.lower, 0);
+    netns_sh("ip link set v0 nomaster && ip link del b0");
+    /* A veth pair inside one namespace; one of its ends in a bridge. */
+    netns_sh("ip link add y0 type veth peer name y1");
+    f = stack_of("y0");
+    g = stack_of("y1");
+    assert_true(mtls_paths_same_link(&f, &g) && !mtls_paths_same_link(&f, &v0));
+    netns_sh("ip link add b0 type bridge && ip link set y1 master b0");
+    f = stack_of("y0");
+    assert_int_equal(f.lower, if_nametoindex("b0"));
+    assert_int_equal(stack_of("y1").lower, f.lower);
+    netns_sh("ip link del b0 && ip link del y0");
+    /* A tunnel ends the stack, and shows through what stands on it. */
+    netns_sh("ip link add x0 type vxlan id 7 remote 10.1.0.1 dstport 4789 dev v0 && "
+             "ip link add m0 link x0 type macvlan");
+    f = stack_of("x0");
+    assert_true(f.dev_tunnel && f.lower == 0);
+    f = stack_of("m0");
+    assert_true(f.dev_tunnel && f.lower == (int)if_nametoindex("x0"));
+    netns_sh("ip link del m0 && ip link del x0");
+}
+
+/* What is gone meanwhile, or is no link, cannot be told. */
+static void test_stack_unknown(void **state)
+{
+    struct mtls_device d = {.ifindex = 5, .lower = 99999};
+    struct mtls_path_facts f = {0}, v0 = stack_of("v0");
+
+    mtls_device_stack(&d, &f);
+    assert_int_equal(f.lower, -1);
+    f.ifindex = d.ifindex;
+    assert_true(mtls_paths_same_link(&f, &v0));
+    d = (struct mtls_device){.ifindex = 5, .vrf = true};
+    mtls_device_stack(&d, &f);
+    assert_int_equal(f.lower, -1);
+}
+
+static bool is_multi(int fd)
+{
+    struct mtls_path_facts f = {0};
+
+    assert_int_equal(mtls_route_of_socket(fd, &f), 0);
+    return f.multi;
+}
+
+/* [PATH-13] MPTCP: one subflow is one path, several are none that is known. */
+static void test_subflows(void **state)
+{
+    struct sockaddr_in sin = {.sin_family = AF_INET};
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(sin);
+    struct mtls_addr to;
+    int lfd, fd, peer, i;
+
+    netns_go_there();
+    netns_sh("ip mptcp limits set subflow 2 add_addr_accepted 2");
+    lfd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+    assert_true(lfd >= 0);
+    assert_int_equal(inet_pton(AF_INET, "203.0.113.1", &sin.sin_addr), 1);
+    assert_int_equal(bind(lfd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+    assert_int_equal(listen(lfd, 4), 0);
+    assert_int_equal(getsockname(lfd, (struct sockaddr *)&sin, &len), 0);
+    netns_go_here();
+    assert_int_equal(mtls_addr_from_sockaddr(&to, (struct sockaddr *)&sin, len), 0);
+    mtls_addr_to_sockaddr(&to, &ss, &len);
+    for (int several = 0; several < 2; several++) {
+        if (several)
+            netns_sh("ip mptcp limits set subflow 2 && "
+                     "ip mptcp endpoint add 10.2.0.2 dev v1 subflow");
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+        assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+        peer = accept4(lfd, NULL, NULL, SOCK_CLOEXEC);
+        assert_true(peer >= 0);
+        assert_int_equal(send(peer, "x", 1, 0), 1);
+        assert_int_equal(send(fd, "x", 1, 0), 1);
+        for (i = 0; several && i < 1000 && !is_multi(fd); i++)
+            (void)!poll(NULL, 0, 10);
+        assert_int_equal(is_multi(fd), several);
+        close(fd);
+        close(peer);
+    }
+    netns_sh("ip mptcp endpoint flush");
+    close(lfd);
+}
+
 static void test_sockaddr(void **state)
 {
     static const char *const texts[] = {"192.0.2.1", "2001:db8::1"};
@@ -500,6 +611,9 @@ int main(void)
         cmocka_unit_test(test_route_via),
         cmocka_unit_test(test_owner),
         cmocka_unit_test(test_device),
+        cmocka_unit_test(test_stack),
+        cmocka_unit_test(test_stack_unknown),
+        cmocka_unit_test(test_subflows),
         cmocka_unit_test(test_sockaddr),
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_netlink_refusals),
