@@ -215,6 +215,7 @@ static void client_learn(struct mtls_session *s, struct mtls_transcript_facts *f
     memset(facts, 0, sizeof(*facts));
     if (s->transcript != NULL)
         mtls_transcript_facts(s->transcript, facts);
+    mtls_engine_lock(); /* the reactor may evaluate since the last call */
     s->old_tls = (facts->server_hello && !facts->tls13) ||
                  (g->saw_handshake && SSL_version(s->ssl) < TLS1_3_VERSION);
     /* Records tell only where the message call-back was taken: EncryptedExtensions may be cut over
@@ -222,6 +223,7 @@ static void client_learn(struct mtls_session *s, struct mtls_transcript_facts *f
     if (s->answered == MTLS_OFFER_UNKNOWN &&
         (g->extensions_read || (g->saw_encrypted && !facts->server_hello)))
         s->answered = MTLS_OFFER_NO;
+    mtls_engine_unlock();
 }
 
 static void before_flight(struct mtls_session *s, bool on)
@@ -442,6 +444,31 @@ static int gate_write(BIO *b, const char *in, int len)
     return server_write(b, s, in, len);
 }
 
+static BIO *filter_on(BIO *next, struct mtls_session *s);
+static void filter_drop(BIO *f);
+
+/* libssl's buffer lets go of the write side. In mid-handshake that is the application setting other
+ * BIOs, noticed here even where it has taken our call-backs too: from now on every read fails. */
+static void popped(struct mtls_session *s)
+{
+    struct mtls_gate *g = s->gate;
+    BIO *r = SSL_get_rbio(s->ssl), *f;
+
+    if (s->phase >= MTLS_PHASE_CONFIRMED || SSL_in_before(s->ssl) == 1 ||
+        strcmp(SSL_state_string_long(s->ssl), "error") == 0)
+        return;
+    if (r != NULL && r != g->rfilter && (f = filter_on(r, s)) != NULL) {
+        if (g->rfilter != g->wfilter)
+            filter_drop(g->rfilter);
+        g->rfilter = f;
+        BIO_up_ref(f);
+        SSL_set0_rbio(s->ssl, f);
+    } else if (r != g->rfilter) { /* without a BIO nothing is read */
+        SSL_set0_rbio(s->ssl, NULL);
+    }
+    mtls_session_fail(s, MTLS_ERR_GATE_DISPLACED);
+}
+
 static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
 {
     struct mtls_session *s = session_of(b);
@@ -450,8 +477,11 @@ static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
     long rc;
 
     switch (cmd) {
-    case BIO_CTRL_PUSH:
     case BIO_CTRL_POP:
+        if (linked && b == s->gate->wfilter)
+            popped(s);
+        return 0;
+    case BIO_CTRL_PUSH:
     case BIO_CTRL_GET_KTLS_SEND:
     case BIO_CTRL_GET_KTLS_RECV:
     case CTRL_SET_KTLS:
