@@ -360,6 +360,15 @@ static inline void assert_verified(const struct end *e)
     assert_int_equal(e->got, e->echo != 0 ? e->echo : 5);
 }
 
+static inline void assert_plain(const struct end *e, int reason)
+{
+    if (e->outcome != MTLS_OUTCOME_PLAIN)
+        print_error("%s: %s, %s, expected plain\n", e->server ? "server" : "client",
+                    mtls_outcome_name(e->outcome), mtls_error_name(e->reason));
+    assert_int_equal(e->outcome, MTLS_OUTCOME_PLAIN);
+    assert_int_equal(e->reason, reason);
+}
+
 static inline void assert_failed(const struct end *e, int reason)
 {
     if (e->outcome != MTLS_OUTCOME_FAILED || e->reason != reason)

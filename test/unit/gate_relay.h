@@ -363,10 +363,10 @@ static inline void relay_flip(struct relay *r, int type, unsigned nth, unsigned 
     pthread_mutex_unlock(&r->lock);
 }
 
-static inline void relay_set(struct relay *r, void *field, int value)
+static inline void relay_set(struct relay *r, int *field, int value)
 {
     pthread_mutex_lock(&r->lock);
-    *(int *)field = value;
+    *field = value;
     pthread_mutex_unlock(&r->lock);
 }
 

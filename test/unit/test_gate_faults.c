@@ -77,7 +77,7 @@ static void proof_missing(void **state)
     struct lab l;
 
     lab_make(&l, SERVER_WORDS "deadline=600", "require", "deadline=600");
-    l.p2.drop_type = PROOF;
+    relay_set(&l.p2, &l.p2.drop_type, PROOF);
     run(&l);
     assert_failed(&l.c, MTLS_ERR_PROOF_MISSING);
     assert_true(l.c.ms >= 500 && l.c.ms < 5000);
@@ -132,13 +132,13 @@ static void garbage(void **state)
     struct lab l;
 
     lab_make(&l, SERVER_WORDS "deadline=600", "require", "");
-    l.p2.garbage = true;
+    relay_flag(&l.p2, &l.p2.garbage);
     run(&l);
     assert_failed(&l.c, MTLS_ERR_PATH_FOREIGN);
     lab_free(&l);
 
     lab_make(&l, NULL, "prefer", "");
-    l.p2.garbage = true;
+    relay_flag(&l.p2, &l.p2.garbage);
     run(&l);
     assert_int_equal(l.c.outcome, MTLS_OUTCOME_PLAIN);
     assert_true(l.c.ms < 900);
@@ -158,8 +158,8 @@ static void closed(void **state)
         struct lab l;
 
         lab_make(&l, SERVER_WORDS "deadline=600", "require", "reuse=off");
-        l.p2.close_dir = at[i].dir;
-        l.p2.close_type = at[i].type;
+        relay_set(&l.p2, &l.p2.close_dir, at[i].dir);
+        relay_set(&l.p2, &l.p2.close_type, at[i].type);
         run(&l);
         assert_failed(&l.c, at[i].reason);
         assert_true(l.c.ms < 5000);
@@ -194,7 +194,7 @@ static void confirm_lost(void **state)
             if (mode == 0)
                 relay_flip(&l.p2, CONFIRM, 1, 10);
             else
-                l.p2.drop_type = CONFIRM;
+                relay_set(&l.p2, &l.p2.drop_type, CONFIRM);
             run(&l);
             assert_failed(&l.s, MTLS_ERR_CONFIRM_MISSING);
             assert_true(l.s.ms >= 350 && l.s.ms < 5000);
