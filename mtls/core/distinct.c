@@ -25,9 +25,23 @@ static bool is_loopback(const struct mtls_addr *a)
                           : a->family == 6 && memcmp(a->ip, one, sizeof(one)) == 0;
 }
 
-static bool devices_differ(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
+static int bottom(const struct mtls_path_facts *f)
 {
-    return a->ifindex != 0 && b->ifindex != 0 && a->ifindex != b->ifindex;
+    return f->lower != 0 ? f->lower : f->ifindex;
+}
+
+/* Whoever owns a link is on every device that stands on it: comparing the bottoms of the stacks
+ * also finds the one device in the other's stack. */
+bool mtls_paths_same_link(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
+{
+    return a->ifindex <= 0 || b->ifindex <= 0 || bottom(a) < 0 || bottom(b) < 0 ||
+           a->ifindex == b->ifindex || bottom(a) == bottom(b);
+}
+
+/* Where its packets go in the end, over the other path's device for one, cannot be seen. */
+static bool egress_hidden(const struct mtls_path_facts *f)
+{
+    return f->multi || (f->dev_tunnel && !f->tunnel);
 }
 
 /* Whether b, as far as is known, may leave through a's proxy: by its own proxy, or because the
@@ -56,13 +70,15 @@ static bool tunnels_differ(const struct mtls_path_facts *a, const struct mtls_pa
         return !may_share_proxy(b, a);
     /* A device as tunnel: the other path must not leave by the same one (a VPN that carries
      * everything). */
-    return (a->tunnel || b->tunnel) && devices_differ(a, b);
+    return (a->tunnel || b->tunnel) && !mtls_paths_same_link(a, b);
 }
 
 /* [PATH-7] */
 static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
-    if (!a->loopback && !b->loopback && devices_differ(a, b))
+    if (egress_hidden(a) || egress_hidden(b))
+        return false;
+    if (!a->loopback && !b->loopback && !mtls_paths_same_link(a, b))
         return true;
     return tunnels_differ(a, b);
 }
@@ -98,9 +114,10 @@ static unsigned shared_link(const struct mtls_path_facts *a, const struct mtls_p
                          memcmp(a->lladdr, b->lladdr, a->lladdr_len) == 0;
     unsigned shared = 0;
 
-    if (a->ifindex == 0 || b->ifindex == 0)
+    if (a->ifindex == 0 || b->ifindex == 0 || bottom(a) < 0 || bottom(b) < 0 || egress_hidden(a) ||
+        egress_hidden(b))
         shared |= MTLS_SHARE_UNKNOWN;
-    else if (a->ifindex == b->ifindex)
+    else if (mtls_paths_same_link(a, b))
         shared |= MTLS_SHARE_DEVICE;
     /* 192.168.1.1 stands in many networks: known hardware addresses tell them apart. */
     if (same_ip(&a->gateway, &b->gateway) && (!both_ll || same_ll))

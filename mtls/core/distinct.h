@@ -12,8 +12,13 @@ struct mtls_path_facts {
     struct mtls_addr local, remote;
     int ifindex; /* egress device of the live socket, 0 = unknown */
     char dev[MTLS_IF_MAX + 1];
-    bool loopback; /* egress is a loopback device */
-    bool tunnel;   /* the configuration names device or proxy as protected */
+    int lower;       /* the device at the bottom of the stack it stands on (what a VLAN or macvlan
+                        is over, the bridge or bond that a port belongs to); a tunnel is a bottom.
+                        0 = it stands on nothing, -1 = that cannot be told */
+    bool dev_tunnel; /* in that stack its packets leave inside others' */
+    bool multi;      /* several subflows: other devices may carry it too */
+    bool loopback;   /* egress is a loopback device */
+    bool tunnel;     /* the configuration names device or proxy as protected */
     bool proxied;
     struct mtls_addr proxy;
     struct mtls_addr gateway; /* family 0 = on link */
@@ -34,16 +39,21 @@ enum {                             /* what two paths share; bits, and their word
        MTLS_SHARE_UNKNOWN = 0x100, /* "unknown": a fact is missing */
 };
 unsigned mtls_paths_shared(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
+/* Whether the egress devices are one, stand on one, or cannot be told apart. */
+bool mtls_paths_same_link(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
 /* Comma-separated words ("nothing" for 0); returns out. cap 128 suffices. */
 const char *mtls_shared_words(unsigned shared, char *out, size_t cap);
 
 /* The scope in which a and b are distinct: bits of MTLS_DISTINCT_CLIENT and _SERVER, 0 = neither.
- * Symmetric. Client-distinct [PATH-7]: both egress devices known, different and no loopback; or a
+ * Symmetric. Client-distinct [PATH-7]: both egress devices known, different, no loopback and on
+ * different links (not a VLAN or macvlan over the other, or both over one); or a
  * protected tunnel makes the difference: a proxy that the other path does not use too (nor is
  * connected to by itself; where the proxy is on this host, nor is connected to anything on it:
  * another proxy there may lead into the same tunnel), or a device that the other path does not
  * leave by. Server-distinct [PATH-8]: remote addresses of one family with different prefixes. What
- * is not known counts as the same. */
+ * is not known counts as the same. Never client-distinct is a path of several subflows, or one
+ * whose device is a tunnel that the configuration does not name as protected: it may run over the
+ * other's. */
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
 
 /* Of n secondary paths whose claims are provable, picks the largest set (lowest indices first on a

@@ -16,14 +16,11 @@ enum {
     OTHER_FAMILY = 0x01, /* leads only to the other address family's Internet */
     HOP_UNKNOWN = 0x02,  /* the next hop's hardware address is not known */
     SAME_HOP = 0x04,     /* another device, the same box behind it */
-    SAME_LOWER = 0x08,   /* both devices stand on one: a VLAN, a macvlan */
-    TUNNEL = 0x10, /* where its packets go in the end, path 1's device for one, cannot be seen */
 };
 
 struct search {
-    const struct mtls_path_facts *path1;
+    struct mtls_path_facts path1;
     const struct ifaddrs *addrs;
-    int path1_lower;
     struct mtls_auto_choice *out;
     unsigned faults[MTLS_PATHS_MAX];
     int n, max;
@@ -31,15 +28,15 @@ struct search {
 
 /* [PATH-12] A path 1 that goes through a tunnel or proxy is never led around it: that would expose
  * the user. */
-static bool path1_allows(const struct mtls_path_facts *path1, int *lower)
+static bool path1_allows(struct mtls_path_facts *path1)
 {
     struct mtls_device d;
 
-    if (!path1->known || path1->loopback || path1->tunnel || path1->proxied ||
+    if (!path1->known || path1->loopback || path1->tunnel || path1->proxied || path1->multi ||
         mtls_device_get(path1->ifindex, &d) != 0)
         return false;
-    *lower = d.lower;
-    return !d.loopback && !d.tunnel;
+    mtls_device_stack(&d, path1);
+    return !d.loopback && !path1->dev_tunnel;
 }
 
 static bool link_local(const struct mtls_addr *a)
@@ -90,22 +87,11 @@ static struct mtls_addr anywhere(uint8_t family)
     return family == 4 ? v4 : v6;
 }
 
-static bool same_lower(const struct search *s, const struct mtls_device *d)
+static unsigned faults_of(const struct search *s, const struct mtls_path_facts *f)
 {
-    return d->lower != 0 ? d->lower == s->path1->ifindex || d->lower == s->path1_lower
-                         : d->ifindex == s->path1_lower;
-}
-
-static unsigned faults_of(const struct search *s, const struct mtls_device *d,
-                          const struct mtls_path_facts *f)
-{
-    const struct mtls_path_facts *p = s->path1;
+    const struct mtls_path_facts *p = &s->path1;
     unsigned faults = f->local.family != p->remote.family ? OTHER_FAMILY : 0;
 
-    if (d->tunnel)
-        faults |= TUNNEL;
-    if (same_lower(s, d))
-        faults |= SAME_LOWER;
     if (!f->lladdr_known || !p->lladdr_known)
         faults |= HOP_UNKNOWN;
     else if (f->lladdr_len == p->lladdr_len && memcmp(f->lladdr, p->lladdr, f->lladdr_len) == 0)
@@ -121,9 +107,7 @@ static void explain(const struct mtls_path_facts *f, unsigned faults, char *why,
                                              : " and next hop";
 
     (void)mtls_addr_format(&f->local, local, sizeof(local));
-    (void)snprintf(why, cap, "%s (%s): %s%s%s%s", f->dev, local,
-                   faults & TUNNEL ? "a tunnel, perhaps over path 1's device" : "another device",
-                   hop, faults & SAME_LOWER ? ", over path 1's link" : "",
+    (void)snprintf(why, cap, "%s (%s): another device%s%s", f->dev, local, hop,
                    !(faults & OTHER_FAMILY) ? ""
                    : f->local.family == 6   ? ", IPv6 only"
                                             : ", IPv4 only");
@@ -154,27 +138,32 @@ static void keep(struct search *s, const struct mtls_path_facts *f, unsigned fau
     s->faults[at] = faults;
 }
 
+/* [PATH-7] A device on path 1's link, or a tunnel, would not be counted: no choice. */
 static void consider(struct search *s, int ifindex)
 {
-    const struct mtls_addr *dst = &s->path1->remote;
+    const struct mtls_addr *dst = &s->path1.remote;
     struct mtls_addr other = anywhere(dst->family == 4 ? 6 : 4);
     struct mtls_path_facts f = {0};
     struct mtls_device d;
 
-    if (ifindex == s->path1->ifindex || mtls_device_get(ifindex, &d) != 0 || !d.up || d.loopback)
+    if (ifindex == s->path1.ifindex || mtls_device_get(ifindex, &d) != 0 || !d.up || d.loopback)
+        return;
+    f.ifindex = d.ifindex;
+    mtls_device_stack(&d, &f);
+    if (f.dev_tunnel || mtls_paths_same_link(&s->path1, &f))
         return;
     if (way_out(s, &d, dst, &f) || way_out(s, &d, &other, &f))
-        keep(s, &f, faults_of(s, &d, &f));
+        keep(s, &f, faults_of(s, &f));
 }
 
 int mtls_path2_auto(const struct mtls_path_facts *path1, struct mtls_auto_choice *out, int max)
 {
     struct search s = {
-        .path1 = path1, .out = out, .max = max < MTLS_PATHS_MAX ? max : MTLS_PATHS_MAX};
+        .path1 = *path1, .out = out, .max = max < MTLS_PATHS_MAX ? max : MTLS_PATHS_MAX};
     struct if_nameindex *devices;
     struct ifaddrs *addrs = NULL;
 
-    if (max <= 0 || !path1_allows(path1, &s.path1_lower))
+    if (max <= 0 || !path1_allows(&s.path1))
         return 0;
     devices = if_nameindex();
     if (devices == NULL || getifaddrs(&addrs) != 0)

@@ -39,8 +39,8 @@ MTLS_NODISCARD int mtls_path2_listen(const struct mtls_addr *addr, int *fd,
 
 /* The specs that `auto` stands for, most different first: other devices that are up with a usable
  * address and a default route (or an on-link one to dst), never path 1's device, never a loopback,
- * never out of a tunnel that path 1 uses (protocol-draft: `auto` never leaves a VPN that path 1
- * uses -> then none). Each gets dev and local; why[i] says in a few words which and why. path1:
+ * never a tunnel or a device on path 1's link [PATH-7], and none at all where path 1 uses a VPN
+ * [PATH-12]. Each gets dev and local; why[i] says in a few words which and why. path1:
  * route facts of the live socket or a plan. Returns the number (0..max), never negative. */
 struct mtls_auto_choice {
     struct mtls_path_spec spec;

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <linux/mptcp.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
@@ -13,7 +14,11 @@
 #include "netlink.h"
 #include "route.h"
 
-enum { DSCP_MASK = 0xfc };
+#ifndef SOL_MPTCP
+#define SOL_MPTCP 284
+#endif
+
+enum { DSCP_MASK = 0xfc, STACK_MAX = 8 };
 
 /* ---- Addresses ---- */
 
@@ -122,19 +127,23 @@ static bool type_is_tunnel(unsigned type)
     }
 }
 
-/* A device without Ethernet is a tunnel unless hardware stands behind it (modems present themselves
- * like a tunnel does, but have a parent on a bus). */
-static bool answer_is_tunnel(const struct mtls_nl_answer *a, unsigned type)
+static void answer_kind(const struct mtls_nl_answer *a, char name[32])
 {
     size_t nested_len = 0, kind_len = 0;
     const void *nested = mtls_nl_attr(a, IFLA_LINKINFO, 0, &nested_len), *kind = NULL;
-    char name[32] = "";
 
+    memset(name, 0, 32);
     if (nested != NULL)
         kind = mtls_nl_attr_find(nested, nested_len, IFLA_INFO_KIND, 1, &kind_len);
-    if (kind != NULL && kind_len < sizeof(name))
+    if (kind != NULL && kind_len < 32)
         memcpy(name, kind, kind_len);
-    if (kind_is_tunnel(name))
+}
+
+/* A device without Ethernet is a tunnel unless hardware stands behind it (modems present themselves
+ * like a tunnel does, but have a parent on a bus). */
+static bool answer_is_tunnel(const struct mtls_nl_answer *a, const char *kind, unsigned type)
+{
+    if (kind_is_tunnel(kind))
         return true;
     return type_is_tunnel(type) && mtls_nl_attr(a, IFLA_PARENT_DEV_NAME, 1, NULL) == NULL;
 }
@@ -146,7 +155,8 @@ static int device_ask(int ifindex, const char *name, struct mtls_device *d)
     struct mtls_nl_answer a;
     const struct ifinfomsg *info;
     const char *text;
-    uint32_t filter = RTEXT_FILTER_SKIP_STATS, lower = 0;
+    uint32_t filter = RTEXT_FILTER_SKIP_STATS, lower = 0, master = 0;
+    char kind[32];
     size_t len = 0;
     int err;
 
@@ -167,7 +177,11 @@ static int device_ask(int ifindex, const char *name, struct mtls_device *d)
     d->ifindex = info->ifi_index;
     d->up = (info->ifi_flags & IFF_UP) != 0 && (info->ifi_flags & IFF_RUNNING) != 0;
     d->loopback = (info->ifi_flags & IFF_LOOPBACK) != 0;
-    d->tunnel = answer_is_tunnel(&a, info->ifi_type);
+    answer_kind(&a, kind);
+    d->tunnel = answer_is_tunnel(&a, kind, info->ifi_type);
+    d->vrf = strcmp(kind, "vrf") == 0;
+    if (mtls_nl_u32(&a, IFLA_MASTER, &master))
+        d->master = (int)master;
     if (mtls_nl_attr(&a, IFLA_LINK_NETNSID, 0, NULL) == NULL && mtls_nl_u32(&a, IFLA_LINK, &lower))
         d->lower = (int)lower == d->ifindex ? 0 : (int)lower;
     return 0;
@@ -191,6 +205,40 @@ bool mtls_device_is_loopback(const char *dev)
 
     return dev != NULL && dev[0] != '\0' && strlen(dev) <= MTLS_IF_MAX &&
            device_ask(0, dev, &d) == 0 && d.loopback;
+}
+
+/* Up to the bridge or bond whose link a port is, else down to the device beneath; a VRF is no link,
+ * and what a tunnel stands on is not its link. 0: no further; a negative errno. */
+static int next_in_stack(const struct mtls_device *at, int before, struct mtls_device *next)
+{
+    int err = 0;
+
+    if (at->tunnel)
+        return 0;
+    if (at->master != 0) {
+        err = device_ask(at->master, "", next);
+        if (err != 0 || !next->vrf)
+            return err != 0 ? err : 1;
+    }
+    if (at->lower == 0 || at->lower == before)
+        return 0;
+    err = device_ask(at->lower, "", next);
+    return err != 0 ? err : 1;
+}
+
+/* From both ends of a veth pair it leads to the same one. */
+void mtls_device_stack(const struct mtls_device *d, struct mtls_path_facts *facts)
+{
+    struct mtls_device at = *d, next;
+    int before = 0, more = 1, bottom;
+
+    for (int i = 0; i < STACK_MAX && (more = next_in_stack(&at, before, &next)) > 0; i++) {
+        before = at.ifindex;
+        at = next;
+    }
+    bottom = before != 0 && at.lower == before && before < at.ifindex ? before : at.ifindex;
+    facts->lower = more != 0 || d->vrf ? -1 : bottom == d->ifindex ? 0 : bottom;
+    facts->dev_tunnel = at.tunnel;
 }
 
 /* ---- Routes ---- */
@@ -335,6 +383,9 @@ static void facts_reset(struct mtls_path_facts *f)
     f->lladdr_known = false;
     f->loopback = false;
     f->ifindex = 0;
+    f->lower = 0;
+    f->dev_tunnel = false;
+    f->multi = false;
 }
 
 /* Device, gateway and neighbour of the answer to r; r->oif, a device that a socket is bound to,
@@ -355,6 +406,7 @@ static int facts_fill(struct mtls_path_facts *f, const struct route_query *r)
     f->ifindex = d.ifindex;
     memcpy(f->dev, d.name, sizeof(f->dev));
     f->loopback = d.loopback;
+    mtls_device_stack(&d, f);
     f->gateway = reply.gateway;
     f->remote = r->remote;
     f->local = r->local.family != 0 ? r->local : reply.local;
@@ -403,10 +455,25 @@ static int socket_addrs(int fd, struct route_query *r)
     return 0;
 }
 
+/* [PATH-13] Of an MPTCP connection the route look-up tells where one subflow goes; further ones may
+ * use every device. */
+static bool may_have_subflows(int fd)
+{
+    struct mptcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    if (socket_int(fd, SOL_SOCKET, SO_PROTOCOL, IPPROTO_MPTCP) != IPPROTO_MPTCP)
+        return false;
+    if (getsockopt(fd, SOL_MPTCP, MPTCP_INFO, &info, &len) != 0)
+        return true;
+    return (info.mptcpi_flags & MPTCP_INFO_FLAG_FALLBACK) == 0 && info.mptcpi_subflows > 0;
+}
+
 int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
 {
     struct route_query r = {.mark = (uint32_t)socket_int(fd, SOL_SOCKET, SO_MARK, 0)};
     struct stat st;
+    int err;
 
     facts_reset(facts);
     if (socket_int(fd, SOL_SOCKET, SO_TYPE, 0) != SOCK_STREAM || socket_addrs(fd, &r) != 0)
@@ -420,7 +487,9 @@ int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
     r.tos = (uint8_t)(DSCP_MASK &
                       (r.remote.family == 4 ? socket_int(fd, IPPROTO_IP, IP_TOS, 0)
                                             : socket_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 0)));
-    return facts_fill(facts, &r);
+    err = facts_fill(facts, &r);
+    facts->multi = err == 0 && may_have_subflows(fd);
+    return err;
 }
 
 int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts)

@@ -7,7 +7,8 @@
 
 #include "../core/distinct.h"
 
-/* Fills facts (known, local, remote, ifindex, dev, loopback, gateway, lladdr) of a connected TCP or
+/* Fills facts (known, local, remote, ifindex, dev, lower, dev_tunnel, multi, loopback, gateway,
+ * lladdr) of a connected TCP or
  * MPTCP socket: getsockname/getpeername; the egress device is SO_BINDTODEVICE's if set, else
  * RTM_GETROUTE's answer for (remote, local, SO_MARK, uid); lladdr by RTM_GETNEIGH. tunnel, proxied,
  * proxy and resolver are left alone. v4-mapped addresses become IPv4. Errors: MTLS_ERR_PATH_UNKNOWN
@@ -30,10 +31,15 @@ struct mtls_device {
     bool up, loopback; /* up: and running */
     bool tunnel; /* its packets leave inside others' (tun, tap, WireGuard, PPP, GRE, ...), as far as
                     can be seen */
-    int lower;   /* index of the device beneath (VLAN, macvlan), 0 = none */
+    bool vrf;    /* stands for routes through other devices */
+    int lower;   /* index of the device beneath (VLAN, macvlan), or a veth's other end, 0 = none */
+    int master;  /* index of the bridge, bond, team or VRF that it is a port of, 0 = none */
 };
 /* Errors: MTLS_ERR_PATH_BIND (no such device), MTLS_ERR_IO. */
 MTLS_NODISCARD int mtls_device_get(int ifindex, struct mtls_device *d);
+
+/* lower and dev_tunnel of the facts of a path that leaves by d. */
+void mtls_device_stack(const struct mtls_device *d, struct mtls_path_facts *facts);
 
 /* The device that owns a local address (the first, if several do). Errors: MTLS_ERR_PATH_BIND,
  * MTLS_ERR_NOMEM. */

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <net/if.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
@@ -105,8 +106,8 @@ static int tun_open(const char *name)
     return fd;
 }
 
-/* A tunnel comes last, but is chosen where there is nothing else. */
-static void test_tunnel_last(void **state)
+/* [PATH-7] Whether a tunnel runs over path 1's device cannot be seen: never chosen. */
+static void test_tunnel_never(void **state)
 {
     struct mtls_path_facts p = plan("203.0.113.1");
 
@@ -118,13 +119,10 @@ static void test_tunnel_last(void **state)
     assert_string_equal(p.dev, "v0");
     netns_sh("ip route add 10.1.0.1/32 via 10.2.0.1 dev v1 metric 9 && ip route add 10.1.0.1/32 "
              "dev g0 metric 9999");
-    assert_int_equal(choose(&p), 2);
-    assert_string_equal(choices[0].spec.dev, "v1");
-    assert_choice(1, "local=10.50.0.2,dev=g0",
-                  "g0 (10.50.0.2): a tunnel, perhaps over path 1's device");
-    netns_sh("ip link set v1 down");
     assert_int_equal(choose(&p), 1);
-    assert_string_equal(choices[0].spec.dev, "g0");
+    assert_string_equal(choices[0].spec.dev, "v1");
+    netns_sh("ip link set v1 down");
+    assert_int_equal(choose(&p), 0);
     netns_sh("ip link set v1 up && ip addr add 2001:db8:2::2/64 dev v1 nodad");
     netns_sh("ip route replace default via 10.2.0.1 dev v1 metric 200");
     netns_sh("ip -6 route replace default via 2001:db8:2::1 dev v1 metric 200");
@@ -148,6 +146,9 @@ static void test_never(void **state)
     assert_int_equal(choose(&p), 0);
     p = good;
     p.proxied = true;
+    assert_int_equal(choose(&p), 0);
+    p = good;
+    p.multi = true;
     assert_int_equal(choose(&p), 0);
     p = good;
     p.ifindex = 99999;
@@ -193,18 +194,45 @@ static void test_other_ways(void **state)
     netns_sh("ip rule del from 10.2.0.2 && ip route add default via 10.2.0.1 dev v1 metric 200");
 }
 
-/* A device on top of path 1's is the same link. */
+/* [PATH-7] A device on top of path 1's is the same link, whatever it encapsulates in; so is path
+ * 1's bridge. Neither is chosen; on top of another device it is. */
 static void test_same_link(void **state)
 {
-    struct mtls_path_facts p = plan("203.0.113.1");
+    static const char *const kinds[] = {"macvlan", "vxlan id 7 remote 10.1.0.1 dstport 4789 dev v0",
+                                        "bridge"};
+    struct mtls_path_facts p = plan("203.0.113.1"), q;
+    struct mtls_device d;
 
-    netns_sh("ip link add m0 link v0 address 02:00:00:00:00:77 type macvlan && ip addr add "
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        bool bridge = strcmp(kinds[i], "bridge") == 0;
+        bool link = strcmp(kinds[i], "macvlan") == 0;
+
+        netns_sh("ip link add m0 %s type %s", link ? "link v0" : "", kinds[i]);
+        netns_sh("ip addr add 10.60.0.2/24 dev m0 && ip link set m0 up");
+        if (bridge)
+            netns_sh("ip link set v0 master m0");
+        netns_sh("ip route add default via 10.60.0.1 dev m0 metric 300");
+        assert_int_equal(mtls_device_get((int)if_nametoindex("m0"), &d), 0);
+        assert_true(d.up);
+        assert_int_equal(choose(&p), 1);
+        assert_string_equal(choices[0].spec.dev, "v1");
+        /* And named, it is not counted. */
+        memset(&q, 0, sizeof(q));
+        assert_int_equal(mtls_route_via(&p.remote, d.ifindex, NULL, &q), 0);
+        p = plan("203.0.113.1");
+        assert_int_equal(mtls_paths_scope(&p, &q), 0);
+        if (bridge)
+            netns_sh("ip link set v0 nomaster");
+        netns_sh("ip link del m0");
+        p = plan("203.0.113.1");
+    }
+    netns_sh("ip link add m0 link v1 address 02:00:00:00:00:77 type macvlan && ip addr add "
              "10.60.0.2/24 dev m0 && ip link set m0 up");
     netns_sh("ip route add default via 10.60.0.1 dev m0 metric 300");
     assert_int_equal(choose(&p), 2);
-    assert_string_equal(choices[0].spec.dev, "v1");
-    assert_choice(1, "local=10.60.0.2,dev=m0",
-                  "m0 (10.60.0.2): another device, over path 1's link");
+    assert_string_equal(choices[1].spec.dev, "m0");
+    assert_int_equal(mtls_route_via(&p.remote, (int)if_nametoindex("m0"), NULL, &q), 0);
+    assert_int_equal(mtls_paths_scope(&p, &q), MTLS_DISTINCT_CLIENT);
     netns_sh("ip link del m0");
 }
 
@@ -212,7 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_other_device), cmocka_unit_test(test_same_hop_later),
-        cmocka_unit_test(test_tunnel_last),  cmocka_unit_test(test_never),
+        cmocka_unit_test(test_tunnel_never), cmocka_unit_test(test_never),
         cmocka_unit_test(test_unusable),     cmocka_unit_test(test_other_ways),
         cmocka_unit_test(test_same_link),
     };

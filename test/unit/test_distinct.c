@@ -81,6 +81,46 @@ static void devices(void **state)
     assert_scope(path(ETH, r), path(ETH, "[2001:db8::1]:443"), 0);
 }
 
+static struct mtls_path_facts over(struct mtls_path_facts f, int lower)
+{
+    f.lower = lower;
+    return f;
+}
+
+static struct mtls_path_facts in_tunnel(struct mtls_path_facts f)
+{
+    f.dev_tunnel = true;
+    return f;
+}
+
+/* [PATH-7] Whoever owns a link is on all that stands on it; what cannot be seen does not count. */
+static void stacks(void **state)
+{
+    const char *r = "198.51.100.1:443", *tor = "127.0.0.1:9050";
+    struct mtls_path_facts f;
+
+    assert_scope(path(ETH, r), over(path(WLAN, r), ETH), 0); /* a macvlan on the other's device */
+    assert_scope(over(path(ETH, r), 9), over(path(WLAN, r), 9), 0); /* both on one, or in one bridge */
+    assert_scope(over(path(ETH, r), 9), path(9, r), 0);
+    assert_scope(over(path(ETH, r), 9), over(path(WLAN, r), 8), C);
+    assert_scope(over(path(ETH, r), 9), path(WLAN, r), C);
+    assert_scope(path(ETH, r), over(path(WLAN, r), -1), 0);
+    assert_scope(path(ETH, r), over(tunnel(path(WG, r)), ETH), 0);
+    /* A tunnel's device only by name, on either side. */
+    assert_scope(path(ETH, r), in_tunnel(path(WG, r)), 0);
+    assert_scope(path(ETH, "203.0.113.1:1"), in_tunnel(path(WG, r)), S);
+    assert_scope(path(ETH, r), tunnel(in_tunnel(path(WG, r))), C);
+    assert_scope(in_tunnel(path(WLAN, r)), tunnel(in_tunnel(path(WG, r))), 0);
+    assert_scope(in_tunnel(path(WG, r)), proxied(path(LO, r), tor, true), 0);
+    assert_scope(over(in_tunnel(path(WLAN, r)), WG), tunnel(in_tunnel(path(WG, r))), 0);
+    /* [PATH-13] Several subflows may be anywhere. */
+    f = path(ETH, r);
+    f.multi = true;
+    assert_scope(f, path(WLAN, r), 0);
+    assert_scope(f, path(WLAN, "203.0.113.1:1"), S);
+    assert_scope(f, proxied(path(LO, r), tor, true), 0);
+}
+
 static void tunnels(void **state)
 {
     const char *r = "198.51.100.1:443", *ssh = "127.0.0.1:1080", *tor = "127.0.0.1:9050";
@@ -288,6 +328,9 @@ static struct mtls_path_facts random_facts(void)
     struct mtls_path_facts f = path((int)random_below(5), remotes[random_below(COUNT(remotes))]);
 
     f.tunnel = random_below(3) == 0;
+    f.lower = random_below(4) == 0 ? (int)random_below(6) - 1 : 0;
+    f.dev_tunnel = random_below(8) == 0;
+    f.multi = random_below(16) == 0;
     if (random_below(3) == 0)
         f = proxied(f, proxies[random_below(COUNT(proxies))], f.tunnel);
     if (random_below(10) == 0)
@@ -321,7 +364,9 @@ static bool oracle_behind(const struct mtls_path_facts *p, const struct mtls_pat
 
 static unsigned oracle_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
-    const bool differ = a->ifindex > 0 && b->ifindex > 0 && a->ifindex != b->ifindex;
+    const int x = a->lower == 0 ? a->ifindex : a->lower, y = b->lower == 0 ? b->ifindex : b->lower;
+    const bool differ = a->ifindex > 0 && b->ifindex > 0 && a->ifindex != b->ifindex && x > 0 &&
+                        y > 0 && x != y;
     const bool loopback = a->ifindex == LO || b->ifindex == LO;
     bool client = differ && !loopback, server = false;
 
@@ -333,6 +378,8 @@ static unsigned oracle_scope(const struct mtls_path_facts *a, const struct mtls_
         client = client || !oracle_behind(b, a);
     else if (a->tunnel || b->tunnel)
         client = client || differ;
+    if (a->multi || b->multi || (!a->tunnel && a->dev_tunnel) || (!b->tunnel && b->dev_tunnel))
+        client = false;
     if (a->remote.family == 4 && b->remote.family == 4)
         server = !equal_text(&a->remote, &b->remote, 3, false);
     if (a->remote.family == 6 && b->remote.family == 6)
@@ -457,7 +504,7 @@ static void selections(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(devices),         cmocka_unit_test(tunnels),
+        cmocka_unit_test(stacks),          cmocka_unit_test(devices),         cmocka_unit_test(tunnels),
         cmocka_unit_test(unknown_proxies), cmocka_unit_test(prefixes),
         cmocka_unit_test(sharing),         cmocka_unit_test(sharing_of_next_hops),
         cmocka_unit_test(words),           cmocka_unit_test(random_pairs),
