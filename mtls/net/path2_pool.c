@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -128,6 +129,34 @@ static int attach(struct mtls_path2_claim *claim, struct mtls_path2_conn *conn, 
 
 static void changed(void *arg, struct mtls_p2c_claim *wire);
 
+static size_t conns_max(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur / 4 >= MTLS_POOL_CONNS_MAX)
+        return MTLS_POOL_CONNS_MAX;
+    return files.rlim_cur >= 4 ? (size_t)files.rlim_cur / 4 : 1;
+}
+
+/* Closes the oldest connection that nobody waits for. */
+static bool make_room(mtls_tstamp now)
+{
+    struct mtls_path2_conn *c, *oldest = NULL;
+    size_t pending;
+
+    for (c = conns; c != NULL; c = c->next) {
+        (void)mtls_p2c_out(c->p2c, &pending);
+        if (c->state != CONN_CLOSED && !c->in_input && !c->starting &&
+            mtls_p2c_open_claims(c->p2c) == 0 && (pending == 0 || c->claims == NULL))
+            oldest = c;
+    }
+    if (oldest == NULL)
+        return false;
+    mtls_path2_conn_close(oldest, MTLS_ERR_PATH_CLOSED, now);
+    mtls_pool_conn_gone(oldest);
+    return true;
+}
+
 static int conn_new(struct mtls_path2_conn **out, const struct mtls_path2_request *req)
 {
     struct mtls_crypto *crypto;
@@ -136,7 +165,7 @@ static int conn_new(struct mtls_path2_conn **out, const struct mtls_path2_reques
 
     if (err != 0)
         return err;
-    if (nconns >= MTLS_POOL_CONNS_MAX)
+    if (nconns >= conns_max() && !make_room(mtls_now()))
         return MTLS_ERR_LIMIT;
     c = calloc(1, sizeof(*c));
     if (c == NULL)

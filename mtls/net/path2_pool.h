@@ -10,6 +10,8 @@
 #include "../core/distinct.h"
 #include "../core/path2_client.h"
 
+/* At most that many connections, and at most a quarter of the descriptors that the process may
+ * have; where they are used up, the oldest without an open claim makes room. */
 enum { MTLS_POOL_CONNS_MAX = 1024, MTLS_POOL_ADDRS_MAX = 8 };
 
 struct mtls_path2_claim;

@@ -205,12 +205,66 @@ static void test_stored_port(void **state)
     req.nstored = 1;
     claim = claim_new(&req);
     close(accept_one());
+    (void)wait_failed(claim);
     claim_free(claim);
     spec.port = 1; /* and one with a port to its own */
     stored.port = there.port;
     claim = claim_new(&req);
     close(accept_one());
+    (void)wait_failed(claim);
     claim_free(claim);
+}
+
+/* Whether a kept connection to name is open. */
+static bool is_warm(const struct mtls_path_spec *spec, const char *name)
+{
+    struct mtls_path2_request req = request(spec, name);
+    bool warm;
+
+    mtls_engine_lock();
+    warm = mtls_path2_is_warm(&req, mtls_now());
+    mtls_engine_unlock();
+    return warm;
+}
+
+/* Kept connections make room for new ones, the oldest first; one with an open claim never. */
+static void test_full(void **state)
+{
+    struct mtls_path_spec spec = spec_of("dev=v0,remote=203.0.113.1");
+    struct mtls_path2_claim *claims[ROOM + 1] = {NULL}, *extra = NULL;
+    struct mtls_path2_request req;
+    char names[ROOM + 2][16];
+    int fds[ROOM + 2], i;
+
+    spec.port = there.port;
+    for (i = 0; i < ROOM + 2; i++)
+        (void)snprintf(names[i], sizeof(names[i]), "h%d.example", i);
+    for (i = 0; i < ROOM; i++) {
+        req = request(&spec, names[i]);
+        claims[i] = claim_new(&req);
+        fds[i] = accept_one();
+    }
+    req = request(&spec, names[ROOM]);
+    mtls_engine_lock();
+    assert_int_equal(mtls_path2_claim_new(&extra, &req, NULL, NULL, mtls_now()), MTLS_ERR_LIMIT);
+    mtls_engine_unlock();
+    for (i = 1; i < ROOM; i++) /* all but the very oldest are kept without a claim now */
+        claim_free(claims[i]);
+    assert_true(is_warm(&spec, names[1]));
+    for (i = ROOM; i < ROOM + 2; i++) {
+        req = request(&spec, names[i]);
+        extra = claim_new(&req);
+        assert_int_equal(status_of(extra).state, MTLS_PATH_STARTING);
+        fds[i] = accept_one();
+        claim_free(extra);
+        assert_false(is_warm(&spec, names[i - ROOM + 1]));
+        assert_true(is_warm(&spec, names[i - ROOM + 2]));
+        assert_true(is_warm(&spec, names[i]));
+    }
+    assert_int_equal(status_of(claims[0]).state, MTLS_PATH_STARTING);
+    claim_free(claims[0]);
+    for (i = 0; i < ROOM + 2; i++)
+        close(fds[i]);
 }
 
 int main(void)
@@ -219,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_lost),
         cmocka_unit_test(test_stored_port),
+        cmocka_unit_test(test_full),
     };
 
     netns_setup();
