@@ -1,6 +1,7 @@
-/* Test helper: a rogue TLS server in a thread of its own, with the certificate that the clients of tls_pair.h trust.
- * It shapes its first flight (ServerHello alone, one record for all of it, late) and keeps every byte that clients
- * send. Beside it a false path-2 server, and a client driven to its end. Every wait has a deadline. */
+/* Test helper: a rogue TLS server in a thread of its own, with the certificate that the clients of
+ * tls_pair.h trust. It shapes its first flight (ServerHello alone, one record for all of it, late)
+ * and keeps every byte that clients send. Beside it a false path-2 server, and a client driven to
+ * its end. Every wait has a deadline. */
 #ifndef TEST_ROGUE_H
 #define TEST_ROGUE_H
 
@@ -25,14 +26,14 @@ struct rogue {
     int listener;
     uint16_t port;
     enum rogue_shape shape;
-    unsigned connections, delay_ms; /* before its flight */
+    unsigned connections, delay_ms;  /* before its flight */
     uint8_t answer[MTLS_EXT_EE_MAX]; /* rogue_answer_ext(): what it says in EncryptedExtensions */
     size_t answer_len;
     pthread_t thread;
     uint8_t secret[32]; /* ROGUE_PACKED: of its handshake keys */
     /* results */
     uint8_t raw[1 << 16];
-    size_t raw_len, hello_len; /* all bytes of the last connection; those before its flight */
+    size_t raw_len, hello_len;  /* all bytes of the last connection; those before its flight */
     uint64_t hello_at, next_at; /* ms: the first bytes, and the first behind its flight */
     unsigned seen[256];         /* handshake messages read, by type */
     int accepted, got;          /* of the last connection; bytes of application data over all */
@@ -57,17 +58,19 @@ static inline void rogue_keylog(const SSL *ssl, const char *line)
         r->secret[i] = (uint8_t)byte;
 }
 
-static inline void rogue_expand(const uint8_t secret[32], const char *label, uint8_t *out, size_t len)
+static inline void rogue_expand(const uint8_t secret[32], const char *label, uint8_t *out,
+                                size_t len)
 {
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
     EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
     int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)"SHA256", 0),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t) "SHA256", 0),
         OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret, 32),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (void *)(uintptr_t)"tls13 ", 6),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)(uintptr_t)label, strlen(label)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (void *)(uintptr_t) "tls13 ", 6),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)(uintptr_t)label,
+                                          strlen(label)),
         OSSL_PARAM_construct_end()};
 
     if (EVP_KDF_derive(ctx, out, len, params) != 1)
@@ -77,8 +80,8 @@ static inline void rogue_expand(const uint8_t secret[32], const char *label, uin
 }
 
 /* AES-128-GCM of a record's body; the tag lies behind it. Returns whether it fits (decrypting). */
-static inline bool rogue_seal(const uint8_t secret[32], uint8_t seq, const uint8_t head[5], const uint8_t *in,
-                              size_t len, uint8_t *out, bool encrypt)
+static inline bool rogue_seal(const uint8_t secret[32], uint8_t seq, const uint8_t head[5],
+                              const uint8_t *in, size_t len, uint8_t *out, bool encrypt)
 {
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     uint8_t key[16], iv[12];
@@ -126,7 +129,8 @@ static inline size_t rogue_join(const struct rogue *r, uint8_t type, uint8_t *fl
         } else if (type == SSL3_RT_HANDSHAKE) {
             memcpy(joined + n, flight + pos + 5, body);
             n += body;
-        } else if (!rogue_seal(r->secret, seq++, flight + pos, flight + pos + 5, body - 16, joined + n, false)) {
+        } else if (!rogue_seal(r->secret, seq++, flight + pos, flight + pos + 5, body - 16,
+                               joined + n, false)) {
             abort();
         } else {
             n += body - 17; /* its type goes */
@@ -146,7 +150,8 @@ static inline size_t rogue_join(const struct rogue *r, uint8_t type, uint8_t *fl
 
 /* ---- one connection ---- */
 
-static inline void rogue_message(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
+static inline void rogue_message(int write_p, int version, int type, const void *buf, size_t len,
+                                 SSL *ssl, void *arg)
 {
     struct rogue *r = arg;
 
@@ -260,8 +265,9 @@ static inline void *rogue_main(void *arg)
 
 /* ---- its extension ---- */
 
-static inline int rogue_ext_add(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *len,
-                                X509 *x, size_t chainidx, int *al, void *arg)
+static inline int rogue_ext_add(SSL *ssl, unsigned type, unsigned context,
+                                const unsigned char **out, size_t *len, X509 *x, size_t chainidx,
+                                int *al, void *arg)
 {
     struct rogue *r = arg;
 
@@ -270,8 +276,9 @@ static inline int rogue_ext_add(SSL *ssl, unsigned type, unsigned context, const
     return 1;
 }
 
-static inline int rogue_ext_parse(SSL *ssl, unsigned type, unsigned context, const unsigned char *data, size_t len,
-                                  X509 *x, size_t chainidx, int *al, void *arg)
+static inline int rogue_ext_parse(SSL *ssl, unsigned type, unsigned context,
+                                  const unsigned char *data, size_t len, X509 *x, size_t chainidx,
+                                  int *al, void *arg)
 {
     return 1;
 }
@@ -285,7 +292,8 @@ static inline void rogue_answer_ext(struct rogue *r, uint8_t flags)
     assert_true(n > 0);
     r->answer_len = (size_t)n;
     assert_int_equal(SSL_CTX_add_custom_ext(r->ctx, MTLS_EXT_TYPE,
-                                            SSL_EXT_TLS_ONLY | SSL_EXT_TLS1_3_ONLY | SSL_EXT_CLIENT_HELLO |
+                                            SSL_EXT_TLS_ONLY | SSL_EXT_TLS1_3_ONLY |
+                                                SSL_EXT_CLIENT_HELLO |
                                                 SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS,
                                             rogue_ext_add, NULL, r, rogue_ext_parse, r),
                      1);
@@ -355,7 +363,8 @@ struct false2 {
 
 static inline bool false2_answer(struct false2 *f, int fd)
 {
-    uint8_t in[MTLS_PREFACE_LEN + MTLS_HELLO_LEN], out[MTLS_PREFACE_LEN + MTLS_READY_LEN + MTLS_PROOF_LEN];
+    uint8_t in[MTLS_PREFACE_LEN + MTLS_HELLO_LEN],
+        out[MTLS_PREFACE_LEN + MTLS_READY_LEN + MTLS_PROOF_LEN];
     uint8_t any[32], hash[32], *hello = in + MTLS_PREFACE_LEN;
     size_t len = MTLS_PREFACE_LEN + MTLS_READY_LEN;
     uint32_t claim;
@@ -366,7 +375,8 @@ static inline bool false2_answer(struct false2 *f, int fd)
         return true;
     memset(any, 9, sizeof(any));
     EVP_Digest(hello, MTLS_HELLO_LEN, hash, NULL, EVP_sha256(), NULL);
-    claim = (uint32_t)hello[4] << 24 | (uint32_t)hello[5] << 16 | (uint32_t)hello[6] << 8 | hello[7];
+    claim =
+        (uint32_t)hello[4] << 24 | (uint32_t)hello[5] << 16 | (uint32_t)hello[6] << 8 | hello[7];
     memcpy(out, mtls_preface, MTLS_PREFACE_LEN);
     mtls_frame_ready(out + MTLS_PREFACE_LEN, claim, MTLS_READY_OK, any, hash);
     mtls_frame_proof(out + len, claim, 0, f->more, any);
@@ -532,7 +542,8 @@ static inline void assert_outcome(const SSL *ssl, enum mtls_outcome outcome, int
 {
     if (mtls_get_outcome(ssl) != outcome || mtls_get_reason(ssl) != reason)
         print_error("%s, %s; expected %s, %s\n", mtls_outcome_name(mtls_get_outcome(ssl)),
-                    mtls_error_name(mtls_get_reason(ssl)), mtls_outcome_name(outcome), mtls_error_name(reason));
+                    mtls_error_name(mtls_get_reason(ssl)), mtls_outcome_name(outcome),
+                    mtls_error_name(reason));
     assert_int_equal(mtls_get_outcome(ssl), outcome);
     assert_int_equal(mtls_get_reason(ssl), reason);
 }
