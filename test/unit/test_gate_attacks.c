@@ -231,7 +231,10 @@ static void displaced_server(void **state)
 static void client_certificate(SSL_CTX *ctx, bool can_sign)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256"), *public_half;
+    uint8_t der[256], *end = der;
+    const uint8_t *from = der;
     X509 *cert = X509_new();
+    int len = i2d_PUBKEY(key, &end);
 
     X509_set_version(cert, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 7);
@@ -242,7 +245,7 @@ static void client_certificate(SSL_CTX *ctx, bool can_sign)
                                (const unsigned char *)"Alice", -1, -1, 0);
     X509_set_issuer_name(cert, X509_get_subject_name(cert));
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
-    public_half = X509_get_pubkey(cert); /* as a device that refuses: CertificateVerify fails */
+    public_half = d2i_PUBKEY(NULL, &from, len); /* CertificateVerify fails */
     assert_int_equal(SSL_CTX_use_certificate(ctx, cert), 1);
     assert_int_equal(SSL_CTX_use_PrivateKey(ctx, can_sign ? key : public_half), 1);
     X509_free(cert);
@@ -470,15 +473,20 @@ static SSL_SESSION *honest_session(SSL_CTX *ctx, struct rogue *r, SSL_SESSION *o
 /* The client holds a record: the host is remembered, however late the stripped flight comes. */
 static void stripped_with_record(void **state)
 {
-    SSL_CTX *ctx = visitor_ctx("prefer", honest_port2(), "reuse=off deadline=5000");
     SSL_SESSION *session, *again;
+    struct relay p2;
+    SSL_CTX *ctx;
     struct rogue r;
     SSL *ssl;
 
+    relay_start(&p2, RELAY_PATH2, "127.0.1.1", "127.0.1.1", honest_port2());
+    ctx = visitor_ctx("prefer", p2.port, "reuse=off deadline=5000");
     rogue_make(&r, pair_server_ctx());
     session = honest_session(ctx, &r, NULL, MTLS_OUTCOME_VERIFIED);
     again = honest_session(ctx, &r, session, MTLS_OUTCOME_RESUMED_VERIFIED);
     SSL_SESSION_free(session);
+    relay_hold(&p2, false, true); /* and path 2 is slow */
+    relay_release_after(&p2, 1500);
     r.delay_ms = 1100;
     rogue_start(&r);
     ssl = visitor_new(ctx);
@@ -494,6 +502,7 @@ static void stripped_with_record(void **state)
     SSL_SESSION_free(again);
     rogue_free(&r);
     SSL_CTX_free(ctx);
+    relay_stop(&p2);
 }
 
 static const char psk[32] = "a group's key: the rogue has it";
