@@ -283,6 +283,8 @@ static int gate_read(BIO *b, char *out, int len)
         return pass_read(b, out, len);
     if (s->phase == MTLS_PHASE_FAILED || forked(s))
         return fail_read(s, MTLS_ERR_FORKED);
+    if (s->phase < MTLS_PHASE_CONFIRMED && !mtls_gate_stands(s))
+        return fail_read(s, MTLS_ERR_GATE_DISPLACED);
     if (s->phase != MTLS_PHASE_DECIDED)
         hold = s->server ? server_read(s, &d) : client_read(s, &d);
     if (hold == MTLS_HOLD_FAIL)
@@ -447,23 +449,25 @@ static int gate_write(BIO *b, const char *in, int len)
 static BIO *filter_on(BIO *next, struct mtls_session *s);
 static void filter_drop(BIO *f);
 
-/* libssl's buffer lets go of the write side. In mid-handshake that is the application setting other
- * BIOs, noticed here even where it has taken our call-backs too: from now on every read fails. */
+/* libssl's buffer lets go of the write side. With another BIO on the read side by then it is the
+ * application setting other BIOs in mid-handshake, noticed here even where it has taken our
+ * call-backs too: from now on every read fails. With ours still there it may be libssl itself,
+ * after SSL_read_early_data(); the next read looks at the write side. */
 static void popped(struct mtls_session *s)
 {
     struct mtls_gate *g = s->gate;
     BIO *r = SSL_get_rbio(s->ssl), *f;
 
-    if (s->phase >= MTLS_PHASE_CONFIRMED || SSL_in_before(s->ssl) == 1 ||
+    if (r == g->rfilter || s->phase >= MTLS_PHASE_CONFIRMED || SSL_in_before(s->ssl) == 1 ||
         strcmp(SSL_state_string_long(s->ssl), "error") == 0)
         return;
-    if (r != NULL && r != g->rfilter && (f = filter_on(r, s)) != NULL) {
+    if (r != NULL && (f = filter_on(r, s)) != NULL) {
         if (g->rfilter != g->wfilter)
             filter_drop(g->rfilter);
         g->rfilter = f;
         BIO_up_ref(f);
         SSL_set0_rbio(s->ssl, f);
-    } else if (r != g->rfilter) { /* without a BIO nothing is read */
+    } else { /* without a BIO nothing is read */
         SSL_set0_rbio(s->ssl, NULL);
     }
     mtls_session_fail(s, MTLS_ERR_GATE_DISPLACED);

@@ -261,9 +261,8 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
 {
     mtls_tstamp began = mtls_now(), now, until;
     int fd = path1_fd(s);
-    bool nonblocking = fd >= 0 && is_nonblocking(fd);
-    enum way way = at_write ? WAY_BLOCK : way_of(s, fd);
-    bool napped = false;
+    enum way way = WAY_BLOCK;
+    bool waits = false, napped = false;
 
     for (;;) {
         now = mtls_now();
@@ -272,6 +271,9 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             return MTLS_HOLD_FAIL;
         if (d->verdict != MTLS_WAIT)
             return MTLS_HOLD_PASS;
+        if (!waits && !at_write) /* asked only now: most calls need not wait */
+            way = way_of(s, fd);
+        waits = true;
         until = d->next < s->deadline_at ? d->next : s->deadline_at;
         if (s->timer != NULL)
             mtls_timer_set(s->timer, until);
@@ -294,7 +296,8 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             s->waiting = way == WAY_LOWAT;
             return MTLS_HOLD_RETRY;
         }
-        if (nonblocking && at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US)
+        if (at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US && fd >= 0 &&
+            is_nonblocking(fd))
             return failed(d, MTLS_ERR_PROOF_MISSING);
         wait_blocking(s, until, now);
         if (fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && !at_write)

@@ -59,8 +59,9 @@ static int refused(const SSL *ssl, const struct mtls_hook *hook, int op, int nid
     return 0;
 }
 
-/* Asked about a message of the handshake that the session stands for; other questions come before the ClientHello,
- * where the session may still be that of the SSL's last handshake, with other BIOs. */
+/* Asked about a message of the handshake that the session stands for; other questions come before
+ * the ClientHello, where the session may still be that of the SSL's last handshake, with other
+ * BIOs. */
 static bool amid(int op)
 {
     return op == SSL_SECOP_SIGALG_CHECK || op == SSL_SECOP_CIPHER_CHECK;
@@ -79,7 +80,8 @@ static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int ni
         mtls_raise(reason, NULL);
     if (reason == MTLS_ERR_NOT_OFFERED && s != NULL && s->phase == MTLS_PHASE_START)
         mtls_session_fail(s, reason); /* versions, in contrast, are only asked about */
-    if (reason != 0 || (amid(op) && s != NULL && s->phase != MTLS_PHASE_FAILED && !mtls_gate_enforce(s)))
+    if (reason != 0 ||
+        (amid(op) && s != NULL && s->phase != MTLS_PHASE_FAILED && !mtls_gate_enforce(s)))
         return 0;
     return hook != NULL && hook->security_cb != NULL
                ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex)

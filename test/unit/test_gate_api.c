@@ -232,12 +232,14 @@ static void duplicated(void **state)
 /* SSL_set_fd in mid-handshake takes the gate away: whoever does it gets an error, not a session. */
 static void displaced(void **state)
 {
-    int server;
+    int i, server, side;
 
-    for (server = 0; server < 2; server++) {
+    for (i = 0; i < 6; i++) {
         struct lab l;
         struct end *e;
 
+        server = i % 2;
+        side = i / 2; /* both BIOs, the one that writes, the one that reads */
         lab_make(&l, SERVER_WORDS "deadline=500", "require", "");
         e = server ? &l.s : &l.c;
         e->style = POLLED;
@@ -248,11 +250,17 @@ static void displaced(void **state)
                mtls_get_time_us(e->ssl, MTLS_STEP_CLIENT_HELLO) == 0)
             assert_true(end_wait(e, e->ssl_error));
         assert_int_equal(e->ssl_error, SSL_ERROR_WANT_READ);
-        SSL_set_fd(e->ssl, dup(e->fd));
+        if (side == 0)
+            SSL_set_fd(e->ssl, dup(e->fd));
+        else if (side == 1)
+            SSL_set0_wbio(e->ssl, BIO_new_socket(dup(e->fd), BIO_CLOSE));
+        else
+            SSL_set0_rbio(e->ssl, BIO_new_socket(dup(e->fd), BIO_CLOSE));
         relay_hold(&l.p2, false, false);
         handshake_main(e);
         assert_failed(e, MTLS_ERR_GATE_DISPLACED);
-        close(SSL_get_fd(e->ssl));
+        if (side == 0)
+            close(SSL_get_fd(e->ssl));
         end_close(e);
         end_join(server ? &l.c : &l.s);
         assert_int_equal((server ? l.c : l.s).got, 0);
