@@ -7,7 +7,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { STRAY_MAX = 16, WAIT_S = 1 };
+enum { STRAY_MAX = 5, WAIT_US = 20000 /* for each datagram; the engine lock is held */ };
 
 _Static_assert(offsetof(struct mtls_nl_question, body) == NLMSG_HDRLEN,
                "rtnetlink's body follows its header");
@@ -86,7 +86,7 @@ int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint
                 size_t body_len)
 {
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    struct timeval wait = {.tv_sec = WAIT_S};
+    struct timeval wait = {.tv_usec = WAIT_US};
     ssize_t n;
     int fd, err = 0;
 

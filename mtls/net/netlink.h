@@ -1,6 +1,6 @@
 /* Concept: one rtnetlink question and its one answer, over a socket that lives for the call:
  * neither a fork nor an application that closes descriptors it does not know can break it, and no
- * wait is longer than a second. */
+ * wait is longer than a tenth of a second. What failed is not known, and so is not distinct. */
 #ifndef MTLS_NET_NETLINK_H
 #define MTLS_NET_NETLINK_H
 

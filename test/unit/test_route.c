@@ -14,6 +14,7 @@
 
 #include "mtls/net/netlink.h"
 #include "mtls/net/path2_socket.h"
+#include "mtls/net/reactor.h"
 #include "mtls/net/route.h"
 #include "netns.h"
 
@@ -596,6 +597,19 @@ static void test_netlink_refusals(void **state)
     assert_int_equal(mtls_nl_ask(&q, &a, RTM_NEWLINK, sizeof(struct ifinfomsg)), -EMSGSIZE);
 }
 
+/* No answer comes to a request that changes nothing: the wait for one is short. */
+static void test_netlink_silence(void **state)
+{
+    struct mtls_nl_question q;
+    struct mtls_nl_answer a;
+    mtls_tstamp begin = mtls_now();
+
+    mtls_nl_question_init(&q, RTM_SETLINK, sizeof(q.body.link));
+    q.body.link.ifi_index = (int)if_nametoindex("lo");
+    assert_int_equal(mtls_nl_ask(&q, &a, RTM_NEWLINK, sizeof(struct ifinfomsg)), -EAGAIN);
+    assert_true(mtls_now() - begin < 700000); /* 0.1 s, on a busy machine */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -617,6 +631,7 @@ int main(void)
         cmocka_unit_test(test_sockaddr),
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_netlink_refusals),
+        cmocka_unit_test(test_netlink_silence),
     };
 
     netns_setup();
