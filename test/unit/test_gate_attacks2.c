@@ -176,13 +176,228 @@ static void switched_words(void **state)
     }
 }
 
+/* ---- path 2 reset ---- */
+
+struct resetter {
+    int listener, gap_us, pass; /* pass: CONFIRM goes on before the reset */
+    uint16_t port;
+    pthread_t thread;
+};
+
+static void reset_one(int fd, const struct resetter *r)
+{
+    enum { LEN = MTLS_PREFACE_LEN + MTLS_READY_LEN + MTLS_PROOF_LEN };
+    struct timespec gap = {0, __atomic_load_n(&r->gap_us, __ATOMIC_SEQ_CST) * 1000L};
+    struct linger reset = {.l_onoff = 1};
+    int up = pair_connect("127.0.1.1", honest_port2()), n;
+    uint8_t buf[LEN];
+
+    n = (int)recv(fd, buf, MTLS_PREFACE_LEN + MTLS_HELLO_LEN, MSG_WAITALL);
+    if (n > 0 && rogue_send(up, buf, (size_t)n) && recv(up, buf, LEN, MSG_WAITALL) == LEN) {
+        (void)rogue_send(fd, buf, LEN);
+        if (!__atomic_load_n(&r->pass, __ATOMIC_SEQ_CST))
+            nanosleep(&gap, NULL);
+        else if (recv(fd, buf, MTLS_CONFIRM_LEN, MSG_WAITALL) == MTLS_CONFIRM_LEN)
+            (void)rogue_send(up, buf, MTLS_CONFIRM_LEN);
+    }
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(fd);
+    close(up);
+}
+
+static void *resetter_main(void *arg)
+{
+    struct resetter *r = arg;
+    int fd;
+
+    while ((fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        reset_one(fd, r);
+    return NULL;
+}
+
+/* Between PROOF and CONFIRM, before, and behind them: whatever comes of it, nothing is used that
+ * was freed, and only a confirmed client is verified at the server. */
+static void path2_reset(void **state)
+{
+    enum { TIMES = 120 };
+    struct resetter reset = {0};
+    SSL_CTX *server = pair_server_ctx(), *ctx;
+    unsigned verified = 0, i;
+    struct rogue r;
+    SSL *ssl;
+
+    (void)honest_port2();
+    reset.listener = pair_listen("127.0.1.1", &reset.port);
+    pthread_create(&reset.thread, NULL, resetter_main, &reset);
+    assert_int_equal(mtls_ssl_ctx_hook(server, "policy=require deadline=100"), 1);
+    ctx = visitor_ctx("require", reset.port, "reuse=off deadline=300 tfo=off");
+    rogue_make(&r, server);
+    r.connections = 1;
+    for (i = 0; i < TIMES; i++) {
+        int rc, answered;
+
+        ssl = visitor_new(ctx);
+        __atomic_store_n(&reset.gap_us, (int)(i % 20) * 100, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&reset.pass, i % 4 < 2, __ATOMIC_SEQ_CST);
+        r.got = 0;
+        rogue_start(&r);
+        visitor_dial(ssl, r.port, i % 2 == 0);
+        rc = visitor_drive(ssl, NULL);
+        answered = rc == 1 ? visitor_talk(ssl) : 0;
+        assert_int_equal(rc == 1, mtls_get_outcome(ssl) == MTLS_OUTCOME_VERIFIED);
+        visitor_free(ssl);
+        rogue_join_thread(&r);
+        assert_int_equal(r.outcome == MTLS_OUTCOME_VERIFIED, r.accepted == 1);
+        assert_true(answered <= r.got);
+        verified += r.outcome == MTLS_OUTCOME_VERIFIED;
+    }
+    assert_true(verified > 0 && verified < TIMES);
+    shutdown(reset.listener, SHUT_RDWR);
+    pthread_join(reset.thread, NULL);
+    close(reset.listener);
+    rogue_free(&r);
+    SSL_CTX_free(ctx);
+
+    ctx = visitor_ctx("require", honest_port2(), "reuse=off");
+    server = pair_server_ctx();
+    assert_int_equal(mtls_ssl_ctx_hook(server, "policy=require"), 1);
+    rogue_make(&r, server);
+    rogue_start(&r);
+    ssl = visitor_new(ctx);
+    visitor_dial(ssl, r.port, false);
+    assert_int_equal(visitor_drive(ssl, NULL), 1);
+    assert_int_equal(visitor_talk(ssl), 6);
+    visitor_free(ssl);
+    rogue_join_thread(&r);
+    rogue_free(&r);
+    SSL_CTX_free(ctx);
+}
+
+/* ---- hosts remembered ---- */
+
+struct visit {
+    int rc;
+    enum mtls_outcome outcome;
+    int reason, talked;
+};
+
+/* known: SSL_set_fd(); else a connect BIO, whose socket does not exist at the ClientHello. */
+static struct visit visit(SSL_CTX *ctx, struct rogue *r, const char *name, bool known)
+{
+    SSL *ssl = visitor_new(ctx);
+    struct visit v;
+    char dest[32];
+    BIO *bio;
+    int fd;
+
+    if (name != NULL)
+        mtls_set_name(ssl, name);
+    rogue_start(r);
+    if (known) {
+        visitor_dial(ssl, r->port, false);
+    } else {
+        snprintf(dest, sizeof(dest), "127.0.0.1:%u", r->port);
+        bio = BIO_new_connect(dest);
+        SSL_set_bio(ssl, bio, bio);
+    }
+    v.rc = visitor_drive(ssl, NULL);
+    v.outcome = mtls_get_outcome(ssl);
+    v.reason = mtls_get_reason(ssl);
+    v.talked = v.rc == 1 ? visitor_talk(ssl) : 0;
+    /* a client that did not even connect: the rogue's accept() is to end all the same */
+    fd = known || SSL_get_fd(ssl) >= 0 ? -1 : pair_connect("127.0.0.1", r->port);
+    if (known)
+        visitor_hang_up(ssl);
+    SSL_free(ssl); /* a connect BIO closes its socket */
+    if (fd >= 0)
+        close(fd);
+    ERR_clear_error();
+    rogue_join_thread(r);
+    return v;
+}
+
+static void assert_visit(struct visit v, enum mtls_outcome outcome, int reason)
+{
+    if (v.outcome != outcome || v.reason != reason)
+        print_error("%s, %s\n", mtls_outcome_name(v.outcome), mtls_error_name(v.reason));
+    assert_int_equal(v.outcome, outcome);
+    assert_int_equal(v.reason, reason);
+    assert_int_equal(v.rc == 1, outcome != MTLS_OUTCOME_FAILED);
+    assert_int_equal(v.talked, outcome == MTLS_OUTCOME_FAILED ? 0 : 6);
+}
+
+/* Verified once; then the same host without a second path to try: no socket that is known, or no
+ * path in the configuration. */
+static void remembered(void **state)
+{
+    char dir[] = "/tmp/mtls-hosts-XXXXXX", hosts[64], words[256];
+    SSL_CTX *ctx, *none = pair_client_ctx(), *fresh, *plain;
+    struct rogue r;
+
+    assert_non_null(mkdtemp(dir));
+    snprintf(hosts, sizeof(hosts), "%s/hosts", dir);
+    snprintf(words, sizeof(words), "reuse=off resume=0 hosts=%s", hosts);
+    ctx = visitor_ctx("prefer", honest_port2(), words);
+    snprintf(words, sizeof(words), "policy=prefer hosts=%s", hosts);
+    assert_int_equal(mtls_ssl_ctx_hook(none, words), 1);
+    fresh = visitor_ctx("prefer", honest_port2(), "reuse=off resume=0");
+    rogue_make(&r, pair_server_ctx());
+    plain = r.ctx;
+
+    assert_visit(visit(none, &r, NULL, true), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_NONE);
+    r.ctx = honest_keeper;
+    assert_visit(visit(ctx, &r, NULL, true), MTLS_OUTCOME_VERIFIED, 0);
+    r.ctx = plain;
+    r.got = r.accepted = 0;
+    assert_visit(visit(ctx, &r, NULL, false), MTLS_OUTCOME_FAILED, MTLS_ERR_REMEMBERED);
+    assert_true(rogue_got_nothing(&r));
+    assert_visit(visit(none, &r, NULL, true), MTLS_OUTCOME_FAILED, MTLS_ERR_REMEMBERED);
+    assert_true(rogue_got_nothing(&r));
+    assert_visit(visit(fresh, &r, NULL, false), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_UNKNOWN);
+    assert_visit(visit(none, &r, "other.example", true), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_NONE);
+
+    SSL_CTX_free(ctx);
+    SSL_CTX_free(none);
+    SSL_CTX_free(fresh);
+    rogue_free(&r);
+    unlink(hosts);
+    snprintf(words, sizeof(words), "%s.lock", hosts);
+    unlink(words);
+    rmdir(dir);
+}
+
+/* A downgrade is remembered for ten minutes, without a file, for a program whose port is not known
+ * as well. */
+static void downgraded(void **state)
+{
+    SSL_CTX *ctx = visitor_ctx("prefer", honest_port2(), "reuse=off resume=0"), *none;
+    struct rogue r;
+
+    none = pair_client_ctx();
+    assert_int_equal(mtls_ssl_ctx_hook(none, "policy=prefer"), 1);
+    rogue_make(&r, pair_server_ctx());
+    r.delay_ms = 100;
+    assert_visit(visit(none, &r, "down.example", true), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_NONE);
+    assert_visit(visit(ctx, &r, "down.example", false), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_UNKNOWN);
+    assert_visit(visit(ctx, &r, "down.example", true), MTLS_OUTCOME_FAILED, MTLS_ERR_DOWNGRADE);
+    r.got = r.accepted = 0;
+    assert_visit(visit(ctx, &r, "down.example", false), MTLS_OUTCOME_FAILED, MTLS_ERR_REMEMBERED);
+    assert_true(rogue_got_nothing(&r));
+    assert_visit(visit(none, &r, "down.example", true), MTLS_OUTCOME_FAILED, MTLS_ERR_REMEMBERED);
+    assert_true(rogue_got_nothing(&r));
+    assert_visit(visit(ctx, &r, "up.example", false), MTLS_OUTCOME_PLAIN, MTLS_ERR_PATH_UNKNOWN);
+    SSL_CTX_free(ctx);
+    SSL_CTX_free(none);
+    rogue_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(client_version),
-        cmocka_unit_test(server_version),
-        cmocka_unit_test(switched_policy),
-        cmocka_unit_test(switched_words),
+        cmocka_unit_test(client_version),  cmocka_unit_test(server_version),
+        cmocka_unit_test(switched_policy), cmocka_unit_test(switched_words),
+        cmocka_unit_test(path2_reset),     cmocka_unit_test(remembered),
+        cmocka_unit_test(downgraded),
     };
 
     signal(SIGPIPE, SIG_IGN);
