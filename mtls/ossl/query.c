@@ -130,7 +130,7 @@ static struct mtls_session *get_or_raise(SSL *ssl)
     if (s == NULL)
         mtls_raise(ssl == NULL ? MTLS_ERR_ARG : MTLS_ERR_NOT_HOOKED, NULL);
     /* After SSL_clear() the application speaks of the next handshake. */
-    if (s != NULL && s->phase >= MTLS_PHASE_DECIDED && SSL_in_before(ssl) == 1 &&
+    if (s != NULL && s->phase != MTLS_PHASE_START && SSL_in_before(ssl) == 1 &&
         mtls_session_reset(s) != 0) {
         mtls_raise(MTLS_ERR_NOMEM, NULL);
         return NULL;
