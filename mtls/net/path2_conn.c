@@ -31,9 +31,11 @@ static uint16_t path2_port(const struct mtls_path2_conn *c)
 
 static void drop_socket(struct mtls_path2_conn *c)
 {
+    bool lost = mtls_watch_lost(c->watch);
+
     mtls_watch_free(c->watch);
     c->watch = NULL;
-    if (c->fd >= 0)
+    if (c->fd >= 0 && !lost)
         close(c->fd);
     c->fd = -1;
     c->early = 0;

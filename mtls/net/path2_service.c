@@ -54,6 +54,7 @@ static struct {
     size_t nlisteners;
     bool configured;
     struct conn *conns, *closing; /* closing: to be freed by the expiry timer */
+    struct mtls_reactor *reactor; /* whose the timers and the listeners' watches are */
     struct mtls_timer *expiry, *accept_again;
 } service;
 
@@ -80,10 +81,13 @@ static void list_remove(struct conn *c)
 
 static void conn_free(struct conn *c)
 {
+    bool lost = mtls_watch_lost(c->watch);
+
     list_remove(c);
     mtls_p2s_conn_free(c->p2s);
     mtls_watch_free(c->watch);
-    close(c->fd);
+    if (!lost)
+        close(c->fd);
     free(c);
 }
 
@@ -302,6 +306,41 @@ static int service_init(const struct mtls_config *config)
     return table_make();
 }
 
+static bool listener_is_ours(const struct listener *l)
+{
+    struct sockaddr_storage ss;
+    struct mtls_addr a;
+    socklen_t len = sizeof(int), sslen = sizeof(ss);
+    int listens = 0;
+
+    return getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens != 0 &&
+           getsockname(l->fd, (struct sockaddr *)&ss, &sslen) == 0 &&
+           mtls_addr_from_sockaddr(&a, (struct sockaddr *)&ss, sslen) == 0 &&
+           a.family == l->bound.family && a.port == l->bound.port &&
+           memcmp(a.ip, l->bound.ip, sizeof(a.ip)) == 0;
+}
+
+/* Another process's reactor, or one whose descriptors the program has closed, has taken timers and
+ * watches with it; listeners that it has closed as well are forgotten. */
+static void reactor_changed(struct mtls_reactor *r)
+{
+    size_t i, n = 0;
+
+    mtls_timer_free(service.expiry);
+    mtls_timer_free(service.accept_again);
+    service.expiry = service.accept_again = NULL;
+    for (i = 0; i < service.nlisteners; i++) {
+        if (mtls_watch_lost(service.listeners[i].watch)) /* a parent's is the parent's to free */
+            mtls_watch_free(service.listeners[i].watch);
+        if (!listener_is_ours(&service.listeners[i]))
+            continue;
+        service.listeners[n] = service.listeners[i];
+        service.listeners[n++].watch = NULL;
+    }
+    service.nlisteners = n;
+    service.reactor = r;
+}
+
 /* The reactor may be of another process than the one that opened the listeners: watches are made
  * late. */
 static int service_watch(void)
@@ -312,6 +351,8 @@ static int service_watch(void)
 
     if (r == NULL)
         return MTLS_ERR_STOPPED;
+    if (service.reactor != r)
+        reactor_changed(r);
     if (service.expiry == NULL && (err = mtls_timer_new(&service.expiry, r, expire, NULL)) != 0)
         return err;
     if (service.accept_again == NULL &&
@@ -429,15 +470,12 @@ void mtls_service_stats(struct mtls_p2s_stats *out)
 void mtls_service_fork_child(void)
 {
     struct conn *c;
-    size_t i;
 
     for (c = service.conns; c != NULL; c = c->next)
         close(c->fd);
     for (c = service.closing; c != NULL; c = c->next)
         close(c->fd);
     service.conns = service.closing = NULL;
-    service.expiry = service.accept_again = NULL;
-    for (i = 0; i < service.nlisteners; i++)
-        service.listeners[i].watch = NULL;
+    reactor_changed(NULL);
     service.p2s = NULL;
 }

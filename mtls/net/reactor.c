@@ -3,6 +3,7 @@
 #include "reactor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 #include "fork.h"
 
-enum { BATCH = 64, SLOT_WAKE = 0, SLOT_TIMER = 1, SLOT_FIRST = 2, WATCHES_MAX = 1 << 20 };
+enum { FD_HIGH = 100, BATCH = 64, SLOT_WAKE = 0, SLOT_TIMER = 1, SLOT_FIRST = 2, WATCHES_MAX = 1 << 20 };
 
 struct mtls_watch {
     struct mtls_reactor *reactor;
@@ -45,6 +46,8 @@ struct slot {
 struct mtls_reactor {
     int epoll_fd, wake_fd, timer_fd;
     bool thread_runs, app_driven;
+    bool lost; /* the program closed the descriptors: they are -1 */
+    struct mtls_reactor *older; /* lost before */
     pthread_t thread;
     struct slot *slots;
     uint32_t nslots, free_slot;
@@ -55,7 +58,7 @@ struct mtls_reactor {
 
 static pthread_mutex_t engine_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
-static struct mtls_reactor *the_reactor;
+static struct mtls_reactor *the_reactor, *lost_reactors;
 static bool stopped;
 static mtls_fork_child_fn *fork_child_fn;
 
@@ -215,6 +218,11 @@ void mtls_watch_free(struct mtls_watch *w)
     free(w);
 }
 
+bool mtls_watch_lost(const struct mtls_watch *w)
+{
+    return w != NULL && w->reactor->lost;
+}
+
 /* ---- timers: a binary heap ---- */
 
 static void heap_place(struct mtls_reactor *r, size_t pos, struct mtls_timer *t)
@@ -330,6 +338,39 @@ void mtls_timer_free(struct mtls_timer *t)
 
 /* ---- running ---- */
 
+/* Out of the way of programs that count on low numbers, or close them. */
+static int high(int fd)
+{
+    int moved = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
+
+    if (moved < 0)
+        return fd;
+    close(fd);
+    return moved;
+}
+
+/* Whether both descriptors are still what they were. */
+static bool has_descriptors(const struct mtls_reactor *r)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = SLOT_WAKE};
+
+    return epoll_ctl(r->epoll_fd, EPOLL_CTL_MOD, r->wake_fd, &ev) == 0;
+}
+
+/* Its watches and timers still point to it: it is not freed. */
+static void lose(struct mtls_reactor *r)
+{
+    if (r->thread_runs)
+        pthread_detach(r->thread);
+    r->thread_runs = false;
+    r->lost = true;
+    r->epoll_fd = r->wake_fd = r->timer_fd = -1;
+    r->older = lost_reactors;
+    lost_reactors = r;
+    if (the_reactor == r)
+        the_reactor = NULL;
+}
+
 static struct mtls_reactor *reactor_new(void)
 {
     struct mtls_reactor *r = calloc(1, sizeof(*r));
@@ -337,9 +378,9 @@ static struct mtls_reactor *reactor_new(void)
     if (r == NULL)
         return NULL;
     r->armed_for = MTLS_TSTAMP_NEVER;
-    r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    r->epoll_fd = high(epoll_create1(EPOLL_CLOEXEC));
+    r->wake_fd = high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    r->timer_fd = high(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     if (r->epoll_fd < 0 || r->wake_fd < 0 || r->timer_fd < 0 || slots_grow(r) != 0 ||
         epoll_add(r, r->wake_fd, EPOLLIN, SLOT_WAKE, 0) != 0 ||
         epoll_add(r, r->timer_fd, EPOLLIN, SLOT_TIMER, 0) != 0) {
@@ -352,6 +393,8 @@ static struct mtls_reactor *reactor_new(void)
 struct mtls_reactor *mtls_reactor_get(void)
 {
     pthread_once(&process_once, process_init);
+    if (the_reactor != NULL && !stopped && !has_descriptors(the_reactor))
+        lose(the_reactor);
     if (the_reactor == NULL && !stopped)
         the_reactor = reactor_new();
     return stopped ? NULL : the_reactor;
@@ -410,14 +453,17 @@ static void *thread_main(void *arg)
 {
     struct mtls_reactor *r = arg;
     struct epoll_event events[BATCH];
+    int epoll_fd = r->epoll_fd; /* lose() changes it, in another thread */
     bool stop = false;
 
     give_way();
     while (!stop) {
-        int n = epoll_wait(r->epoll_fd, events, BATCH, -1);
+        int n = epoll_wait(epoll_fd, events, BATCH, -1), error = errno;
 
         mtls_engine_lock();
-        stop = stopped;
+        if (n < 0 && error != EINTR && !r->lost)
+            lose(r);
+        stop = stopped || r->lost;
         if (!stop && n > 0)
             run_events(r, events, n);
         mtls_engine_unlock();
@@ -464,12 +510,12 @@ int mtls_cond_init(pthread_cond_t *cond)
 static void dispatch(struct mtls_reactor *r, int timeout_ms)
 {
     struct epoll_event events[BATCH];
-    int n;
+    int n, epoll_fd = r->epoll_fd;
 
     mtls_engine_unlock();
-    n = epoll_wait(r->epoll_fd, events, BATCH, timeout_ms);
+    n = epoll_wait(epoll_fd, events, BATCH, timeout_ms);
     mtls_engine_lock();
-    if (n > 0 && !stopped)
+    if (n > 0 && !stopped && !r->lost)
         run_events(r, events, n);
 }
 

@@ -3,8 +3,10 @@
  * Thread and fork rule. Every function here but mtls_reactor_get() and those named _lock is called
  * with the engine lock held; call-backs run with it held, on the reactor thread or in
  * mtls_reactor_dispatch(). The reactor belongs to one process: after fork() the child's
- * mtls_reactor_get() makes a new, empty one. The thread is started by mtls_reactor_start(), blocks
- * every signal, and is stopped by OPENSSL_atexit. */
+ * mtls_reactor_get() makes a new, empty one. So it does where the program has closed the reactor's
+ * descriptors (becoming a daemon, for one): what watches and timers the old one had is never called
+ * again and its descriptors are nobody's to close. The thread is started by mtls_reactor_start(),
+ * blocks every signal, and is stopped by OPENSSL_atexit. */
 #ifndef MTLS_NET_REACTOR_H
 #define MTLS_NET_REACTOR_H
 
@@ -38,6 +40,10 @@ MTLS_NODISCARD int mtls_watch_new(struct mtls_watch **out, struct mtls_reactor *
 MTLS_NODISCARD int mtls_watch_set(struct mtls_watch *w, uint32_t epoll_events);
 void mtls_watch_free(
     struct mtls_watch *w); /* before the fd is closed; safe inside any call-back; NULL is fine */
+
+/* The program closed the descriptors of w's reactor, and with them surely w's: its number may be
+ * the program's by now. NULL: false. */
+bool mtls_watch_lost(const struct mtls_watch *w);
 
 /* A one-shot timer; free-ing or setting it anew inside its call-back is fine. */
 MTLS_NODISCARD int mtls_timer_new(struct mtls_timer **out, struct mtls_reactor *r,
