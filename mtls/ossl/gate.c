@@ -13,7 +13,6 @@
 #include "../net/engine.h"
 #include "glue.h"
 
-enum { TYPE_CCS = 20, TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };
 enum { CTRL_SET_KTLS = 72, CTRL_SET_KTLS_CTRL_MSG = 74, CTRL_CLEAR_KTLS_CTRL_MSG = 75 };
 
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
@@ -70,103 +69,6 @@ static bool own_alert(const struct mtls_session *s, const char *in, int len)
 
     return strcmp(SSL_state_string_long(s->ssl), "error") == 0 && len > 5 && len <= 5 + ALERT_MAX &&
            (head[0] == TYPE_ALERT || head[0] == TYPE_DATA) && (head[3] << 8 | head[4]) == len - 5;
-}
-
-/* ---- records ---- */
-
-static size_t record_len(const uint8_t *head)
-{
-    return (size_t)head[3] << 8 | head[4];
-}
-
-/* How many bytes of a read belong to the record under way: never more than one record at a time
- * (read-ahead). */
-static int record_part(const struct mtls_gate *g, int len)
-{
-    size_t part = g->rbody > 0 ? g->rbody : sizeof(g->rhead) - g->rhave;
-
-    return (size_t)len < part ? len : (int)part;
-}
-
-static void record_got(struct mtls_gate *g, const char *data, int n)
-{
-    if (g->rbody > 0) {
-        g->rbody -= (size_t)n;
-        if (g->rbody == 0 && g->rhead[0] == TYPE_DATA)
-            g->saw_encrypted = true;
-        return;
-    }
-    memcpy(g->rhead + g->rhave, data, (size_t)n);
-    g->rhave = (uint8_t)(g->rhave + n);
-    if (g->rhave == sizeof(g->rhead)) {
-        g->rhave = 0;
-        g->rbody = record_len(g->rhead);
-        g->saw_handshake |= g->rhead[0] == TYPE_HANDSHAKE;
-    }
-}
-
-static int scan_body(struct mtls_record_scan *scan, size_t len)
-{
-    scan->body = len;
-    scan->have = len > 0 ? scan->have : 0;
-    return scan->message > 0 && len > scan->message; /* something behind the ClientHello */
-}
-
-/* A record header is complete. */
-static int scan_header(struct mtls_record_scan *scan)
-{
-    size_t len = record_len(scan->head);
-
-    if (scan->head[0] == TYPE_CCS || scan->head[0] == TYPE_ALERT) {
-        scan->body = len;
-        scan->have = len > 0 ? scan->have : 0;
-        return 0;
-    }
-    if (scan->head[0] != TYPE_HANDSHAKE || len < 4)
-        return 1;
-    return scan->message > 0 ? scan_body(scan, len) : 0;
-}
-
-/* Walks what is about to be written: 0 all of it may pass, 1 it needs the decision, negative: an
- * error. A ClientHello passes as often as we were asked for one, change_cipher_spec and plaintext
- * alerts pass. */
-static int scan_one(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in, size_t len,
-                    size_t *pos)
-{
-    size_t take;
-
-    if (scan->body > 0) {
-        take = len - *pos < scan->body ? len - *pos : scan->body;
-        *pos += take;
-        scan->body -= take;
-        scan->have = scan->body == 0 ? 0 : scan->have;
-        if (scan->head[0] == TYPE_HANDSHAKE)
-            scan->message -= take < scan->message ? take : scan->message;
-        return 0;
-    }
-    scan->head[scan->have++] = in[(*pos)++];
-    if (scan->have < 5)
-        return 0;
-    if (scan->have == 5)
-        return scan_header(scan);
-    if (scan->head[5] != SSL3_MT_CLIENT_HELLO || *hellos == 0)
-        return 1;
-    if (scan->have < sizeof(scan->head))
-        return 0;
-    (*hellos)--;
-    scan->message = (size_t)scan->head[6] << 16 | (size_t)scan->head[7] << 8 | scan->head[8];
-    return scan_body(scan, record_len(scan->head) - 4);
-}
-
-static int scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in,
-                      size_t len)
-{
-    size_t pos = 0;
-    int rc = 0;
-
-    while (rc == 0 && pos < len)
-        rc = scan_one(scan, hellos, in, len, &pos);
-    return rc;
 }
 
 /* ---- reads ---- */
@@ -300,9 +202,9 @@ static int gate_read(BIO *b, char *out, int len)
     }
     if (!mtls_gate_await_data(s)) /* [TIM] one deadline, for a silent peer too */
         return fail_read(s, MTLS_ERR_DEADLINE);
-    n = pass_read(b, out, s->server ? len : record_part(s->gate, len));
+    n = pass_read(b, out, s->server ? len : mtls_gate_record_part(s->gate, len));
     if (n > 0 && !s->server)
-        record_got(s->gate, out, n);
+        mtls_gate_record_got(s->gate, out, n);
     return n;
 }
 
@@ -395,10 +297,11 @@ static int client_write(BIO *b, struct mtls_session *s, const char *in, int len)
     unsigned hellos = s->gate->hellos;
     int err, n;
 
-    if (scan_write(&scan, &hellos, (const uint8_t *)in, (size_t)len) == 0) {
+    if (mtls_gate_scan_write(&scan, &hellos, (const uint8_t *)in, (size_t)len) == 0) {
         n = pass_write(b, in, len);
         if (n > 0)
-            (void)scan_write(&s->gate->wscan, &s->gate->hellos, (const uint8_t *)in, (size_t)n);
+            (void)mtls_gate_scan_write(&s->gate->wscan, &s->gate->hellos, (const uint8_t *)in,
+                                       (size_t)n);
         return n;
     }
     if (own_alert(s, in, len))

@@ -73,4 +73,13 @@ struct mtls_gate {
     mtls_tstamp last_call;
 };
 
+enum { TYPE_CCS = 20, TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };
+
+/* gate_records.c: how many bytes of a read belong to the record under way; what came of it; whether
+ * what is about to be written may pass before the decision (0), or needs it (1). */
+int mtls_gate_record_part(const struct mtls_gate *g, int len);
+void mtls_gate_record_got(struct mtls_gate *g, const char *data, int n);
+int mtls_gate_scan_write(struct mtls_record_scan *scan, unsigned *hellos, const uint8_t *in,
+                         size_t len);
+
 #endif

@@ -257,6 +257,13 @@ static enum mtls_hold failed(struct mtls_decision *d, int reason)
     return MTLS_HOLD_FAIL;
 }
 
+static enum mtls_hold retry(struct mtls_session *s, enum way way)
+{
+    s->gate->last_call = mtls_now();
+    s->waiting = way == WAY_LOWAT;
+    return MTLS_HOLD_RETRY;
+}
+
 static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mtls_decision *d)
 {
     mtls_tstamp began = mtls_now(), now, until;
@@ -286,15 +293,12 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd))
             return failed(
                 d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */
-        if (way != WAY_BLOCK && !napped && spins(s->gate, fd, now)) {
+        if (way != WAY_BLOCK) {
+            if (napped || !spins(s->gate, fd, now))
+                return retry(s, way);
             nap(s, now); /* gives up the lock: what is known now must be judged again */
             napped = true;
             continue;
-        }
-        if (way != WAY_BLOCK) {
-            s->gate->last_call = mtls_now();
-            s->waiting = way == WAY_LOWAT;
-            return MTLS_HOLD_RETRY;
         }
         if (at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US && fd >= 0 &&
             is_nonblocking(fd))
