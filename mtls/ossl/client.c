@@ -272,21 +272,43 @@ static void grace(struct mtls_session *s, const struct mtls_decision_input *in)
     }
 }
 
+enum { PROOF_AFTER_READY_US = 100000 };
+
+/* Until when PROOF of a path is worth waiting for: one that is READY has its server's flight in the
+ * making. */
+static mtls_tstamp worth_waiting(const struct mtls_session *s, const struct mtls_decision_input *in,
+                                 uint8_t i)
+{
+    struct mtls_path2_times times;
+    mtls_tstamp end;
+
+    if (in->paths[i].state == MTLS_PATH_STARTING)
+        return in->grace_end_at;
+    if (in->paths[i].state != MTLS_PATH_READY || s->paths[i].claim == NULL)
+        return 0;
+    mtls_path2_claim_times(s->paths[i].claim, &times);
+    end = times.ready_at + PROOF_AFTER_READY_US + 2ull * in->paths[i].rtt_us;
+    return end < in->grace_end_at ? end : in->grace_end_at;
+}
+
 /* Before the first encrypted record, for a non-blocking application: whatever the server packs into
  * that record, the answer of path 2 is here before the second flight, where a wait could only
  * block. Nothing is decided here. */
-static struct mtls_decision wait_before_flight(const struct mtls_decision_input *in,
+static struct mtls_decision wait_before_flight(const struct mtls_session *s,
+                                               const struct mtls_decision_input *in,
                                                mtls_tstamp now)
 {
-    struct mtls_decision d = {MTLS_WAIT, 0, in->grace_end_at};
-    unsigned proofs = 0, open = 0;
+    struct mtls_decision d = {MTLS_WAIT, 0, 0};
+    unsigned proofs = 0;
     uint8_t i;
 
     for (i = 0; i < in->npaths; i++) {
+        mtls_tstamp end = worth_waiting(s, in, i);
+
         proofs += in->paths[i].state == MTLS_PATH_PROOF;
-        open += in->paths[i].state == MTLS_PATH_STARTING || in->paths[i].state == MTLS_PATH_READY;
+        d.next = end > d.next ? end : d.next;
     }
-    if (proofs >= in->need || open == 0 || now >= in->grace_end_at)
+    if (proofs >= in->need || now >= d.next)
         d.verdict = MTLS_READ_ON;
     return d;
 }
@@ -321,7 +343,7 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
     grace(s, &in);
     in.grace_end_at = s->grace_end_at;
     if (s->before_flight && !at_write && now < s->deadline_at)
-        return wait_before_flight(&in, now);
+        return wait_before_flight(s, &in, now);
     return mtls_decide(&in, now);
 }
 
