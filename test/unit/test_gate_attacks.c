@@ -64,7 +64,7 @@ static void no_message(int write_p, int version, int type, const void *buf, size
 
 enum displace { LEAVE, SET_FD, SET_FD_AND_MESSAGES, DISPLACES };
 
-static void displace(SSL *ssl, enum displace how)
+static void displace(SSL *ssl, int how)
 {
     if (how == SET_FD_AND_MESSAGES)
         SSL_set_msg_callback(ssl, no_message);

@@ -257,9 +257,15 @@ static void path2_reset(void **state)
     close(reset.listener);
     rogue_free(&r);
     SSL_CTX_free(ctx);
+}
+
+static void path2_left_alone(void **state)
+{
+    SSL_CTX *server = pair_server_ctx(), *ctx;
+    struct rogue r;
+    SSL *ssl;
 
     ctx = visitor_ctx("require", honest_port2(), "reuse=off");
-    server = pair_server_ctx();
     assert_int_equal(mtls_ssl_ctx_hook(server, "policy=require"), 1);
     rogue_make(&r, server);
     rogue_start(&r);
@@ -396,8 +402,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(client_version),  cmocka_unit_test(server_version),
         cmocka_unit_test(switched_policy), cmocka_unit_test(switched_words),
-        cmocka_unit_test(path2_reset),     cmocka_unit_test(remembered),
-        cmocka_unit_test(downgraded),
+        cmocka_unit_test(path2_reset),     cmocka_unit_test(path2_left_alone),
+        cmocka_unit_test(remembered),      cmocka_unit_test(downgraded),
     };
 
     signal(SIGPIPE, SIG_IGN);
