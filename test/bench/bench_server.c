@@ -20,9 +20,8 @@ struct conn {
 };
 
 static struct {
-    int epoll, listener;
+    int epoll, listener, path2; /* path2: what is polled for path 2, with reactor=app */
     SSL_CTX *ctx;
-    bool hooked;
     uint64_t done, failed, resumed, verified, resumed_verified, open;
 } server;
 
@@ -198,12 +197,18 @@ static void loop(void)
     bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &ev) == 0, "epoll_ctl");
     ev.data.ptr = NULL;
     bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &ev) == 0, "epoll_ctl");
+    if (server.path2 >= 0) {
+        ev.data.ptr = &server.path2;
+        bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.path2, &ev) == 0, "epoll_ctl");
+    }
     for (;;) {
         int n = epoll_wait(server.epoll, events, EVENTS, -1);
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == &server.listener)
                 accept_some();
+            else if (events[i].data.ptr == &server.path2)
+                bench_check(mtls_dispatch() == 1, "mtls_dispatch");
             else if (events[i].data.ptr != NULL)
                 conn_event(events[i].data.ptr);
             else if (!tell())
@@ -232,8 +237,8 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    server.hooked = words != NULL;
     server.ctx = bench_server_ctx(words, cert, key);
+    server.path2 = words != NULL && strstr(words, "reactor=app") != NULL ? mtls_pollable_fd() : -1;
     listen_on(host, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL);
     loop();
     return 0;

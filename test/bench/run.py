@@ -99,14 +99,16 @@ def client(server, cafile, mode, *options, words=None, ns=None, cpu=CLIENT_CPU):
 
 # ---- 1: handshakes ------------------------------------------------------------------------------
 
-# name, is the server hooked, the client's words, options of its own, compared with, outcome that all must have
+# name, which server, the client's words, options of its own, compared with, outcome that all must have
 HANDSHAKES = (
-    ("plain", False, None, (), None, None),
-    ("fresh path 2", True, PATH2 + " reuse=off", (), "plain", "verified"),
-    ("kept path 2", True, PATH2, (), "plain", "verified"),
-    ("client without", None, None, (), "plain", None),
-    ("plain, resumed", False, None, ("--resume",), None, "resumed"),
-    ("resumed-verified", True, PATH2 + " reuse=off", ("--resume",), "plain, resumed", "resumed_verified"),
+    ("plain", "plain", None, (), None, None),
+    ("fresh path 2", "hooked", PATH2 + " reuse=off", (), "plain", "verified"),
+    ("fresh, reactor=app", "app", PATH2 + " reuse=off", (), "plain", "verified"),
+    ("kept path 2", "hooked", PATH2, (), "plain", "verified"),
+    ("kept, reactor=app", "app", PATH2, (), "plain", "verified"),
+    ("client without", "prefer", None, (), "plain", None),
+    ("plain, resumed", "plain", None, ("--resume",), None, "resumed"),
+    ("resumed-verified", "hooked", PATH2 + " reuse=off", ("--resume",), "plain, resumed", "resumed_verified"),
 )
 
 
@@ -126,8 +128,8 @@ def handshake_batch(server, cafile, case, batch):
 
 def handshakes(pki, size):
     """Part 1."""
-    servers = {False: Server(pki), True: Server(pki, SERVER_WORDS),
-               None: Server(pki, SERVER_WORDS.replace("require", "prefer"))}
+    servers = {"plain": Server(pki), "hooked": Server(pki, SERVER_WORDS), "app": Server(pki, SERVER_WORDS + " reactor=app"),
+               "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer"))}
     took = {case[0]: [] for case in HANDSHAKES}
     for number in range(size["rounds"] + 1):  # the first is not counted
         for case in HANDSHAKES[::1 if number % 2 else -1]:  # A B, B A
