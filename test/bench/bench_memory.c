@@ -78,7 +78,7 @@ static int core(uint32_t count)
     static const struct mtls_p2s_events none;
     struct mtls_p2s_stats stats;
     struct mtls_crypto *crypto;
-    struct mtls_p2s *p;
+    struct mtls_p2s *p = NULL;
     size_t at[3];
     uint64_t ns[3];
 
