@@ -18,6 +18,7 @@
 
 #include "client.h"
 #include "linger.h"
+#include "options.h"
 
 #define PROG             "mtls-client"
 #define SESSION_LINE_MAX 4096
@@ -81,6 +82,24 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
     return 0;
 }
 
+/* Told before anything is sent: later it would cost a connection. */
+static int check_sess_out(void)
+{
+    char folder[SESSION_LINE_MAX];
+    const char *slash = strrchr(sess_out, '/');
+    int len = snprintf(folder, sizeof folder, "%.*s.",
+                       slash != NULL ? (int)(slash + 1 - sess_out) : 0, sess_out);
+
+    if (len < 0 || (size_t)len >= sizeof folder) {
+        fprintf(stderr, "%s: --sess-out: too long\n", PROG);
+        return -1;
+    }
+    if (access(folder, W_OK | X_OK) == 0)
+        return 0;
+    fprintf(stderr, "%s: --sess-out %s: %s\n", PROG, sess_out, strerror(errno));
+    return -1;
+}
+
 static int load_session(struct client *c)
 {
     FILE *f = fopen(c->config.sess_in, "re");
@@ -120,6 +139,9 @@ static int setup_hook(struct client *c)
     if (mtls_ssl_ctx_hook(c->ctx, c->config.words.text) != 1)
         return tls_setup_error(PROG, "Multipath TLS");
     c->hooked = mtls_ssl_ctx_is_hooked(c->ctx) == 1;
+    /* Whoever names a memory wants its hosts verified, not plain TLS without a word. */
+    if (!c->hooked && c->config.hosts != NULL && strstr(c->config.words.text, "policy=") == NULL)
+        return usage_error(PROG, "--hosts needs --path2 or --policy");
     late.loop = c->loop;
     ev_async_init(&late.wake, on_late);
     late.wake.data = c;
@@ -148,6 +170,8 @@ static int setup_tls(struct client *c)
     SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
     if (config->sess_out != NULL) {
         sess_out = config->sess_out;
+        if (check_sess_out() < 0)
+            return -1;
         SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(c->ctx, on_new_session);
     }

@@ -90,6 +90,8 @@ static void show(struct client_session *cs, struct report *r)
             report_picture(r, cs->start_us);
         else if (r->reason != NULL)
             report_line(o, r);
+        else
+            report_plain(o, r);
     }
     cs->shown = true;
 }

@@ -130,7 +130,10 @@ static void help_row(FILE *out, const struct option_def *d)
     width = snprintf(left, sizeof left, "  %c%c%s--%s%s%s", d->letter != 0 ? '-' : ' ',
                      d->letter != 0 ? d->letter : ' ', d->letter != 0 ? ", " : "  ", d->name,
                      d->arg != NULL ? " " : "", d->arg != NULL ? d->arg : "");
-    fprintf(out, "%s%*s", left, width < 30 ? 30 - width : 1, "");
+    if (width < 30)
+        fprintf(out, "%s%*s", left, 30 - width, "");
+    else
+        fprintf(out, "%s\n%30s", left, "");
     for (const char *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
         fprintf(out, "%.*s\n%30s", (int)(end - line), line, "");
     fprintf(out, "%s\n", line);

@@ -129,6 +129,13 @@ void report_line(const struct output *o, const struct report *r)
             message != NULL ? ": " : "", message != NULL ? message : "");
 }
 
+void report_plain(const struct output *o, const struct report *r)
+{
+    if (library_outcome(r) == MTLS_OUTCOME_PLAIN)
+        fprintf(stderr, "%s: %s: plain TLS: %s\n", o->prog, r->peer,
+                mtls_error_string(mtls_get_reason(r->ssl)));
+}
+
 static void print_path(size_t index, const struct mtls_path_info *p)
 {
     fprintf(stderr, "  path %zu  %s -> %s", index + 1, *p->local != '\0' ? p->local : "?",

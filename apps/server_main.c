@@ -16,6 +16,7 @@
 
 #include "server.h"
 #include "linger.h"
+#include "options.h"
 #include "www.h"
 
 #define PROG             "mtls-server"
@@ -109,6 +110,9 @@ static int setup_tls(struct server *s)
     if (mtls_ssl_ctx_hook(s->ctx, c->words.text) != 1)
         return tls_setup_error(PROG, "Multipath TLS");
     s->hooked = mtls_ssl_ctx_is_hooked(s->ctx) == 1;
+    if (s->hooked && strstr(c->words.text, "policy=require") != NULL &&
+        mtls_ssl_ctx_get0_listener(s->ctx, 0) == NULL)
+        return usage_error(PROG, "--policy require needs --path2-listen: no client could confirm");
     return 0;
 }
 

@@ -30,6 +30,15 @@ def test_quiet_when_nobody_looks(lab, pki, server):
     assert (code, text) == (0, "")
 
 
+def test_plain_is_never_silent(lab, pki, www):
+    """Under prefer a server that does not offer Multipath TLS is plain TLS; one line says so, and why."""
+    server = tools.Server(lab, pki, www=www, path2=False, policy="off")
+    words = [f"dev=p2,remote={tools.join(server.host, server.port)}"]
+    code, text, body = shown(lab, pki, server, policy="prefer", path2=words)
+    assert (code, body) == (0, (www / "file").read_bytes()), text
+    assert len(text.splitlines()) == 1 and ": plain TLS: " in text and text.strip()[-1] != ":", text
+
+
 def test_refusal_in_words(lab, pki, www):
     server = tools.Server(lab, pki, www=www, path2=False, policy="off")
     words = [f"dev=p2,remote={tools.join(server.host, server.port)}"]

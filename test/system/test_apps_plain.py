@@ -395,6 +395,8 @@ CLIENT_USAGE = [
     ["--connect", "192.0.2.1", "192.0.2.2:1"], ["-6", "192.0.2.2:1"], ["--path2", "a b", "a:1"],
     ["forget", "a:1"], ["--alpn", ",", "a:1"], ["--cafile", "", "a:1"], ["-x", "a:1"],
     ["--cafile", "/nonexistent", "a:1"], ["--sess-in", "/nonexistent", "a:1"],
+    ["--sess-out", "/nonexistent/session", "a:1"],
+    ["--sess-out", "/dev/null/session", "a:1"], ["--hosts", "/tmp/hosts", "a:1"],
     ["--forward", "nonsense", "127.0.0.1:1"], ["--policy", "off", "--forward", "192.0.2.77:0", "127.0.0.1:1"],
 ]
 
@@ -418,7 +420,7 @@ def test_server_usage_errors(certs, site):
         base + off + ["--echo", "--client-ca", str(certs.key)], base + ["--echo", "--config"],
         ["--listen", "localhost:0"] + base[2:] + off + ["--echo"],
         ["--listen", "192.0.2.77:0"] + base[2:] + off + ["--echo"],
-        base[:4] + ["--key", str(certs.client_key), "--echo"] + off,
+        base[:4] + ["--key", str(certs.client_key), "--echo"] + off, base + ["--echo", "--policy", "require"],
         base[:2] + ["--cert", "/nonexistent", "--key", str(certs.key), "--echo"] + off,
     ]
     for args in wrong:
