@@ -122,7 +122,9 @@ struct mtls_path_info {
     const char *via;            /* proxy, "" = none */
     const char *spec;           /* the configured words; path 1: "" */
     const char *shares;         /* with path 1: "nothing" or words, comma-separated; path 1: "" */
-    const char *state;          /* "counted", "ready", "refused", ... */
+    const char *state;          /* "idle", "starting", "ready", "proof" (unchecked), "proof-right",
+                                   "confirmed" (counted), "wrong", "failed"; server: "confirmed"
+                                   or ""; path 1: "" */
     int error;                  /* MTLS_ERR_* or 0 */
     uint32_t rtt_us;            /* 0 = unknown */
 };
@@ -143,7 +145,8 @@ enum mtls_step {
 MTLS_API uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step);
 
 /* All of the above as one JSON object without line breaks: "outcome", "reason", "message", "scope",
- * "paths", "times_us". The caller frees it with OPENSSL_free. NULL: out of memory. */
+ * "paths", "times_us" (relative to the ClientHello; negative: before it; null: never). The caller
+ * frees it with OPENSSL_free. NULL: out of memory. */
 MTLS_API char *mtls_report_json(const SSL *ssl);
 
 /* Called once per handshake when the outcome is known, on the thread that drives the handshake;
