@@ -429,6 +429,29 @@ def test_server_usage_errors(certs, site):
         assert done.stdout == b""
 
 
+def test_a_memory_needs_a_policy(serve, certs, site, tmp_path):
+    """--hosts without anything to verify with would be plain TLS; who says so gets it."""
+    server = serve("--www", site)
+    words = ["--cafile", certs.ca, "--hosts", tmp_path / "hosts", "--get", "/", f"localhost:{server.port}"]
+    done = run(CLIENT, *map(str, words))
+    assert (done.returncode, done.stdout) == (1, b"") and b"--hosts needs --path2 or --policy" in done.stderr
+    done = run(CLIENT, "--policy", "off", *map(str, words))
+    assert (done.returncode, done.stdout) == (0, (site / "index.html").read_bytes()), done.stderr
+
+
+def test_require_with_a_listener_from_the_words(start, certs):
+    """Its twin without a listener is a usage error."""
+    start(SERVER, "--listen", "127.0.0.1:0", "--cert", certs.cert, "--key", certs.key, "--echo", "--json",
+          "--policy", "require", "--config", "listen=127.0.0.1:0")
+
+
+@pytest.mark.parametrize("tool", [CLIENT, SERVER])
+def test_help_has_one_column(tool):
+    rows = run(tool, "--help").stdout.decode().split("\n\n", 1)[1].splitlines()
+    rows = [row for row in rows if row.startswith("  ") and len(row) > 30]
+    assert rows and all(row[29] == " " and row[30] != " " for row in rows), rows
+
+
 @pytest.mark.parametrize("tool", [CLIENT, SERVER])
 def test_help_and_version(tool):
     done = run(tool, "--help")
