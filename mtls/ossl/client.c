@@ -284,6 +284,11 @@ static mtls_tstamp worth_waiting(const struct mtls_session *s, const struct mtls
 
     if (in->paths[i].state == MTLS_PATH_STARTING)
         return in->grace_end_at;
+    /* A failure that says nothing about the server: `prefer` waits for the grace, better here than
+     * at the write. */
+    if (in->paths[i].state == MTLS_PATH_FAILED && in->policy == MTLS_POLICY_PREFER &&
+        !in->remembered && !mtls_path_definitely_negative(&in->paths[i]))
+        return in->grace_end_at;
     if (in->paths[i].state != MTLS_PATH_READY || s->paths[i].claim == NULL)
         return 0;
     mtls_path2_claim_times(s->paths[i].claim, &times);

@@ -58,8 +58,10 @@ static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t 
     struct mtls_session *s = mtls_session_find(ssl);
     int n;
 
-    if (s == NULL || s->phase != MTLS_PHASE_HELLO)
-        return 0;
+    if (s == NULL || s->phase == MTLS_PHASE_START || s->outcome == MTLS_OUTCOME_PLAIN)
+        return 0; /* not our magic, or no version of ours */
+    if (s->phase != MTLS_PHASE_HELLO)
+        return fail(s, MTLS_ERR_GATE_DISPLACED, SSL_AD_INTERNAL_ERROR, al);
     n = mtls_server_answer(s, s->answer, sizeof(s->answer));
     if (n < 0)
         return fail(s, n, SSL_AD_INTERNAL_ERROR, al);
@@ -126,6 +128,19 @@ int mtls_ext_register(SSL_CTX *ctx)
 
 enum { RANDOM_AT = 4 + 2 }; /* in a ClientHello: behind the header and legacy_version */
 
+/* The ClientHello after our HelloRetryRequest. The random alone says nothing: the peer chooses it,
+ * and may repeat that of an earlier connection on the same SSL. */
+static bool continues(const struct mtls_session *s, const uint8_t *random)
+{
+    struct mtls_transcript_facts facts;
+
+    if (s->hellos != 1 || s->transcript == NULL ||
+        (s->phase != MTLS_PHASE_START && s->phase != MTLS_PHASE_HELLO))
+        return false;
+    mtls_transcript_facts(s->transcript, &facts);
+    return facts.hello_retry && !facts.server_hello && memcmp(s->hello_random, random, 32) == 0;
+}
+
 /* A ClientHello that libssl reports: on the server this is where a handshake begins. */
 static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t len)
 {
@@ -133,7 +148,7 @@ static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t le
 
     if (s == NULL || len < RANDOM_AT + 32)
         return s;
-    if (s->hellos == 0 || memcmp(s->hello_random, msg + RANDOM_AT, 32) != 0) {
+    if (!continues(s, msg + RANDOM_AT)) {
         if ((s->phase != MTLS_PHASE_START || s->hellos > 0) && mtls_session_reset(s) != 0)
             return NULL;
         memcpy(s->hello_random, msg + RANDOM_AT, 32);
@@ -145,10 +160,15 @@ static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t le
 
 /* The client writes a ClientHello. Without our extension in it (TLS 1.3 was switched off after the
  * hook) there is no session: under require it must not go on. */
-static struct mtls_session *client_hello(SSL *ssl, const struct mtls_hook *hook)
+static struct mtls_session *client_hello(SSL *ssl, const struct mtls_hook *hook, const uint8_t *msg,
+                                         size_t len)
 {
     struct mtls_session *s = mtls_session_find(ssl);
 
+    /* Not the handshake that the session is of: its outcome must not stand for this one. */
+    if (s != NULL && s->phase != MTLS_PHASE_START && len >= RANDOM_AT + 32 &&
+        memcmp(s->hello_random, msg + RANDOM_AT, 32) != 0 && mtls_session_reset(s) != 0)
+        return NULL;
     if (hook == NULL || hook->config.policy != MTLS_POLICY_REQUIRE ||
         (s != NULL && s->phase != MTLS_PHASE_START))
         return s;
@@ -226,7 +246,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
             mtls_hook_serve(hook);
         s = server_hello(ssl, msg, len);
     } else {
-        s = client_hello(ssl, hook);
+        s = client_hello(ssl, hook, msg, len);
     }
     if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED ||
         s->transcript == NULL || !mtls_gate_enforce(s))

@@ -70,6 +70,7 @@ struct mtls_gate {
     bool gated; /* SO_RCVLOWAT is raised on dup_fd */
     int dup_fd, lowat, saved_lowat, async_fd;
     unsigned naps;
+    int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */
     mtls_tstamp last_call;
 };
 

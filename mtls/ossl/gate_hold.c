@@ -83,11 +83,16 @@ enum way { WAY_BLOCK, WAY_LOWAT, WAY_RETRY };
 
 /* Data that was taken out of the kernel already cannot wake the application again, so it blocks;
  * before that, a program with memory BIOs must get control back to send what libssl has written. */
-static enum way way_of(const struct mtls_session *s, int fd)
+static enum way way_of(struct mtls_session *s, int fd)
 {
     BIO *next = BIO_next(s->gate->rfilter);
+    int pending = BIO_pending(next);
 
-    if (BIO_pending(next) > 0)
+    /* What lay in a server's BIO behind the ClientHello cannot be the second flight: it wakes
+     * nobody, and keeps nobody. */
+    if (s->server && s->gate->junk < 0)
+        s->gate->junk = pending;
+    if (pending > 0 && !(s->server && pending <= s->gate->junk))
         return WAY_BLOCK;
     if (fd >= 0 && is_nonblocking(fd))
         return WAY_LOWAT;
@@ -264,12 +269,24 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
     return MTLS_HOLD_RETRY;
 }
 
+/* Why a wait that blocks must be a short one: the application runs an event loop. 0: it need not.
+ */
+static int brief(const struct mtls_session *s, int fd, bool at_write)
+{
+    if (fd < 0 || !is_nonblocking(fd))
+        return 0;
+    if (at_write)
+        return s->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;
+    return s->server ? MTLS_ERR_GATE_FLOOD : 0; /* the peer made the gated descriptor readable */
+}
+
 static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mtls_decision *d)
 {
     mtls_tstamp began = mtls_now(), now, until;
     int fd = path1_fd(s);
     enum way way = WAY_BLOCK;
     bool waits = false, napped = false;
+    int hurry;
 
     for (;;) {
         now = mtls_now();
@@ -300,9 +317,11 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             napped = true;
             continue;
         }
-        if (at_write && s->answered == MTLS_OFFER_YES && now - began > WRITE_WAIT_US && fd >= 0 &&
-            is_nonblocking(fd))
-            return failed(d, MTLS_ERR_PROOF_MISSING);
+        hurry = brief(s, fd, at_write);
+        if (hurry != 0 && now - began >= WRITE_WAIT_US)
+            return failed(d, hurry);
+        if (hurry != 0 && until > began + WRITE_WAIT_US)
+            until = began + WRITE_WAIT_US;
         wait_blocking(s, until, now);
         if (fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && !at_write)
             return failed(d, MTLS_ERR_PEER_CLOSED);

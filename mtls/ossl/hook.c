@@ -74,6 +74,14 @@ static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int ni
     struct mtls_session *s = mtls_session_find(ssl);
     int reason = refused(ssl, hook, op, nid);
 
+    /* A name call-back came here from an SSL_CTX that is not hooked: nobody saw the ClientHello.
+     * The question comes behind all extensions. */
+    if (reason == 0 && s == NULL && ssl != NULL && SSL_is_server(ssl) && hook != NULL &&
+        hook->config.policy == MTLS_POLICY_REQUIRE &&
+        (op == SSL_SECOP_SIGALG_SHARED || op == SSL_SECOP_TICKET) && SSL_in_before(ssl) == 0)
+        reason = MTLS_ERR_NOT_PROTECTED_CTX;
+    if (reason == MTLS_ERR_NOT_PROTECTED_CTX && op == SSL_SECOP_SIGALG_SHARED)
+        mtls_raise(reason, NULL);
     if (reason == MTLS_ERR_NOT_OFFERED && s != NULL && s->phase == MTLS_PHASE_HELLO)
         reason = 0; /* its first ClientHello had it: refused as [EXT-3] says, at ServerHello */
     if (reason == MTLS_ERR_NOT_OFFERED && s == NULL)

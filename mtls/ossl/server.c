@@ -90,15 +90,19 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
         *alert = SSL_AD_HANDSHAKE_FAILURE;
         return s->hook->config.policy == MTLS_POLICY_REQUIRE ? MTLS_ERR_NOT_OFFERED : 0;
     }
+    /* A new handshake that the message call-back did not show us, because the application took it.
+     */
+    if (s->phase > MTLS_PHASE_HELLO && mtls_session_reset(s) != 0)
+        return MTLS_ERR_NOMEM;
     s->hellos_parsed++;
     SSL_set_max_early_data(s->ssl,
                            0); /* the application may have set its own since the hook [EXT-12] */
     SSL_set_recv_max_early_data(s->ssl, 0);
     if (s->phase != MTLS_PHASE_START || s->hellos > 1) { /* [EXT-3] the first may have had none */
         *alert = SSL_AD_ILLEGAL_PARAMETER;
-        return len == s->hello_ext_len && memcmp(data, s->hello_ext, len) == 0
-                   ? 0
-                   : MTLS_ERR_EXT_CHANGED;
+        if (len != s->hello_ext_len || memcmp(data, s->hello_ext, len) != 0)
+            return MTLS_ERR_EXT_CHANGED;
+        return mtls_gate_stands(s) ? 0 : MTLS_ERR_GATE_DISPLACED;
     }
     if (len > sizeof(s->hello_ext))
         return MTLS_ERR_EXT_MALFORMED;

@@ -130,7 +130,8 @@ static void displaced_client_negotiated(void **state)
         visitor_free(ssl);
         rogue_join_thread(&r);
         assert_int_equal(r.got, how == LEAVE ? 6 : 0);
-        assert_int_equal(r.outcome, how == LEAVE ? MTLS_OUTCOME_VERIFIED : MTLS_OUTCOME_FAILED);
+        /* Whether it has failed or was given up before depends on which end hears first. */
+        assert_int_equal(r.outcome == MTLS_OUTCOME_VERIFIED, how == LEAVE);
         rogue_free(&r);
         SSL_CTX_free(ctx);
     }
