@@ -253,9 +253,8 @@ static void on_connected(void *arg, int fd, const char *error)
         end_session(cs, "connect", error, 0);
         return;
     }
-    /* Path 2's network must not pull path 1 over. Where it is not permitted the library still
-     * judges. */
-    if (c->hooked && c->config.device == NULL && mtls_pin_socket(fd) != 1)
+    /* With --local the source may choose the route: only now. Its bound port is nobody else's. */
+    if (c->hooked && c->config.device == NULL && c->config.has_local && mtls_pin_socket(fd) != 1)
         ERR_clear_error();
     ssl = make_ssl(c);
     if (ssl == NULL)
@@ -268,6 +267,14 @@ static void on_connected(void *arg, int fd, const char *error)
     }
 }
 
+/* Path 2's network must not pull path 1 over. Where it is not permitted the library still judges.
+ * Before connect(): an unbound socket's overlooks our bound ones and takes their ports over. */
+static void pin(int fd, const struct addr *to)
+{
+    if (mtls_pin_socket_to(fd, (const struct sockaddr *)&to->sa, to->len) != 1)
+        ERR_clear_error();
+}
+
 int client_session_start(struct client *c, int plain_fd, const char *peer)
 {
     const struct client_config *config = &c->config;
@@ -276,6 +283,7 @@ int client_session_start(struct client *c, int plain_fd, const char *peer)
         .device = config->device,
         .local = config->has_local ? &config->local : NULL,
         .timeout_s = (double)config->timeout_s,
+        .prepare = c->hooked && config->device == NULL && !config->has_local ? pin : NULL,
     };
 
     if (cs == NULL)

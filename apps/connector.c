@@ -121,8 +121,13 @@ static void attempt_next(struct connector *c)
         return;
     }
     to = &c->list.at[c->next++];
-    if (open_socket(c, to) < 0 ||
-        (connect(c->fd, (const struct sockaddr *)&to->sa, to->len) < 0 && errno != EINPROGRESS)) {
+    if (open_socket(c, to) < 0) {
+        give_up_attempt(c, strerror(errno));
+        return;
+    }
+    if (c->params.prepare != NULL)
+        c->params.prepare(c->fd, to);
+    if (connect(c->fd, (const struct sockaddr *)&to->sa, to->len) < 0 && errno != EINPROGRESS) {
         give_up_attempt(c, strerror(errno));
         return;
     }

@@ -12,6 +12,7 @@ struct connector_params {
     const char *device;       /* egress device to bind to, NULL: none */
     const struct addr *local; /* source address, NULL: any */
     double timeout_s;         /* for all addresses together */
+    void (*prepare)(int fd, const struct addr *to); /* before connect(); NULL: nothing */
 };
 
 /* Once: a connected, non-blocking socket that the owner closes, or -1 and the last error's text.

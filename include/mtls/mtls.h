@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/socket.h>
+
 #include <openssl/ssl.h>
 
 #include <mtls/error.h>
@@ -88,6 +90,11 @@ MTLS_API int mtls_set_fd(SSL *ssl, int fd);
  * that make their own sockets. Loopback is left alone. Errors: MTLS_ERR_PATH_UNKNOWN (not a
  * connected IP socket), MTLS_ERR_PATH_BIND (not permitted). */
 MTLS_API int mtls_pin_socket(int fd);
+
+/* The same before connect(). To be preferred where a program makes many connections and leaves the
+ * choice of their local ports to connect(): that of a socket without a device overlooks those that
+ * are bound to one, and takes over the port of a live connection to the same server. */
+MTLS_API int mtls_pin_socket_to(int fd, const struct sockaddr *to, socklen_t len);
 
 /* The server's name for this connection, where it differs from SNI or none is sent. */
 MTLS_API int mtls_set_name(SSL *ssl, const char *name);

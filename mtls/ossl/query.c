@@ -148,20 +148,37 @@ int mtls_set_fd(SSL *ssl, int fd)
     return 1;
 }
 
+static int pin(int fd, int err, const struct mtls_path_facts *facts)
+{
+    const char *dev = facts->dev;
+
+    if (err == 0 && dev[0] == '\0')
+        err = MTLS_ERR_PATH_UNKNOWN;
+    if (err == 0 && !facts->loopback &&
+        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, dev, (socklen_t)strlen(dev) + 1) != 0)
+        err = MTLS_ERR_PATH_BIND;
+    if (err != 0)
+        mtls_raise(err, NULL);
+    return err == 0;
+}
+
 int mtls_pin_socket(int fd)
 {
     struct mtls_path_facts facts;
     int err = mtls_route_of_socket(fd, &facts);
 
-    if (err == 0 && facts.dev[0] == '\0')
-        err = MTLS_ERR_PATH_UNKNOWN;
-    if (err == 0 && !facts.loopback &&
-        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, facts.dev, (socklen_t)strlen(facts.dev) + 1) !=
-            0)
-        err = MTLS_ERR_PATH_BIND;
-    if (err != 0)
-        mtls_raise(err, NULL);
-    return err == 0;
+    return pin(fd, err, &facts);
+}
+
+int mtls_pin_socket_to(int fd, const struct sockaddr *to, socklen_t len)
+{
+    struct mtls_path_facts facts = {0};
+    struct mtls_addr remote;
+    int err = MTLS_ERR_PATH_UNKNOWN;
+
+    if (to != NULL && mtls_addr_from_sockaddr(&remote, to, len) == 0)
+        err = mtls_route_to(&remote, &facts);
+    return pin(fd, err, &facts);
 }
 
 int mtls_set_name(SSL *ssl, const char *name)

@@ -83,6 +83,21 @@ def test_nothing_grows(lab, pki, scale):
     assert set(load.outcomes()) == {tools.VERIFIED}
 
 
+def test_ports_of_live_connections_are_not_taken(lab, pki):
+    """mtls-client keeps path 1 on its device. The kernel's search for a local port overlooks sockets
+    bound to a device when the new one is not: with few ports it soon came back to a live one's."""
+    lab.run(lab.client, ["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=40000 40999"])
+    load = Forward(lab, pki)
+    holding = load.echo(50, 50, hold=True)
+    load.echo(400, 10)
+    load.server.proc.wait_until(lambda: len(load.outcomes()) == 450, "end of sessions")
+    open_now = lab.run(lab.server, ["ss", "-Htn", "state", "established", "sport", "=",
+                                    f":{load.server.port}"])
+    assert len(open_now.stdout.splitlines()) >= 50, open_now.stdout
+    holding.close_stdin()
+    assert holding.wait() == 0
+
+
 def test_many_at_once_beside_a_flood(lab, pki, scale):
     """2,000 sessions open at the same time, and as many silent or garbage path-2 connections from another
     source: every session is verified, and a client that comes then is served too."""
