@@ -1,4 +1,4 @@
-"""On path 1: passes the connection on untouched, and first sends a copy of the client's first flight
+"""On path 1: passes the connection on untouched, and sends a copy of the client's first flight behind it
 to the server over a connection of its own (a copied ClientHello). --delay holds the client's bytes
 back, so that path 2 is there first."""
 
@@ -26,12 +26,12 @@ class Copier:
         copies = []
         try:
             first = await reader.read(65536)
-            if self.options.copy:
-                copies.append(asyncio.ensure_future(self.copy(to, first)))
             if self.options.delay:
                 await asyncio.sleep(self.options.delay / 1000)
             up_reader, up_writer = await asyncio.open_connection(*to)
             up_writer.write(first)
+            if self.options.copy:  # behind the real one: a copy that is there first may end the session
+                copies.append(asyncio.ensure_future(self.copy(to, first)))
             await asyncio.gather(common.pump(reader, up_writer), common.pump(up_reader, writer))
             up_writer.close()
         except (ConnectionError, OSError) as error:
