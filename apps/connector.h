@@ -9,9 +9,9 @@
 struct connector;
 
 struct connector_params {
-    const char *device;       /* egress device to bind to, NULL: none */
-    const struct addr *local; /* source address, NULL: any */
-    double timeout_s;         /* for all addresses together */
+    const char *device;                             /* egress device to bind to, NULL: none */
+    const struct addr *local;                       /* source address, NULL: any */
+    double timeout_s;                               /* for all addresses together */
     void (*prepare)(int fd, const struct addr *to); /* before connect(); NULL: nothing */
 };
 

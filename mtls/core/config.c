@@ -368,8 +368,8 @@ int mtls_config_finish(struct mtls_config *c, char *msg, size_t msg_len)
         is_auto = is_auto || c->path2[i].is_auto;
     if (!is_auto && c->need > 1 && c->need > c->npath2)
         return config_fail(&say, MTLS_ERR_CONFIG_CONFLICT, "need", NULL,
-                           "%u, but path2 stands %u time%s", (unsigned)c->need,
-                           (unsigned)c->npath2, c->npath2 == 1 ? "" : "s");
+                           "%u, but path2 stands %u time%s", (unsigned)c->need, (unsigned)c->npath2,
+                           c->npath2 == 1 ? "" : "s");
     if (c->policy == MTLS_POLICY_UNSET)
         c->policy = c->npath2 > 0 || c->nlisten > 0 ? MTLS_POLICY_REQUIRE : MTLS_POLICY_OFF;
     return 0;

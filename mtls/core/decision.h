@@ -46,7 +46,7 @@ struct mtls_decision_input {
     uint8_t npaths;
     struct mtls_path_status paths[MTLS_PATHS_MAX];
     uint8_t selected;       /* at_write: number of pairwise distinct right proofs (distinct.h) */
-    mtls_tstamp started_at;  /* path 2: the ClientHello, or later where it was begun later */
+    mtls_tstamp started_at; /* path 2: the ClientHello, or later where it was begun later */
     mtls_tstamp deadline_at,
         grace_end_at; /* grace_end_at >= started_at + grace, never shortened by path 1 */
 };

@@ -301,8 +301,8 @@ static void end_all(struct mtls_p2c *p, int err, int before_ready)
         next = l->next;
         if (c->pub.state != MTLS_CLAIM_ENDED)
             end_claim(p, c, c->pub.state == MTLS_CLAIM_HELLO ? before_ready : err);
-        tell(p, c); /* one that ended by our own CONFIRM or FAIL too: its owner must let go of it. May
-                       release c, and no other */
+        tell(p, c); /* one that ended by our own CONFIRM or FAIL too: its owner must let go of it.
+                       May release c, and no other */
     }
 }
 

@@ -19,7 +19,14 @@
 
 #include "fork.h"
 
-enum { FD_HIGH = 100, BATCH = 64, SLOT_WAKE = 0, SLOT_TIMER = 1, SLOT_FIRST = 2, WATCHES_MAX = 1 << 20 };
+enum {
+    FD_HIGH = 100,
+    BATCH = 64,
+    SLOT_WAKE = 0,
+    SLOT_TIMER = 1,
+    SLOT_FIRST = 2,
+    WATCHES_MAX = 1 << 20
+};
 
 struct mtls_watch {
     struct mtls_reactor *reactor;
@@ -46,7 +53,7 @@ struct slot {
 struct mtls_reactor {
     int epoll_fd, wake_fd, timer_fd;
     bool thread_runs, app_driven;
-    bool lost; /* the program closed the descriptors: they are -1 */
+    bool lost;                  /* the program closed the descriptors: they are -1 */
     struct mtls_reactor *older; /* lost before */
     pthread_t thread;
     struct slot *slots;
@@ -439,8 +446,9 @@ static void run_events(struct mtls_reactor *r, const struct epoll_event *events,
     }
 }
 
-/* Waking up must not throw an application's thread off its processor in the middle of a handshake: that costs a busy server
- * more than all else here. Where a seccomp filter is in force the call is left out, lest it be a deadly one. */
+/* Waking up must not throw an application's thread off its processor in the middle of a handshake:
+ * that costs a busy server more than all else here. Where a seccomp filter is in force the call is
+ * left out, lest it be a deadly one. */
 static void give_way(void)
 {
     struct sched_param none = {.sched_priority = 0};

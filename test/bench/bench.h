@@ -1,5 +1,5 @@
-/* Concept: what the benchmark's programs share: addresses, pinning, CPU time, and the two SSL_CTXs. A program
- * of a benchmark ends with a message at the first thing that goes wrong. */
+/* Concept: what the benchmark's programs share: addresses, pinning, CPU time, and the two SSL_CTXs.
+ * A program of a benchmark ends with a message at the first thing that goes wrong. */
 #ifndef MTLS_BENCH_H
 #define MTLS_BENCH_H
 
@@ -27,7 +27,8 @@
 #define BENCH_NAME "server.example" /* in the certificate, and the SNI */
 
 enum { BENCH_RECORD = 16384, BENCH_ORDER_LEN = 9 };
-/* What a client asks for after its handshake, in one byte, with a 64-bit number of bytes behind it. */
+/* What a client asks for after its handshake, in one byte, with a 64-bit number of bytes behind it.
+ */
 enum { BENCH_ECHO = 'E', BENCH_UP = 'U', BENCH_DOWN = 'D' };
 
 _Noreturn static inline void bench_die(const char *what)

@@ -1,8 +1,7 @@
-/* Concept: the benchmark's client, plain or hooked by its command line alone. One run is one measurement, in one line
- * of JSON:
- *   handshakes  COUNT full or resumed handshakes on THREADS blocking threads
- *   throughput  BYTES up, then down, on one connection
- *   latency     from path 1's connect to the first application byte back, once, after WARM unmeasured sessions */
+/* Concept: the benchmark's client, plain or hooked by its command line alone. One run is one
+ * measurement, in one line of JSON: handshakes  COUNT full or resumed handshakes on THREADS
+ * blocking threads throughput  BYTES up, then down, on one connection latency     from path 1's
+ * connect to the first application byte back, once, after WARM unmeasured sessions */
 #include <pthread.h>
 
 #include "bench.h"
@@ -36,8 +35,9 @@ static SSL *ssl_new(int fd, SSL_SESSION *session)
 {
     SSL *ssl = SSL_new(client.ctx);
 
-    bench_check(ssl != NULL && SSL_set_tlsext_host_name(ssl, BENCH_NAME) == 1 && SSL_set1_host(ssl, BENCH_NAME) == 1 &&
-                    SSL_set_fd(ssl, fd) == 1 && (session == NULL || SSL_set_session(ssl, session) == 1),
+    bench_check(ssl != NULL && SSL_set_tlsext_host_name(ssl, BENCH_NAME) == 1 &&
+                    SSL_set1_host(ssl, BENCH_NAME) == 1 && SSL_set_fd(ssl, fd) == 1 &&
+                    (session == NULL || SSL_set_session(ssl, session) == 1),
                 "SSL_new");
     return ssl;
 }
@@ -105,7 +105,8 @@ static void *hands_main(void *arg)
         counts->verified += outcome == MTLS_OUTCOME_VERIFIED;
         counts->resumed_verified += outcome == MTLS_OUTCOME_RESUMED_VERIFIED;
         counts->resumed += SSL_session_reused(ssl) == 1;
-        counts->wrong += client.words != NULL ? outcome == MTLS_OUTCOME_NONE : outcome != MTLS_OUTCOME_NONE;
+        counts->wrong +=
+            client.words != NULL ? outcome == MTLS_OUTCOME_NONE : outcome != MTLS_OUTCOME_NONE;
         ssl_end(ssl);
     }
     return NULL;
@@ -124,7 +125,8 @@ static int hands(void)
     cpu = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     wall = bench_clock_ns(CLOCK_MONOTONIC);
     for (i = 0; i < client.threads; i++)
-        bench_check(pthread_create(&threads[i], NULL, hands_main, &counts[i]) == 0, "pthread_create");
+        bench_check(pthread_create(&threads[i], NULL, hands_main, &counts[i]) == 0,
+                    "pthread_create");
     for (i = 0; i < client.threads; i++) {
         pthread_join(threads[i], NULL);
         all.verified += counts[i].verified;
@@ -133,9 +135,11 @@ static int hands(void)
         all.wrong += counts[i].wrong;
     }
     printf("{\"cpu_ns\": %" PRIu64 ", \"wall_ns\": %" PRIu64
-           ", \"count\": %d, \"verified\": %d, \"resumed_verified\": %d, \"resumed\": %d, \"wrong\": %d}\n",
+           ", \"count\": %d, \"verified\": %d, \"resumed_verified\": %d, \"resumed\": %d, "
+           "\"wrong\": %d}\n",
            bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu, bench_clock_ns(CLOCK_MONOTONIC) - wall,
-           client.count / client.threads * client.threads, all.verified, all.resumed_verified, all.resumed, all.wrong);
+           client.count / client.threads * client.threads, all.verified, all.resumed_verified,
+           all.resumed, all.wrong);
     SSL_SESSION_free(resumed_from);
     return all.wrong != 0;
 }
@@ -183,7 +187,8 @@ static int throughput(void)
     began = bench_clock_ns(CLOCK_MONOTONIC);
     receive_all(ssl);
     down = bench_clock_ns(CLOCK_MONOTONIC) - began;
-    printf("{\"bytes\": %" PRIu64 ", \"up_ns\": %" PRIu64 ", \"down_ns\": %" PRIu64 "}\n", client.bytes, up, down);
+    printf("{\"bytes\": %" PRIu64 ", \"up_ns\": %" PRIu64 ", \"down_ns\": %" PRIu64 "}\n",
+           client.bytes, up, down);
     ssl_end(ssl);
     return 0;
 }
@@ -197,7 +202,8 @@ static SSL *first_byte(uint64_t *connected)
     int fd;
 
     if (client.announce)
-        bench_check(mtls_announce(client.ctx, BENCH_NAME, (uint16_t)client.port) == 1, "mtls_announce");
+        bench_check(mtls_announce(client.ctx, BENCH_NAME, (uint16_t)client.port) == 1,
+                    "mtls_announce");
     fd = tcp_connect();
     *connected = bench_clock_ns(CLOCK_MONOTONIC) - began;
     ssl = ssl_new(fd, NULL);
@@ -219,8 +225,9 @@ static int latency(void)
     ssl = first_byte(&connected);
     took = bench_clock_ns(CLOCK_MONOTONIC) - began;
     json = client.words != NULL ? mtls_report_json(ssl) : NULL;
-    printf("{\"ns\": %" PRIu64 ", \"connect_ns\": %" PRIu64 ", \"outcome\": \"%s\", \"report\": %s}\n", took, connected,
-           mtls_outcome_name(mtls_get_outcome(ssl)), json != NULL ? json : "null");
+    printf("{\"ns\": %" PRIu64 ", \"connect_ns\": %" PRIu64
+           ", \"outcome\": \"%s\", \"report\": %s}\n",
+           took, connected, mtls_outcome_name(mtls_get_outcome(ssl)), json != NULL ? json : "null");
     OPENSSL_free(json);
     ssl_end(ssl);
     return 0;
@@ -229,35 +236,59 @@ static int latency(void)
 static void option(int opt)
 {
     switch (opt) {
-    case 'h': client.host = optarg; break;
-    case 'P': client.port = (unsigned)atoi(optarg); break;
-    case 'w': client.words = optarg; break;
-    case 'a': client.cafile = optarg; break;
-    case 'p': bench_pin(atoi(optarg)); break;
-    case 'n': client.count = atoi(optarg); break;
-    case 't': client.threads = atoi(optarg); break;
-    case 'W': client.warm = atoi(optarg); break;
-    case 'b': client.bytes = strtoull(optarg, NULL, 10); break;
-    case 'A': client.announce = true; break;
-    case 'r': client.resume = true; break;
-    default: exit(1);
+    case 'h':
+        client.host = optarg;
+        break;
+    case 'P':
+        client.port = (unsigned)atoi(optarg);
+        break;
+    case 'w':
+        client.words = optarg;
+        break;
+    case 'a':
+        client.cafile = optarg;
+        break;
+    case 'p':
+        bench_pin(atoi(optarg));
+        break;
+    case 'n':
+        client.count = atoi(optarg);
+        break;
+    case 't':
+        client.threads = atoi(optarg);
+        break;
+    case 'W':
+        client.warm = atoi(optarg);
+        break;
+    case 'b':
+        client.bytes = strtoull(optarg, NULL, 10);
+        break;
+    case 'A':
+        client.announce = true;
+        break;
+    case 'r':
+        client.resume = true;
+        break;
+    default:
+        exit(1);
     }
 }
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},   {"port", required_argument, NULL, 'P'},
-        {"words", required_argument, NULL, 'w'},  {"cafile", required_argument, NULL, 'a'},
-        {"cpu", required_argument, NULL, 'p'},    {"count", required_argument, NULL, 'n'},
+        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
+        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
+        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
         {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
-        {"bytes", required_argument, NULL, 'b'},  {"announce", no_argument, NULL, 'A'},
-        {"resume", no_argument, NULL, 'r'},       {NULL, 0, NULL, 0}};
+        {"bytes", required_argument, NULL, 'b'},   {"announce", no_argument, NULL, 'A'},
+        {"resume", no_argument, NULL, 'r'},        {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)
         option(opt);
-    if (optind + 1 != argc || client.cafile == NULL || client.threads < 1 || client.threads > THREADS_MAX)
+    if (optind + 1 != argc || client.cafile == NULL || client.threads < 1 ||
+        client.threads > THREADS_MAX)
         return 1;
     client.ctx = bench_client_ctx(client.words, client.cafile);
     if (strcmp(argv[optind], "handshakes") == 0)

@@ -1,8 +1,9 @@
-/* Concept: what a session costs in memory, by the allocator's own count (mallinfo2 before and after, divided):
- *   core COUNT                      the pure table alone: sessions that wait, and the same with a claim each
- *   pending COUNT WORDS|plain ...   a server whose clients went silent after the ClientHello
- *   established COUNT WORDS|plain CLIENT-WORDS|plain ...   both ends of sessions that are decided and kept
- * The peer is a child process, so that the numbers are of one end alone. */
+/* Concept: what a session costs in memory, by the allocator's own count (mallinfo2 before and
+ * after, divided): core COUNT                      the pure table alone: sessions that wait, and
+ * the same with a claim each pending COUNT WORDS|plain ...   a server whose clients went silent
+ * after the ClientHello established COUNT WORDS|plain CLIENT-WORDS|plain ...   both ends of
+ * sessions that are decided and kept The peer is a child process, so that the numbers are of one
+ * end alone. */
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
@@ -29,7 +30,8 @@ static size_t in_use(void)
 
 /* ---- core ---- */
 
-static void join_of(struct mtls_crypto *crypto, uint32_t i, uint8_t secret[MTLS_SECRET_LEN], uint8_t join[MTLS_JOIN_LEN])
+static void join_of(struct mtls_crypto *crypto, uint32_t i, uint8_t secret[MTLS_SECRET_LEN],
+                    uint8_t join[MTLS_JOIN_LEN])
 {
     memset(secret, 0x5a, MTLS_SECRET_LEN);
     memcpy(secret, &i, sizeof(i));
@@ -46,7 +48,9 @@ static void sessions_add(struct mtls_p2s *p, struct mtls_crypto *crypto, uint32_
     bench_check(mtls_keys_init(&keys, ek, th, sizeof(th)) == 0, "keys");
     for (uint32_t i = 0; i < count; i++) {
         join_of(crypto, i, secret, join);
-        bench_check(mtls_p2s_session_new(&x, p, join, NULL, 1) == 0 && mtls_p2s_session_keys(x, &keys, 1) == 0, "session");
+        bench_check(mtls_p2s_session_new(&x, p, join, NULL, 1) == 0 &&
+                        mtls_p2s_session_keys(x, &keys, 1) == 0,
+                    "session");
     }
 }
 
@@ -73,8 +77,12 @@ static void claims_add(struct mtls_p2s *p, struct mtls_crypto *crypto, uint32_t 
 
 static int core(uint32_t count)
 {
-    struct mtls_p2s_config config = {.max_pending = count + 1, .per_source = 256, .claim_ttl = 1u << 30,
-                                     .hello_ttl = 1u << 30, .idle_ttl = 1u << 30, .ended_ttl = 1u << 30};
+    struct mtls_p2s_config config = {.max_pending = count + 1,
+                                     .per_source = 256,
+                                     .claim_ttl = 1u << 30,
+                                     .hello_ttl = 1u << 30,
+                                     .idle_ttl = 1u << 30,
+                                     .ended_ttl = 1u << 30};
     static const struct mtls_p2s_events none;
     struct mtls_p2s_stats stats;
     struct mtls_crypto *crypto;
@@ -82,7 +90,9 @@ static int core(uint32_t count)
     size_t at[3];
     uint64_t ns[3];
 
-    bench_check(mtls_engine_crypto(&crypto) == 0 && mtls_p2s_new(&p, crypto, &config, &none, NULL) == 0, "table");
+    bench_check(mtls_engine_crypto(&crypto) == 0 &&
+                    mtls_p2s_new(&p, crypto, &config, &none, NULL) == 0,
+                "table");
     at[0] = in_use();
     ns[0] = bench_clock_ns(CLOCK_MONOTONIC);
     sessions_add(p, crypto, count);
@@ -93,17 +103,18 @@ static int core(uint32_t count)
     ns[2] = bench_clock_ns(CLOCK_MONOTONIC);
     mtls_p2s_stats(p, &stats);
     bench_check(stats.sessions == count && stats.proofs == count, "proofs");
-    printf("{\"count\": %u, \"session_bytes\": %.1f, \"claim_bytes\": %.1f, \"session_ns\": %.0f, \"claim_ns\": %.0f}\n", count,
-           (double)(at[1] - at[0]) / count, (double)(at[2] - at[1]) / count, (double)(ns[1] - ns[0]) / count,
-           (double)(ns[2] - ns[1]) / count);
+    printf("{\"count\": %u, \"session_bytes\": %.1f, \"claim_bytes\": %.1f, \"session_ns\": %.0f, "
+           "\"claim_ns\": %.0f}\n",
+           count, (double)(at[1] - at[0]) / count, (double)(at[2] - at[1]) / count,
+           (double)(ns[1] - ns[0]) / count, (double)(ns[2] - ns[1]) / count);
     mtls_p2s_free(p);
     return 0;
 }
 
 /* ---- real sessions ---- */
 
-static int add_offer(SSL *ssl, unsigned int type, unsigned int context, const unsigned char **out, size_t *outlen, X509 *x,
-                     size_t chainidx, int *al, void *arg)
+static int add_offer(SSL *ssl, unsigned int type, unsigned int context, const unsigned char **out,
+                     size_t *outlen, X509 *x, size_t chainidx, int *al, void *arg)
 {
     static uint8_t buf[MTLS_EXT_CH_MAX];
     struct mtls_ext_ch ch = {.nver = 1, .versions = {MTLS_VERSION_1}};
@@ -135,8 +146,9 @@ static void silent_clients(unsigned port, int count)
     SSL_CTX *ctx = bench_client_ctx(NULL, cafile);
     static uint32_t next;
 
-    SSL_CTX_add_custom_ext(ctx, MTLS_EXT_TYPE, SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS, add_offer, NULL,
-                           &next, NULL, NULL);
+    SSL_CTX_add_custom_ext(ctx, MTLS_EXT_TYPE,
+                           SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS, add_offer,
+                           NULL, &next, NULL, NULL);
     for (int i = 0; i < count; i++) {
         SSL *ssl = SSL_new(ctx);
         BIO *out = BIO_new(BIO_s_mem());
@@ -146,7 +158,8 @@ static void silent_clients(unsigned port, int count)
 
         SSL_set_tlsext_host_name(ssl, BENCH_NAME);
         SSL_set_bio(ssl, BIO_new(BIO_s_mem()), out);
-        bench_check(SSL_connect(ssl) == -1 && (len = BIO_get_mem_data(out, &hello)) > 0 && write(fd, hello, (size_t)len) == len,
+        bench_check(SSL_connect(ssl) == -1 && (len = BIO_get_mem_data(out, &hello)) > 0 &&
+                        write(fd, hello, (size_t)len) == len,
                     "ClientHello");
         SSL_free(ssl);
     }
@@ -197,7 +210,8 @@ static SSL *accept_one(SSL_CTX *ctx, int listener, bool pending)
     SSL_set_fd(ssl, fd);
     if (pending) {
         bench_check(poll(&p, 1, -1) == 1 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "poll");
-        bench_check(SSL_accept(ssl) == -1 && SSL_get_error(ssl, -1) == SSL_ERROR_WANT_READ, "SSL_accept");
+        bench_check(SSL_accept(ssl) == -1 && SSL_get_error(ssl, -1) == SSL_ERROR_WANT_READ,
+                    "SSL_accept");
     } else {
         bench_check(SSL_accept(ssl) == 1 && SSL_write(ssl, "k", 1) == 1, "SSL_accept");
     }
@@ -267,7 +281,8 @@ static int sessions(bool pending, int count, const char *server_words, const cha
     signal(SIGCHLD, SIG_DFL);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    printf("{\"count\": %d, \"server_bytes\": %.1f, \"client_bytes\": %.1f}\n", count, server, client);
+    printf("{\"count\": %d, \"server_bytes\": %.1f, \"client_bytes\": %.1f}\n", count, server,
+           client);
     fflush(stdout);
     _exit(0); /* the sessions are left to the system */
 }
@@ -286,5 +301,6 @@ int main(int argc, char **argv)
     cert = argv[5];
     key = argv[6];
     cafile = argv[7];
-    return sessions(strcmp(argv[1], "pending") == 0, atoi(argv[2]), words_of(argv[3]), words_of(argv[4]));
+    return sessions(strcmp(argv[1], "pending") == 0, atoi(argv[2]), words_of(argv[3]),
+                    words_of(argv[4]));
 }

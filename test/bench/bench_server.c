@@ -1,6 +1,7 @@
-/* Concept: the benchmark's server: one thread, non-blocking sockets, level-triggered epoll, as an ordinary event-driven
- * server has it; plain or hooked by its command line alone. It says its ports in its first line, and for
- * each line that it reads what it has done and spent so far; it ends with its standard input. */
+/* Concept: the benchmark's server: one thread, non-blocking sockets, level-triggered epoll, as an
+ * ordinary event-driven server has it; plain or hooked by its command line alone. It says its ports
+ * in its first line, and for each line that it reads what it has done and spent so far; it ends
+ * with its standard input. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -152,7 +153,9 @@ static void accept_some(void)
 
     while ((fd = accept4(server.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         c = calloc(1, sizeof(*c));
-        bench_check(c != NULL && (c->ssl = SSL_new(server.ctx)) != NULL && SSL_set_fd(c->ssl, fd) == 1, "SSL_new");
+        bench_check(c != NULL && (c->ssl = SSL_new(server.ctx)) != NULL &&
+                        SSL_set_fd(c->ssl, fd) == 1,
+                    "SSL_new");
         bench_nodelay(fd);
         SSL_set_accept_state(c->ssl);
         c->fd = fd;
@@ -170,10 +173,11 @@ static bool tell(void)
 
     if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
         return false;
-    printf("{\"cpu_ns\": %" PRIu64 ", \"done\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"resumed\": %" PRIu64
-           ", \"verified\": %" PRIu64 ", \"resumed_verified\": %" PRIu64 ", \"open\": %" PRIu64 "}\n",
-           bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID), server.done, server.failed, server.resumed, server.verified,
-           server.resumed_verified, server.open);
+    printf("{\"cpu_ns\": %" PRIu64 ", \"done\": %" PRIu64 ", \"failed\": %" PRIu64
+           ", \"resumed\": %" PRIu64 ", \"verified\": %" PRIu64 ", \"resumed_verified\": %" PRIu64
+           ", \"open\": %" PRIu64 "}\n",
+           bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID), server.done, server.failed, server.resumed,
+           server.verified, server.resumed_verified, server.open);
     return true;
 }
 
@@ -183,7 +187,8 @@ static void listen_on(const char *host, const char *path2)
     socklen_t len = sizeof(sin);
 
     server.listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bench_check(bind(server.listener, (struct sockaddr *)&sin, len) == 0 && listen(server.listener, BACKLOG) == 0 &&
+    bench_check(bind(server.listener, (struct sockaddr *)&sin, len) == 0 &&
+                    listen(server.listener, BACKLOG) == 0 &&
                     getsockname(server.listener, (struct sockaddr *)&sin, &len) == 0,
                 "listen");
     printf("{\"port\": %u, \"path2\": \"%s\"}\n", ntohs(sin.sin_port), path2 != NULL ? path2 : "");
@@ -219,20 +224,32 @@ static void loop(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'}, {"cert", required_argument, NULL, 'c'},
-                                            {"key", required_argument, NULL, 'k'},  {"words", required_argument, NULL, 'w'},
-                                            {"cpu", required_argument, NULL, 'p'},  {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'}, {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},  {"words", required_argument, NULL, 'w'},
+        {"cpu", required_argument, NULL, 'p'},  {NULL, 0, NULL, 0}};
     const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
-        case 'h': host = optarg; break;
-        case 'c': cert = optarg; break;
-        case 'k': key = optarg; break;
-        case 'w': words = optarg; break;
-        case 'p': bench_pin(atoi(optarg)); break;
-        default: return 1;
+        case 'h':
+            host = optarg;
+            break;
+        case 'c':
+            cert = optarg;
+            break;
+        case 'k':
+            key = optarg;
+            break;
+        case 'w':
+            words = optarg;
+            break;
+        case 'p':
+            bench_pin(atoi(optarg));
+            break;
+        default:
+            return 1;
         }
     }
     signal(SIGPIPE, SIG_IGN);

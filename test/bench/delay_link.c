@@ -1,7 +1,7 @@
-/* Concept: a link with a delay, for kernels without netem: a TUN device to which a router sends what it would
- * forward; each packet comes back out of it after the delay, in order. The router's rules decide what goes
- * through: in from a real device, once.
- *     delay_link NAME MICROSECONDS       says "ready" when the device is there */
+/* Concept: a link with a delay, for kernels without netem: a TUN device to which a router sends
+ * what it would forward; each packet comes back out of it after the delay, in order. The router's
+ * rules decide what goes through: in from a real device, once. delay_link NAME MICROSECONDS says
+ * "ready" when the device is there */
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -56,7 +56,8 @@ static void run(int fd, uint64_t delay)
         if (head != tail) {
             uint64_t due = queue[head % QUEUE].due, left = due > now ? due - now : 0;
 
-            ts = (struct timespec){.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
+            ts = (struct timespec){.tv_sec = (time_t)(left / 1000000000u),
+                                   .tv_nsec = (long)(left % 1000000000u)};
         }
         ppoll(&p, 1, head != tail ? &ts : NULL, NULL);
     }

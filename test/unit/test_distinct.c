@@ -1,5 +1,5 @@
-/* [PATH-7] to [PATH-13]: which pairs of paths are distinct, what they share, and which of several paths are
- * counted. */
+/* [PATH-7] to [PATH-13]: which pairs of paths are distinct, what they share, and which of several
+ * paths are counted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -100,7 +100,8 @@ static void stacks(void **state)
     struct mtls_path_facts f;
 
     assert_scope(path(ETH, r), over(path(WLAN, r), ETH), 0); /* a macvlan on the other's device */
-    assert_scope(over(path(ETH, r), 9), over(path(WLAN, r), 9), 0); /* both on one, or in one bridge */
+    assert_scope(over(path(ETH, r), 9), over(path(WLAN, r), 9),
+                 0); /* both on one, or in one bridge */
     assert_scope(over(path(ETH, r), 9), path(9, r), 0);
     assert_scope(over(path(ETH, r), 9), over(path(WLAN, r), 8), C);
     assert_scope(over(path(ETH, r), 9), path(WLAN, r), C);
@@ -365,8 +366,8 @@ static bool oracle_behind(const struct mtls_path_facts *p, const struct mtls_pat
 static unsigned oracle_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     const int x = a->lower == 0 ? a->ifindex : a->lower, y = b->lower == 0 ? b->ifindex : b->lower;
-    const bool differ = a->ifindex > 0 && b->ifindex > 0 && a->ifindex != b->ifindex && x > 0 &&
-                        y > 0 && x != y;
+    const bool differ =
+        a->ifindex > 0 && b->ifindex > 0 && a->ifindex != b->ifindex && x > 0 && y > 0 && x != y;
     const bool loopback = a->ifindex == LO || b->ifindex == LO;
     bool client = differ && !loopback, server = false;
 
@@ -504,11 +505,17 @@ static void selections(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stacks),          cmocka_unit_test(devices),         cmocka_unit_test(tunnels),
-        cmocka_unit_test(unknown_proxies), cmocka_unit_test(prefixes),
-        cmocka_unit_test(sharing),         cmocka_unit_test(sharing_of_next_hops),
-        cmocka_unit_test(words),           cmocka_unit_test(random_pairs),
-        cmocka_unit_test(selections),      cmocka_unit_test(random_selections),
+        cmocka_unit_test(stacks),
+        cmocka_unit_test(devices),
+        cmocka_unit_test(tunnels),
+        cmocka_unit_test(unknown_proxies),
+        cmocka_unit_test(prefixes),
+        cmocka_unit_test(sharing),
+        cmocka_unit_test(sharing_of_next_hops),
+        cmocka_unit_test(words),
+        cmocka_unit_test(random_pairs),
+        cmocka_unit_test(selections),
+        cmocka_unit_test(random_selections),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

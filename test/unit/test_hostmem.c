@@ -148,7 +148,8 @@ static void bad_arguments(void **state)
     mtls_hostmem_free(m);
 }
 
-/* [PATH-1], [TIM-16] A stored address is admissible for seven days, and not when the clock went back. */
+/* [PATH-1], [TIM-16] A stored address is admissible for seven days, and not when the clock went
+ * back. */
 static void addresses_age(void **state)
 {
     struct mtls_hostmem *m = new_memory();

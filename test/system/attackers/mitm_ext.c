@@ -155,7 +155,8 @@ static int carry(SSL *from, SSL *to)
 
 static void carry_both(struct victim *v)
 {
-    struct pollfd fds[2] = {{.fd = v->fd, .events = POLLIN}, {.fd = v->onward_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = v->fd, .events = POLLIN},
+                            {.fd = v->onward_fd, .events = POLLIN}};
     for (;;) {
         if (SSL_pending(v->ssl) == 0 && SSL_pending(v->onward) == 0 && poll(fds, 2, -1) < 0)
             return;
@@ -197,8 +198,10 @@ static int setup(const char *cert, const char *key)
     victim_idx = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     return SSL_CTX_use_certificate_chain_file(server_ctx, cert) == 1 &&
            SSL_CTX_use_PrivateKey_file(server_ctx, key, SSL_FILETYPE_PEM) == 1 &&
-           SSL_CTX_add_custom_ext(server_ctx, EXT, both, victim_add, NULL, NULL, victim_parse, NULL) == 1 &&
-           SSL_CTX_add_custom_ext(client_ctx, EXT, both, onward_add, NULL, NULL, onward_parse, NULL) == 1;
+           SSL_CTX_add_custom_ext(server_ctx, EXT, both, victim_add, NULL, NULL, victim_parse,
+                                  NULL) == 1 &&
+           SSL_CTX_add_custom_ext(client_ctx, EXT, both, onward_add, NULL, NULL, onward_parse,
+                                  NULL) == 1;
 }
 
 static int listen_any(void)
