@@ -8,9 +8,10 @@
 #define EXT 0xff4d
 
 static struct {
-    unsigned char random[32], ext[64];
+    unsigned char ext[64];
     size_t len;
-    bool replay;
+    unsigned char hello[5 + 2048]; /* the whole record */
+    size_t hello_len;
 } seen;
 
 /* The first connection's extension, seen on the wire by whoever owns path 1. */
@@ -22,7 +23,11 @@ static void record(int write_p, int version, int type, const void *buf, size_t l
 
     if (type != SSL3_RT_HANDSHAKE || msg[0] != SSL3_MT_CLIENT_HELLO || !write_p)
         return;
-    memcpy(seen.random, msg + 6, 32);
+    assert_true(len <= sizeof(seen.hello) - 5);
+    memcpy(seen.hello,
+           (const unsigned char[]){22, 3, 1, (unsigned char)(len >> 8), (unsigned char)len}, 5);
+    memcpy(seen.hello + 5, msg, len);
+    seen.hello_len = 5 + len;
     for (i = 38; i + 4 < len; i++) {
         size_t n = (size_t)msg[i + 2] << 8 | msg[i + 3];
 
@@ -94,6 +99,19 @@ static int talk(SSL *ssl, uint16_t port)
     return got;
 }
 
+/* The first connection's ClientHello again, to the byte: random, join and all. What the server says
+ * first. */
+static int talk_recorded(uint16_t port)
+{
+    unsigned char reply[5] = {0};
+    int fd = pair_connect("127.0.0.1", port);
+
+    assert_int_equal(send(fd, seen.hello, seen.hello_len, 0), seen.hello_len);
+    assert_true(recv(fd, reply, sizeof(reply), MSG_WAITALL) > 0);
+    close(fd);
+    return reply[0];
+}
+
 static SSL_CTX *replayer(void)
 {
     SSL_CTX *ctx = pair_client_ctx();
@@ -116,9 +134,10 @@ static SSL_CTX *honest(uint16_t port2)
     return ctx;
 }
 
-/* second: the honest client again (the twin), or who repeats the first one's extension. The random
- * is the other half of what the server once went by; a client of libssl cannot repeat it. */
-static void reuse(bool replay)
+enum second { HONEST, SAME_EXTENSION, SAME_HELLO };
+
+/* second: the honest client again (the twin), or who repeats something of the first one. */
+static void reuse(enum second who)
 {
     SSL_CTX *server = pair_server_ctx(), *first, *second;
     struct reuser r = {0};
@@ -128,17 +147,20 @@ static void reuse(bool replay)
     assert_int_equal(mtls_ssl_ctx_hook(server, "policy=require deadline=1000 listen=127.0.1.1:0"),
                      1);
     first = honest(pair_port2(server));
-    second = replay ? replayer() : honest(pair_port2(server));
+    second = who == HONEST ? honest(pair_port2(server)) : replayer();
     r.listener = pair_listen("127.0.0.1", &port);
     r.ssl = SSL_new(server);
     assert_int_equal(pthread_create(&thread, NULL, reuser_main, &r), 0);
     assert_int_equal(talk(SSL_new(first), port), 5);
     assert_true(seen.len > 0);
-    assert_int_equal(talk(SSL_new(second), port), replay ? 0 : 5);
+    if (who == SAME_HELLO)
+        assert_int_equal(talk_recorded(port), 21); /* an alert, no ServerHello */
+    else
+        assert_int_equal(talk(SSL_new(second), port), who == HONEST ? 5 : 0);
     pthread_join(thread, NULL);
     assert_int_equal(r.outcome[0], MTLS_OUTCOME_VERIFIED);
-    assert_int_equal(r.outcome[1], replay ? MTLS_OUTCOME_FAILED : MTLS_OUTCOME_VERIFIED);
-    assert_int_equal(r.got[1] > 0, !replay);
+    assert_int_equal(r.outcome[1], who == HONEST ? MTLS_OUTCOME_VERIFIED : MTLS_OUTCOME_FAILED);
+    assert_int_equal(r.got[1] > 0, who == HONEST);
     SSL_free(r.ssl);
     close(r.listener);
     SSL_CTX_free(server);
@@ -148,12 +170,17 @@ static void reuse(bool replay)
 
 static void reused(void **state)
 {
-    reuse(false);
+    reuse(HONEST);
 }
 
-static void repeated(void **state)
+static void same_extension(void **state)
 {
-    reuse(true);
+    reuse(SAME_EXTENSION);
+}
+
+static void same_hello(void **state)
+{
+    reuse(SAME_HELLO);
 }
 
 static int choose(SSL *ssl, int *al, void *arg)
@@ -201,7 +228,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reused),
-        cmocka_unit_test(repeated),
+        cmocka_unit_test(same_extension),
+        cmocka_unit_test(same_hello),
         cmocka_unit_test(switched_to_require),
         cmocka_unit_test(switched_to_prefer),
     };
