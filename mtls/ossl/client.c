@@ -12,7 +12,8 @@
  * program that puts its own look-up's answer there must not lead path 2. */
 static int name_of(struct mtls_session *s)
 {
-    const char *typed = s->given_name[0] != '\0' ? s->given_name : s->hook->config.name;
+    struct mtls_handshake *hs = s->hs;
+    const char *typed = hs->given_name[0] != '\0' ? hs->given_name : s->hook->config.name;
     const char *name =
         typed[0] != '\0' ? typed : SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     struct mtls_host host;
@@ -22,12 +23,13 @@ static int name_of(struct mtls_session *s)
     if (mtls_host_parse(&host, name) == 0 && host.addr.family != 0) {
         if (typed[0] == '\0')
             return 0;
-        s->name_literal = host.addr.family == s->path1_then.remote.family &&
-                          memcmp(host.addr.ip, s->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
-        memcpy(s->name, host.name, sizeof(s->name));
+        hs->name_literal =
+            host.addr.family == hs->path1_then.remote.family &&
+            memcmp(host.addr.ip, hs->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
+        memcpy(hs->name, host.name, sizeof(hs->name));
         return 0;
     }
-    return mtls_name_canonical(name, s->name) == 0 ? 0 : MTLS_ERR_NAME_UNKNOWN;
+    return mtls_name_canonical(name, hs->name) == 0 ? 0 : MTLS_ERR_NAME_UNKNOWN;
 }
 
 static void timer(void *arg, mtls_tstamp now)
@@ -37,6 +39,7 @@ static void timer(void *arg, mtls_tstamp now)
 
 static int enter_engine(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_reactor *r;
     int err;
 
@@ -44,14 +47,14 @@ static int enter_engine(struct mtls_session *s)
     r = mtls_reactor_get();
     err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, s->hook->config.reactor_app);
     if (err == 0)
-        err = mtls_crypto_random(s->hook->crypto, s->secret, sizeof(s->secret));
+        err = mtls_crypto_random(s->hook->crypto, hs->secret, sizeof(hs->secret));
     if (err == 0)
-        err = mtls_crypto_join(s->hook->crypto, s->secret, s->join);
+        err = mtls_crypto_join(s->hook->crypto, hs->secret, hs->join);
     if (err == 0)
         err = mtls_timer_new(&s->timer, r, timer, s);
     if (err == 0) {
         if (s->hook->config.early)
-            mtls_client_paths_start(s, s->record_offered);
+            mtls_client_paths_start(s, hs->record_offered);
     }
     mtls_engine_unlock();
     return err;
@@ -59,14 +62,15 @@ static int enter_engine(struct mtls_session *s)
 
 static int offer(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_ext_ch ch = {.nver = 1, .versions = {MTLS_VERSION_1}};
     int n;
 
-    memcpy(ch.join, s->join, sizeof(ch.join));
-    n = mtls_ext_ch_encode(&ch, s->hello_ext, sizeof(s->hello_ext));
+    memcpy(ch.join, hs->join, sizeof(ch.join));
+    n = mtls_ext_ch_encode(&ch, hs->hello_ext, sizeof(hs->hello_ext));
     if (n < 0)
         return n;
-    s->hello_ext_len = (size_t)n;
+    hs->hello_ext_len = (size_t)n;
     s->offered = true;
     s->phase = MTLS_PHASE_HELLO;
     return 0;
@@ -78,7 +82,7 @@ static int not_offered(struct mtls_session *s, int why)
 {
     if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
         return why;
-    if (s->remembered)
+    if (s->hs->remembered)
         return MTLS_ERR_REMEMBERED;
     mtls_session_decide(s, MTLS_OUTCOME_PLAIN, why);
     return 0;
@@ -87,43 +91,45 @@ static int not_offered(struct mtls_session *s, int why)
 /* What is known of the host before anything is offered. */
 static int remember(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     int err = name_of(s);
 
     if (err != 0)
         return err;
-    mtls_remember_look(s, &s->stored);
-    if (s->memory_error != 0)
-        return s->memory_error;
+    mtls_remember_look(s, &hs->stored);
+    if (hs->memory_error != 0)
+        return hs->memory_error;
     mtls_resume_client_hello(s);
     mtls_engine_lock();
     /* A ticket of a verified session remembers the host as well. [POL-3] */
-    s->remembered |= s->record_offered || mtls_downgrade_known(s->name, s->port, mtls_now());
+    hs->remembered |= hs->record_offered || mtls_downgrade_known(hs->name, hs->port, mtls_now());
     mtls_engine_unlock();
     return 0;
 }
 
 int mtls_client_hello(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     const struct mtls_config *c = &s->hook->config;
     mtls_tstamp now = mtls_now();
     int fd = mtls_session_fd(s), err;
 
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
-    s->deadline_at = now + c->deadline_ms * 1000ull;
-    s->grace_from = now;
-    s->grace_end_at = now + c->grace_ms * 1000ull;
-    if (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0)
-        memset(&s->path1_then, 0, sizeof(s->path1_then));
-    s->port = s->path1_then.remote.port;
+    hs->deadline_at = now + c->deadline_ms * 1000ull;
+    hs->grace_from = now;
+    hs->grace_end_at = now + c->grace_ms * 1000ull;
+    if (fd < 0 || mtls_route_of_socket(fd, &hs->path1_then) != 0)
+        memset(&hs->path1_then, 0, sizeof(hs->path1_then));
+    hs->port = hs->path1_then.remote.port;
     err = remember(s);
     if (err != 0)
         return err;
-    if (c->npath2 > 0 && !s->path1_then.known)
+    if (c->npath2 > 0 && !hs->path1_then.known)
         return not_offered(s, MTLS_ERR_PATH_UNKNOWN);
     err = mtls_client_paths_plan(s);
     if (err != 0)
         return err;
-    if (s->npaths == 0)
+    if (hs->npaths == 0)
         return not_offered(s, MTLS_ERR_PATH_NONE);
     err = enter_engine(s);
     return err == 0 ? offer(s) : err;
@@ -134,28 +140,26 @@ int mtls_client_hello(struct mtls_session *s)
  * registered default. */
 void mtls_client_answered(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     mtls_tstamp now = mtls_now(), end = now + s->hook->config.grace_ms * 1000ull;
     uint8_t i;
 
-    if (s->answered == MTLS_OFFER_YES)
+    if (hs->answered == MTLS_OFFER_YES)
         mtls_resume_client_answer(s);
-    if (s->resumed_ok || s->paths_started)
+    if (hs->resumed_ok || hs->paths_started)
         return;
     mtls_engine_lock();
-    for (i = 0; i < s->npaths && s->ee.port != 0; i++) {
-        struct mtls_path_spec *spec = s->paths[i].spec;
+    for (i = 0; i < hs->npaths && hs->ee.port != 0; i++) {
+        struct mtls_client_path *p = &hs->paths[i];
 
-        if (spec->port == 0 && spec->remote.addr.port == 0 &&
-            (s->ee.port == s->port || s->ee.port == MTLS_PORT_DEFAULT)) {
-            spec->port = s->ee.port;
-            if (mtls_path_spec_format(spec) != 0) /* its text is the pool's key */
-                s->paths[i].error = MTLS_ERR_CONFIG_VALUE;
-        }
+        if (p->spec->port == 0 && p->spec->remote.addr.port == 0 &&
+            (hs->ee.port == hs->port || hs->ee.port == MTLS_PORT_DEFAULT))
+            p->error = mtls_client_path_port(p, hs->ee.port);
     }
     mtls_client_paths_start(s, false);
-    s->grace_from =
+    hs->grace_from =
         now; /* [DWN-5] path 2 begins now: whoever delayed path 1 has not used its grace up */
-    s->grace_end_at = end > s->grace_end_at ? end : s->grace_end_at;
+    hs->grace_end_at = end > hs->grace_end_at ? end : hs->grace_end_at;
     mtls_engine_unlock();
 }
 
@@ -164,15 +168,15 @@ int mtls_client_arm(struct mtls_session *s)
     struct mtls_keys keys;
     int err;
 
-    if (s->keys_ready)
+    if (s->hs->keys_ready)
         return 0;
     if (s->times[MTLS_STEP_FINISHED] == 0)
         s->times[MTLS_STEP_FINISHED] = mtls_now();
     err = mtls_keys_compute(s, &keys);
     if (err == 0) {
         mtls_engine_lock();
-        s->keys = keys;
-        s->keys_ready = true;
+        s->hs->keys = keys;
+        s->hs->keys_ready = true;
         s->phase = MTLS_PHASE_ARMED;
         mtls_engine_unlock();
     }
@@ -192,7 +196,7 @@ static int check_proofs(struct mtls_session *s, struct mtls_client_path *p)
     p->wrong_only = w != NULL && w->nproof > 0;
     for (i = 0; w != NULL && err == 0 && i < w->nproof && !p->right; i++) {
         p->wrong_only = p->wrong_only && w->proofs[i].more == 0;
-        err = mtls_confirm_server_tag(s->hook->crypto, &s->keys, w->p2, tag);
+        err = mtls_confirm_server_tag(s->hook->crypto, &s->hs->keys, w->p2, tag);
         if (err == 0 && mtls_tag_equal(tag, w->proofs[i].tag)) { /* [PRF] */
             p->right = true;
             p->slot = w->proofs[i].slot;
@@ -213,7 +217,7 @@ static void path_status(struct mtls_session *s, struct mtls_client_path *p,
         return;
     }
     mtls_path2_claim_status(p->claim, st);
-    if (!s->keys_ready || st->state != MTLS_PATH_PROOF)
+    if (!s->hs->keys_ready || st->state != MTLS_PATH_PROOF)
         return;
     if (check_proofs(s, p) != 0) {
         st->state = MTLS_PATH_FAILED;
@@ -229,17 +233,18 @@ static void path_status(struct mtls_session *s, struct mtls_client_path *p,
 /* Judged on the live sockets, now. [PATH] */
 static void select_paths(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_path_facts facts[MTLS_PATHS_MAX];
     uint8_t wanted[MTLS_PATHS_MAX], index[MTLS_PATHS_MAX], i;
     size_t n = 0;
-    unsigned mask;
+    unsigned mask, scope = 0;
     int fd = mtls_session_fd(s);
 
-    s->selected = 0;
-    if (fd < 0 || mtls_route_of_socket(fd, &s->path1_then) != 0)
-        s->path1_then.known = false;
-    for (i = 0; i < s->npaths; i++) {
-        struct mtls_client_path *p = &s->paths[i];
+    hs->selected = 0;
+    if (fd < 0 || mtls_route_of_socket(fd, &hs->path1_then) != 0)
+        hs->path1_then.known = false;
+    for (i = 0; i < hs->npaths; i++) {
+        struct mtls_client_path *p = &hs->paths[i];
 
         if (!p->right || p->claim == NULL)
             continue;
@@ -248,10 +253,11 @@ static void select_paths(struct mtls_session *s)
         wanted[n] = p->spec->distinct;
         index[n++] = i;
     }
-    mask = mtls_paths_select(&s->path1_then, facts, wanted, n, &s->scope);
+    mask = mtls_paths_select(&hs->path1_then, facts, wanted, n, &scope);
+    s->scope = (uint8_t)scope;
     for (i = 0; i < n; i++) {
         if ((mask & 1u << i) != 0)
-            s->selected |= 1u << index[i];
+            hs->selected |= 1u << index[i];
     }
 }
 
@@ -265,10 +271,10 @@ static void grace(struct mtls_session *s, const struct mtls_decision_input *in)
     uint8_t i;
 
     for (i = 0; i < in->npaths; i++) {
-        mtls_tstamp end = s->grace_from + 4ull * in->paths[i].rtt_us;
+        mtls_tstamp end = s->hs->grace_from + 4ull * in->paths[i].rtt_us;
 
-        if (end > s->grace_end_at)
-            s->grace_end_at = end;
+        if (end > s->hs->grace_end_at)
+            s->hs->grace_end_at = end;
     }
 }
 
@@ -289,9 +295,9 @@ static mtls_tstamp worth_waiting(const struct mtls_session *s, const struct mtls
     if (in->paths[i].state == MTLS_PATH_FAILED && in->policy == MTLS_POLICY_PREFER &&
         !in->remembered && !mtls_path_definitely_negative(&in->paths[i]))
         return in->grace_end_at;
-    if (in->paths[i].state != MTLS_PATH_READY || s->paths[i].claim == NULL)
+    if (in->paths[i].state != MTLS_PATH_READY || s->hs->paths[i].claim == NULL)
         return 0;
-    mtls_path2_claim_times(s->paths[i].claim, &times);
+    mtls_path2_claim_times(s->hs->paths[i].claim, &times);
     end = times.ready_at + PROOF_AFTER_READY_US + 2ull * in->paths[i].rtt_us;
     return end < in->grace_end_at ? end : in->grace_end_at;
 }
@@ -320,34 +326,34 @@ static struct mtls_decision wait_before_flight(const struct mtls_session *s,
 
 struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_decision_input in = {.policy = s->hook->config.policy,
                                      .need = s->hook->config.need,
                                      .offered = s->offered,
-                                     .answered = s->answered,
-                                     .resumed_ok = s->resumed_ok,
-                                     .remembered = s->remembered,
+                                     .answered = hs->answered,
+                                     .resumed_ok = hs->resumed_ok,
+                                     .remembered = hs->remembered,
                                      .at_write = at_write,
-                                     .npaths = s->npaths,
-                                     .started_at = s->grace_from,
-                                     .deadline_at = s->deadline_at};
+                                     .npaths = hs->npaths,
+                                     .started_at = hs->grace_from,
+                                     .deadline_at = hs->deadline_at};
     struct mtls_transcript_facts facts = {0};
     bool some_right = false;
     uint8_t i;
 
-    if (s->transcript != NULL)
-        mtls_transcript_facts(s->transcript, &facts);
-    in.tls_below_13 = s->old_tls || (facts.server_hello && !facts.tls13);
-    for (i = 0; i < s->npaths; i++) {
-        path_status(s, &s->paths[i], &in.paths[i]);
-        some_right = some_right || s->paths[i].right;
+    mtls_transcript_facts(hs->transcript, &facts);
+    in.tls_below_13 = hs->old_tls || (facts.server_hello && !facts.tls13);
+    for (i = 0; i < hs->npaths; i++) {
+        path_status(s, &hs->paths[i], &in.paths[i]);
+        some_right = some_right || hs->paths[i].right;
     }
     if (at_write && some_right) {
         select_paths(s);
-        in.selected = count_bits(s->selected);
+        in.selected = count_bits(hs->selected);
     }
     grace(s, &in);
-    in.grace_end_at = s->grace_end_at;
-    if (s->before_flight && !at_write && now < s->deadline_at)
+    in.grace_end_at = hs->grace_end_at;
+    if (hs->before_flight && !at_write && now < hs->deadline_at)
         return wait_before_flight(s, &in, now);
     return mtls_decide(&in, now);
 }
@@ -355,31 +361,32 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
 /* [CNF] on every counted path, after all of them were counted. */
 int mtls_client_confirm(struct mtls_session *s)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_counted counted[MTLS_PATHS_MAX];
     uint8_t d[MTLS_SHA256_LEN], tag[MTLS_TAG_LEN], i, n = 0, k = s->hook->config.need;
-    unsigned mask = s->selected; /* of the evaluation just made, under the same lock */
+    unsigned mask = hs->selected; /* of the evaluation just made, under the same lock */
     int err, sent = 0;
 
-    for (i = 0; i < s->npaths; i++) {
+    for (i = 0; i < hs->npaths; i++) {
         if ((mask & 1u << i) == 0)
             continue;
         counted[n].path = i;
-        memcpy(counted[n].p2, s->paths[i].p2, sizeof(counted[n].p2));
-        memcpy(counted[n].tag_s, s->paths[i].tag, sizeof(counted[n].tag_s));
+        memcpy(counted[n].p2, hs->paths[i].p2, sizeof(counted[n].p2));
+        memcpy(counted[n].tag_s, hs->paths[i].tag, sizeof(counted[n].tag_s));
         n++;
     }
     if (n < k)
         return MTLS_ERR_PATH_NOT_DISTINCT;
     err = mtls_confirm_d(s->hook->crypto, counted, n, d);
-    for (i = 0; err == 0 && i < s->npaths; i++) {
-        struct mtls_client_path *p = &s->paths[i];
+    for (i = 0; err == 0 && i < hs->npaths; i++) {
+        struct mtls_client_path *p = &hs->paths[i];
 
         if ((mask & 1u << i) == 0) {
             if (p->claim != NULL)
                 mtls_path2_claim_fail(p->claim, MTLS_FAIL_NOT_COUNTED);
             continue;
         }
-        err = mtls_confirm_client_tag(s->hook->crypto, &s->keys, p->p2, p->tag, k, n, d, tag);
+        err = mtls_confirm_client_tag(s->hook->crypto, &hs->keys, p->p2, p->tag, k, n, d, tag);
         if (err == 0 && mtls_path2_claim_confirm(p->claim, p->slot, k, n, tag) == 0)
             sent++;
     }

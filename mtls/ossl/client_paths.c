@@ -7,59 +7,95 @@
 #include "../net/route.h"
 #include "glue.h"
 
-static int path_add(struct mtls_session *s, const struct mtls_path_spec *spec, const char *why)
+/* own: worked out for this session, with the reason; taken over. */
+static void path_add(struct mtls_session *s, const struct mtls_path_spec *spec,
+                     struct mtls_path_spec *own, char *why)
 {
-    struct mtls_client_path *p;
+    struct mtls_client_path *p = &s->hs->paths[s->hs->npaths++];
 
-    if (s->npaths == MTLS_PATHS_MAX)
+    p->spec = spec;
+    p->own = own;
+    p->why = why;
+}
+
+static int auto_one(struct mtls_session *s, const struct mtls_path_spec *words,
+                    const struct mtls_auto_choice *choice)
+{
+    struct mtls_path_spec *own = malloc(sizeof(*own));
+    char *why = strdup(choice->why);
+    int err = own == NULL || why == NULL ? MTLS_ERR_NOMEM : 0;
+
+    if (err == 0) {
+        *own = choice->spec;
+        own->port = words->port;
+        own->resolver = words->resolver;
+        own->distinct = words->distinct;
+        if (s->hs->name_literal) {
+            own->remote.addr = s->hs->path1_then.remote;
+            own->remote.addr.port = 0; /* path 1's port is not path 2's */
+            mtls_addr_format(&own->remote.addr, own->remote.name, sizeof(own->remote.name));
+        }
+        err = mtls_path_spec_format(own);
+    }
+    if (err == 0) {
+        path_add(s, own, own, why);
         return 0;
-    p = &s->paths[s->npaths];
-    p->spec = malloc(sizeof(*p->spec));
-    if (p->spec == NULL)
-        return MTLS_ERR_NOMEM;
-    *p->spec = *spec;
-    strncpy(p->why, why, sizeof(p->why) - 1);
-    s->npaths++;
-    return 0;
+    }
+    free(own);
+    free(why);
+    return err;
 }
 
 /* `auto` stands for as many devices as are needed; the words beside it hold for each of them. */
-static int auto_add(struct mtls_session *s, const struct mtls_path_spec *spec)
+static int auto_add(struct mtls_session *s, const struct mtls_path_spec *words, int room)
 {
     struct mtls_auto_choice choices[MTLS_PATHS_MAX];
-    int n = mtls_path2_auto(&s->path1_then, choices, MTLS_PATHS_MAX), i, err = 0;
+    int n = mtls_path2_auto(&s->hs->path1_then, choices, MTLS_PATHS_MAX), i, err = 0;
 
-    for (i = 0; err == 0 && i < n && i < s->hook->config.need; i++) {
-        struct mtls_path_spec *c = &choices[i].spec;
-
-        c->port = spec->port;
-        c->resolver = spec->resolver;
-        c->distinct = spec->distinct;
-        if (s->name_literal) {
-            c->remote.addr = s->path1_then.remote;
-            c->remote.addr.port = 0; /* path 1's port is not path 2's */
-            mtls_addr_format(&c->remote.addr, c->remote.name, sizeof(c->remote.name));
-        }
-        err = mtls_path_spec_format(c);
-        if (err == 0)
-            err = path_add(s, c, choices[i].why);
-    }
+    for (i = 0; err == 0 && i < n && i < room && i < s->hook->config.need; i++)
+        err = auto_one(s, words, &choices[i]);
     return err;
+}
+
+static int paths_wanted(const struct mtls_config *c)
+{
+    int n = 0, i;
+
+    for (i = 0; i < c->npath2; i++)
+        n += c->path2[i].is_auto ? c->need : 1;
+    return n < MTLS_PATHS_MAX ? n : MTLS_PATHS_MAX;
 }
 
 int mtls_client_paths_plan(struct mtls_session *s)
 {
     const struct mtls_config *c = &s->hook->config;
-    int err = 0, i;
+    int room = paths_wanted(c), err = 0, i;
 
-    if (c->npath2 == 0)
+    if (room == 0)
         return 0;
-    s->paths = calloc(MTLS_PATHS_MAX, sizeof(*s->paths));
-    if (s->paths == NULL)
+    s->hs->paths = calloc((size_t)room, sizeof(*s->hs->paths));
+    if (s->hs->paths == NULL)
         return MTLS_ERR_NOMEM;
-    for (i = 0; err == 0 && i < c->npath2; i++)
-        err = c->path2[i].is_auto ? auto_add(s, &c->path2[i]) : path_add(s, &c->path2[i], "");
+    for (i = 0; err == 0 && i < c->npath2 && s->hs->npaths < room; i++) {
+        if (c->path2[i].is_auto)
+            err = auto_add(s, &c->path2[i], room - s->hs->npaths);
+        else
+            path_add(s, &c->path2[i], NULL, NULL);
+    }
     return err;
+}
+
+int mtls_client_path_port(struct mtls_client_path *p, uint16_t port)
+{
+    if (p->own == NULL) {
+        p->own = malloc(sizeof(*p->own));
+        if (p->own == NULL)
+            return MTLS_ERR_NOMEM;
+        *p->own = *p->spec;
+        p->spec = p->own;
+    }
+    p->own->port = port;
+    return mtls_path_spec_format(p->own); /* its text is the pool's key */
 }
 
 static void changed(void *arg, struct mtls_path2_claim *claim, mtls_tstamp now)
@@ -70,15 +106,17 @@ static void changed(void *arg, struct mtls_path2_claim *claim, mtls_tstamp now)
 void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,
                          struct mtls_path2_request *req)
 {
+    struct mtls_handshake *hs = s->hs;
+
     memset(req, 0, sizeof(*req));
-    req->name = s->name;
-    req->port1 = s->port;
+    req->name = hs->name;
+    req->port1 = hs->port;
     req->spec = p->spec;
     req->path = index;
-    req->path1_remote = s->path1_then.remote;
+    req->path1_remote = hs->path1_then.remote;
     req->tfo = s->hook->config.tfo;
     req->reuse = s->hook->config.reuse;
-    req->secret = s->secret;
+    req->secret = hs->secret;
 }
 
 /* [PATH-1] (c); a clock that was set back makes nothing younger. */
@@ -93,40 +131,47 @@ static bool fresh(const struct mtls_host_record *stored)
  */
 void mtls_client_paths_start(struct mtls_session *s, bool only_warm)
 {
+    struct mtls_handshake *hs = s->hs;
     mtls_tstamp now = mtls_now();
     uint8_t i;
 
-    for (i = 0; i < s->npaths; i++) {
-        struct mtls_client_path *p = &s->paths[i];
+    for (i = 0; i < hs->npaths; i++) {
+        struct mtls_client_path *p = &hs->paths[i];
         struct mtls_path2_request req;
 
         if (p->claim != NULL || p->error != 0)
             continue;
         mtls_client_request(s, p, i, &req);
-        if (fresh(&s->stored)) {
-            req.stored = s->stored.addrs;
-            req.nstored = s->stored.naddr;
+        if (fresh(&hs->stored)) {
+            req.stored = hs->stored.addrs;
+            req.nstored = hs->stored.naddr;
         }
         if (only_warm && !mtls_path2_is_warm(&req, now))
             continue;
         p->error = mtls_path2_claim_new(&p->claim, &req, changed, s, now);
     }
-    s->paths_started = s->paths_started || !only_warm;
+    hs->paths_started = hs->paths_started || !only_warm;
 }
 
 void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason)
 {
+    struct mtls_handshake *hs = s->hs;
     uint8_t i;
 
-    for (i = 0; s->paths != NULL && i < s->npaths; i++) {
-        if (s->paths[i].claim != NULL && s->generation == mtls_engine_generation()) {
+    for (i = 0; hs != NULL && i < hs->npaths; i++) {
+        struct mtls_client_path *p = &hs->paths[i];
+
+        if (p->claim != NULL && s->generation == mtls_engine_generation()) {
             if (s->outcome != MTLS_OUTCOME_VERIFIED) /* the server need not wait for its deadline */
-                mtls_path2_claim_fail(s->paths[i].claim, fail_reason);
-            mtls_path2_claim_free(s->paths[i].claim);
+                mtls_path2_claim_fail(p->claim, fail_reason);
+            mtls_path2_claim_free(p->claim);
         }
-        free(s->paths[i].spec);
+        free(p->own);
+        free(p->why);
     }
-    free(s->paths);
-    s->paths = NULL;
-    s->npaths = 0;
+    if (hs != NULL) {
+        free(hs->paths);
+        hs->paths = NULL;
+        hs->npaths = 0;
+    }
 }

@@ -48,8 +48,8 @@ static int add_client_hello(SSL *ssl, const unsigned char **out, size_t *outlen,
     if (!s->offered)
         return 0;
     mtls_gate_allow_hello(s);
-    *out = s->hello_ext; /* [EXT] the same bytes after a HelloRetryRequest */
-    *outlen = s->hello_ext_len;
+    *out = s->hs->hello_ext; /* [EXT] the same bytes after a HelloRetryRequest */
+    *outlen = s->hs->hello_ext_len;
     return 1;
 }
 
@@ -62,10 +62,10 @@ static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t 
         return 0; /* not our magic, or no version of ours */
     if (s->phase != MTLS_PHASE_HELLO)
         return fail(s, MTLS_ERR_GATE_DISPLACED, SSL_AD_INTERNAL_ERROR, al);
-    n = mtls_server_answer(s, s->answer, sizeof(s->answer));
+    n = mtls_server_answer(s, s->hs->answer, sizeof(s->hs->answer));
     if (n < 0)
         return fail(s, n, SSL_AD_INTERNAL_ERROR, al);
-    *out = s->answer;
+    *out = s->hs->answer;
     *outlen = (size_t)n;
     return 1;
 }
@@ -87,12 +87,12 @@ static int parse_encrypted_extensions(SSL *ssl, const unsigned char *in, size_t 
     *al = SSL_AD_INTERNAL_ERROR;
     if (s == NULL || s->phase != MTLS_PHASE_HELLO || !s->offered || !mtls_gate_enforce(s))
         return 0;
-    err = mtls_ext_ee_parse(in, inlen, &s->ee);
+    err = mtls_ext_ee_parse(in, inlen, &s->hs->ee);
     if (err != 0)
         return fail(s, err,
                     err == MTLS_ERR_EXT_MALFORMED ? SSL_AD_DECODE_ERROR : SSL_AD_ILLEGAL_PARAMETER,
                     al) > 0;
-    s->answered = MTLS_OFFER_YES;
+    s->hs->answered = MTLS_OFFER_YES;
     s->phase = MTLS_PHASE_ANSWERED;
     mtls_client_answered(s);
     return 1;
@@ -134,10 +134,10 @@ static bool continues(const struct mtls_session *s, const uint8_t *random)
 {
     struct mtls_transcript_facts facts;
 
-    if (s->hellos != 1 || s->transcript == NULL ||
+    if (s->hs == NULL || s->hs->hellos != 1 ||
         (s->phase != MTLS_PHASE_START && s->phase != MTLS_PHASE_HELLO))
         return false;
-    mtls_transcript_facts(s->transcript, &facts);
+    mtls_transcript_facts(s->hs->transcript, &facts);
     return facts.hello_retry && !facts.server_hello && memcmp(s->hello_random, random, 32) == 0;
 }
 
@@ -149,12 +149,12 @@ static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t le
     if (s == NULL || len < RANDOM_AT + 32)
         return s;
     if (!continues(s, msg + RANDOM_AT)) {
-        if ((s->phase != MTLS_PHASE_START || s->hellos > 0) && mtls_session_reset(s) != 0)
+        if ((s->phase != MTLS_PHASE_START || s->hs->hellos > 0) && mtls_session_reset(s) != 0)
             return NULL;
         memcpy(s->hello_random, msg + RANDOM_AT, 32);
         s->times[MTLS_STEP_CLIENT_HELLO] = mtls_now();
     }
-    s->hellos++;
+    s->hs->hellos++;
     return s;
 }
 
@@ -202,13 +202,14 @@ static void server_answers(struct mtls_session *s)
 {
     struct mtls_transcript_facts facts;
 
-    mtls_transcript_facts(s->transcript, &facts);
+    mtls_transcript_facts(s->hs->transcript, &facts);
     if (s->phase == MTLS_PHASE_START) {
         if (!facts.hello_retry || facts.server_hello) /* else the second ClientHello shows it */
             server_plain(s);
         return;
     }
-    if (s->phase == MTLS_PHASE_HELLO && facts.server_hello && s->hellos_parsed < s->hellos) {
+    if (s->phase == MTLS_PHASE_HELLO && facts.server_hello &&
+        s->hs->hellos_parsed < s->hs->hellos) {
         mtls_session_fail(s, MTLS_ERR_EXT_CHANGED);
         mtls_gate_alert(s, SSL_AD_ILLEGAL_PARAMETER);
     }
@@ -217,8 +218,8 @@ static void server_answers(struct mtls_session *s)
 static void on_message(struct mtls_session *s, bool server, bool written, const uint8_t *msg,
                        size_t len)
 {
-    if (mtls_transcript_message(s->transcript, server == written, msg, len) != 0)
-        s->transcript_broken = true; /* sticky in the transcript: the keys will say so */
+    /* An error is sticky in the transcript: the keys will say so. */
+    (void)!mtls_transcript_message(s->hs->transcript, server == written, msg, len);
     if (server && msg[0] == SSL3_MT_SERVER_HELLO)
         server_answers(s);
     if (!server && msg[0] == SSL3_MT_ENCRYPTED_EXTENSIONS)
@@ -248,8 +249,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
     } else {
         s = client_hello(ssl, hook, msg, len);
     }
-    if (s == NULL || s->phase == MTLS_PHASE_DECIDED || s->phase == MTLS_PHASE_FAILED ||
-        s->transcript == NULL || !mtls_gate_enforce(s))
+    if (s == NULL || s->hs == NULL || !mtls_gate_enforce(s))
         return;
     on_message(s, server, write_p != 0, msg, len);
 }

@@ -102,7 +102,7 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
         return MTLS_HOLD_PASS;
     if (mtls_gate_hold(s, false, d) != MTLS_HOLD_PASS)
         return d->verdict == MTLS_FAILED ? MTLS_HOLD_FAIL : MTLS_HOLD_RETRY;
-    s->confirmed_paths = s->confirmed_n;
+    s->confirmed_paths = s->hs->confirmed_n;
     s->phase = MTLS_PHASE_CONFIRMED;
     mtls_resume_store(
         s); /* the tickets are made as soon as libssl has taken the client's Finished */
@@ -112,26 +112,25 @@ static enum mtls_hold server_read(struct mtls_session *s, struct mtls_decision *
 /* What the records and messages read so far say of the server. */
 static void client_learn(struct mtls_session *s, struct mtls_transcript_facts *facts)
 {
+    struct mtls_handshake *hs = s->hs;
     struct mtls_gate *g = s->gate;
 
-    memset(facts, 0, sizeof(*facts));
-    if (s->transcript != NULL)
-        mtls_transcript_facts(s->transcript, facts);
+    mtls_transcript_facts(hs->transcript, facts);
     mtls_engine_lock(); /* the reactor may evaluate since the last call */
-    s->old_tls = (facts->server_hello && !facts->tls13) ||
-                 (g->saw_handshake && SSL_version(s->ssl) < TLS1_3_VERSION);
+    hs->old_tls = (facts->server_hello && !facts->tls13) ||
+                  (g->saw_handshake && SSL_version(s->ssl) < TLS1_3_VERSION);
     /* Records tell only where the message call-back was taken: EncryptedExtensions may be cut over
      * two. */
-    if (s->answered == MTLS_OFFER_UNKNOWN &&
+    if (hs->answered == MTLS_OFFER_UNKNOWN &&
         (g->extensions_read || (g->saw_encrypted && !facts->server_hello)))
-        s->answered = MTLS_OFFER_NO;
+        hs->answered = MTLS_OFFER_NO;
     mtls_engine_unlock();
 }
 
 static void before_flight(struct mtls_session *s, bool on)
 {
     mtls_engine_lock();
-    s->before_flight = on;
+    s->hs->before_flight = on;
     mtls_engine_unlock();
 }
 
@@ -142,8 +141,8 @@ static enum mtls_hold hold_before_flight(struct mtls_session *s,
 {
     enum mtls_hold hold;
 
-    if (s->gate->flight_open || !facts->server_hello || !s->paths_started ||
-        (s->record_offered && facts->psk) || !mtls_gate_is_nonblocking(s))
+    if (s->gate->flight_open || !facts->server_hello || !s->hs->paths_started ||
+        (s->hs->record_offered && facts->psk) || !mtls_gate_is_nonblocking(s))
         return MTLS_HOLD_PASS;
     before_flight(s, true);
     hold = mtls_gate_hold(s, false, d);
@@ -161,9 +160,9 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
     if (g->rbody > 0 || g->rhave > 0 || g->read_open)
         return MTLS_HOLD_PASS;
     client_learn(s, &facts);
-    if (s->answered == MTLS_OFFER_UNKNOWN && !s->old_tls)
+    if (s->hs->answered == MTLS_OFFER_UNKNOWN && !s->hs->old_tls)
         return hold_before_flight(s, &facts, d);
-    if (s->answered != MTLS_OFFER_YES)
+    if (s->hs->answered != MTLS_OFFER_YES)
         mtls_client_answered(s);
     hold = mtls_gate_hold(s, false, d);
     if (hold == MTLS_HOLD_PASS && d->verdict == MTLS_PLAIN)
@@ -271,14 +270,14 @@ static int client_decide(struct mtls_session *s)
     int err;
 
     client_learn(s, &facts);
-    if (s->answered == MTLS_OFFER_YES) {
+    if (s->hs->answered == MTLS_OFFER_YES) {
         if (SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)
             return MTLS_ERR_EARLY_DATA;
         err = mtls_client_arm(s);
         if (err != 0)
             return err;
     } else {
-        if (s->answered == MTLS_OFFER_UNKNOWN && !s->gate->saw_handshake)
+        if (s->hs->answered == MTLS_OFFER_UNKNOWN && !s->gate->saw_handshake)
             return MTLS_ERR_EARLY_DATA; /* nothing was read yet: this is 0-RTT data */
         mtls_client_answered(s);
     }
@@ -493,6 +492,25 @@ int mtls_gate_install(struct mtls_session *s)
     return 0;
 }
 
+static void filter_drop(BIO *f)
+{
+    if (f == NULL)
+        return;
+    BIO_set_data(f, NULL);
+    BIO_free_all(f); /* our reference; with the last one its reference to the next BIO goes too */
+}
+
+static void gate_end(struct mtls_session *s, struct mtls_gate *g)
+{
+    mtls_engine_lock();
+    mtls_gate_settle(s);
+    s->gate = NULL;
+    mtls_engine_unlock();
+    s->filters[0] = g->rfilter;
+    s->filters[1] = g->wfilter != g->rfilter ? g->wfilter : NULL;
+    free(g);
+}
+
 void mtls_gate_unlink(struct mtls_session *s)
 {
     struct mtls_gate *g = s->gate;
@@ -501,9 +519,6 @@ void mtls_gate_unlink(struct mtls_session *s)
     if (g == NULL || !g->linked)
         return;
     g->linked = false;
-    mtls_engine_lock();
-    mtls_gate_settle(s);
-    mtls_engine_unlock();
     if (SSL_get_wbio(s->ssl) == g->wfilter) {
         next = BIO_next(g->wfilter);
         BIO_up_ref(next);
@@ -514,30 +529,17 @@ void mtls_gate_unlink(struct mtls_session *s)
         BIO_up_ref(next);
         SSL_set0_rbio(s->ssl, next);
     }
-}
-
-static void filter_drop(BIO *f)
-{
-    if (f == NULL)
-        return;
-    BIO_set_data(f, NULL);
-    BIO_free_all(f); /* our reference; with the last one its reference to the next BIO goes too */
+    gate_end(s, g);
 }
 
 void mtls_gate_free(struct mtls_session *s)
 {
-    struct mtls_gate *g = s->gate;
-
-    if (g == NULL)
-        return;
     mtls_gate_unlink(s);
-    if (g->wfilter != g->rfilter)
-        filter_drop(g->wfilter);
-    filter_drop(g->rfilter);
-    mtls_engine_lock();
-    s->gate = NULL;
-    mtls_engine_unlock();
-    free(g);
+    if (s->gate != NULL) /* it could not be put over other BIOs */
+        gate_end(s, s->gate);
+    filter_drop(s->filters[0]);
+    filter_drop(s->filters[1]);
+    s->filters[0] = s->filters[1] = NULL;
 }
 
 bool mtls_gate_stands(const struct mtls_session *s)

@@ -67,7 +67,8 @@ struct mtls_gate {
     bool alert_sent;
     bool flight_out; /* server: its Finished was flushed */
     /* holding; L */
-    bool gated; /* SO_RCVLOWAT is raised on dup_fd */
+    bool waiting; /* readiness is owed to the application */
+    bool gated;   /* SO_RCVLOWAT is raised on dup_fd */
     int dup_fd, lowat, saved_lowat, async_fd;
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */

@@ -68,13 +68,13 @@ bool mtls_gate_await_data(const struct mtls_session *s)
         rc; /* the socket that is read from, not one we were only told of */
     struct pollfd p = {.fd = fd, .events = POLLIN};
 
-    if (now >= s->deadline_at)
+    if (now >= s->hs->deadline_at)
         return false;
     if (fd < 0 || is_nonblocking(fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
     do
-        rc = poll(&p, 1, (int)((s->deadline_at - now + 999) / 1000));
-    while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->deadline_at);
+        rc = poll(&p, 1, (int)((s->hs->deadline_at - now + 999) / 1000));
+    while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->hs->deadline_at);
     return rc != 0;
 }
 
@@ -138,7 +138,7 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
     ssize_t n;
 
     if (g != NULL) {
-        s->waiting = false;
+        g->waiting = false;
         ungate(g);
         if (fail && g->dup_fd >= 0)
             shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
@@ -147,14 +147,15 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
             (void)n;
         }
     }
-    pthread_cond_broadcast(&s->changed);
+    if (s->hs != NULL)
+        pthread_cond_broadcast(&s->hs->changed);
 }
 
 void mtls_gate_settle(struct mtls_session *s)
 {
     struct mtls_gate *g = s->gate;
 
-    s->waiting = false;
+    g->waiting = false;
     if (s->generation == mtls_engine_generation()) /* a child shares the parent's socket */
         ungate(g);
     if (g->dup_fd >= 0)
@@ -166,8 +167,10 @@ void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
 {
     struct mtls_decision d;
 
-    pthread_cond_broadcast(&s->changed);
-    if (!s->waiting)
+    if (s->hs == NULL) /* decided */
+        return;
+    pthread_cond_broadcast(&s->hs->changed);
+    if (s->gate == NULL || !s->gate->waiting)
         return;
     d = mtls_session_evaluate(s, false, now);
     if (d.verdict == MTLS_WAIT)
@@ -200,7 +203,7 @@ static bool wait_async(struct mtls_session *s)
         return false;
     }
     s->gate->async_fd = fd;
-    s->waiting = true;
+    s->gate->waiting = true;
     mtls_engine_unlock();
     (void)ASYNC_pause_job();
     mtls_engine_lock();
@@ -214,9 +217,9 @@ static void wait_blocking(struct mtls_session *s, mtls_tstamp until, mtls_tstamp
 {
     mtls_tstamp slice = now + SLICE_US;
 
-    s->waiting = true;
-    mtls_reactor_wait(mtls_reactor_get(), &s->changed, until < slice ? until : slice);
-    s->waiting = false;
+    s->gate->waiting = true;
+    mtls_reactor_wait(mtls_reactor_get(), &s->hs->changed, until < slice ? until : slice);
+    s->gate->waiting = false;
 }
 
 /* The kernel reports readiness in spite of SO_RCVLOWAT when the window is full or the peer sent
@@ -238,7 +241,7 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     naps.last = s;
     naps.used += us;
     g->naps++;
-    mtls_reactor_wait(mtls_reactor_get(), &s->changed, now + us);
+    mtls_reactor_wait(mtls_reactor_get(), &s->hs->changed, now + us);
 }
 
 static bool peer_gone(int fd)
@@ -265,7 +268,7 @@ static enum mtls_hold failed(struct mtls_decision *d, int reason)
 static enum mtls_hold retry(struct mtls_session *s, enum way way)
 {
     s->gate->last_call = mtls_now();
-    s->waiting = way == WAY_LOWAT;
+    s->gate->waiting = way == WAY_LOWAT;
     return MTLS_HOLD_RETRY;
 }
 
@@ -276,7 +279,7 @@ static int brief(const struct mtls_session *s, int fd, bool at_write)
     if (fd < 0 || !is_nonblocking(fd))
         return 0;
     if (at_write)
-        return s->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;
+        return s->hs->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;
     return s->server ? MTLS_ERR_GATE_FLOOD : 0; /* the peer made the gated descriptor readable */
 }
 
@@ -298,7 +301,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         if (!waits && !at_write) /* asked only now: most calls need not wait */
             way = way_of(s, fd);
         waits = true;
-        until = d->next < s->deadline_at ? d->next : s->deadline_at;
+        until = d->next < s->hs->deadline_at ? d->next : s->hs->deadline_at;
         if (s->timer != NULL)
             mtls_timer_set(s->timer, until);
         if (mtls_reactor_get() == NULL)
@@ -334,7 +337,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
     int err;
 
     mtls_engine_lock();
-    s->waiting = false;
+    s->gate->waiting = false;
     hold = hold_loop(s, at_write, d);
     if (hold == MTLS_HOLD_PASS && at_write && d->verdict == MTLS_VERIFIED) {
         err = mtls_client_confirm(s); /* the same lock: what was judged is what is confirmed */
@@ -342,7 +345,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
             hold = failed(d, err);
     }
     if (hold != MTLS_HOLD_RETRY) {
-        s->waiting = false;
+        s->gate->waiting = false;
         ungate(s->gate);
     }
     mtls_engine_unlock();

@@ -31,10 +31,13 @@ void mtls_resume_server_answer(
 void mtls_resume_store(struct mtls_session *s); /* verified: the record goes into the SSL_SESSION */
 void mtls_resume_forget(struct mtls_session *s); /* failed: the session is not resumable */
 
-/* remember.c. Both run without the engine lock: they read the disk. */
+/* remember.c. These run without the engine lock: they read the disk. */
 void mtls_remember_look(struct mtls_session *s,
                         struct mtls_host_record *record); /* sets remembered, memory_error */
+/* At the decision, and when the application has said that it checked the name: into the file. */
 void mtls_remember_verified(struct mtls_session *s);
+void mtls_remember_checked(struct mtls_session *s);
+void mtls_remember_drop(struct mtls_session *s);
 /* The 10 minutes after a late downgrade. Engine lock held. */
 void mtls_downgrade_note(const char *name, uint16_t port, mtls_tstamp now);
 bool mtls_downgrade_known(const char *name, uint16_t port, mtls_tstamp now);
@@ -52,6 +55,9 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
                                           mtls_tstamp now); /* lock held */
 /* client_paths.c */
 MTLS_NODISCARD int mtls_client_paths_plan(struct mtls_session *s);
+/* The server said this port for path 2: the path gets words of its own. Errors: MTLS_ERR_NOMEM,
+ * _CONFIG_VALUE. */
+MTLS_NODISCARD int mtls_client_path_port(struct mtls_client_path *p, uint16_t port);
 void mtls_client_paths_start(struct mtls_session *s, bool only_warm);
 void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason); /* lock held */
 void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,
@@ -74,7 +80,7 @@ MTLS_NODISCARD int mtls_ext_register(SSL_CTX *ctx);
 void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
                   void *arg);
 
-/* report.c: freezes what the queries answer. Lock held. */
+/* report.c: freezes what the queries answer. Lock held, s->hs still there. */
 void mtls_report_make(struct mtls_session *s);
 void mtls_report_free(struct mtls_session *s);
 char *mtls_report_text(const struct mtls_session *s, enum mtls_outcome outcome,

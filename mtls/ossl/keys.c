@@ -23,7 +23,7 @@ int mtls_keys_compute(struct mtls_session *s, struct mtls_keys *keys)
         err = 0;
     ERR_pop_to_mark();
     if (err == 0) {
-        err = mtls_transcript_get(s->transcript, th, &hlen);
+        err = mtls_transcript_get(s->hs->transcript, th, &hlen);
         if (err != 0)
             err = mtls_observer_hash(ek, th, &hlen);
     }

@@ -101,14 +101,14 @@ static void claims_take(struct mtls_session *s, struct mtls_late *l)
 {
     uint8_t i;
 
-    for (i = 0; i < s->npaths; i++) {
-        struct mtls_path2_claim *claim = s->paths[i].claim;
+    for (i = 0; i < s->hs->npaths; i++) {
+        struct mtls_path2_claim *claim = s->hs->paths[i].claim;
 
         if (claim == NULL || !still_open(claim))
             continue;
         mtls_path2_claim_set_fn(claim, late_changed, l);
         l->claims[l->nclaims++] = claim;
-        s->paths[i].claim = NULL;
+        s->hs->paths[i].claim = NULL;
     }
 }
 
@@ -118,7 +118,7 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     struct mtls_late *l;
     int fd = mtls_session_fd(s);
 
-    if (r == NULL || s->npaths == 0 || watches >= WATCHES_MAX)
+    if (r == NULL || s->hs->npaths == 0 || watches >= WATCHES_MAX)
         return;
     l = calloc(1, sizeof(*l));
     if (l == NULL)
@@ -133,8 +133,8 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     watches++;
     l->hook = s->hook;
     __atomic_add_fetch(&l->hook->refs, 1, __ATOMIC_ACQ_REL);
-    memcpy(l->name, s->name, sizeof(l->name));
-    l->port = s->port;
+    memcpy(l->name, s->hs->name, sizeof(l->name));
+    l->port = s->hs->port;
     l->session = s;
     s->late = l;
     claims_take(s, l);

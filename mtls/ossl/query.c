@@ -79,29 +79,11 @@ unsigned mtls_get_confirmed(const SSL *ssl)
     return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->confirmed_paths : 0;
 }
 
-static const char *text(const char *s)
-{
-    return s != NULL ? s : "";
-}
-
 int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
 {
     const struct mtls_session *s = settled(ssl);
-    const struct mtls_report_path *p;
 
-    if (s == NULL || info == NULL || s->report == NULL || index >= s->report->npaths)
-        return 0;
-    p = &s->report->paths[index];
-    info->local = text(p->local);
-    info->remote = text(p->remote);
-    info->device = text(p->device);
-    info->via = text(p->via);
-    info->spec = text(p->spec);
-    info->shares = text(p->shares);
-    info->state = text(p->state);
-    info->error = p->error;
-    info->rtt_us = p->rtt_us;
-    return 1;
+    return s != NULL && info != NULL ? mtls_report_path(s->report, index, info) : 0;
 }
 
 uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step)
@@ -192,7 +174,8 @@ int mtls_set_name(SSL *ssl, const char *name)
         mtls_raise(MTLS_ERR_ARG, "name");
         return 0;
     }
-    memcpy(s->given_name, host.name, sizeof(s->given_name));
+    if (s->hs != NULL) /* else it was decided: too late to matter */
+        memcpy(s->hs->given_name, host.name, sizeof(s->hs->given_name));
     return 1;
 }
 
@@ -203,8 +186,7 @@ int mtls_name_checked(SSL *ssl)
     if (s == NULL)
         return 0;
     s->name_checked = true;
-    if (s->outcome == MTLS_OUTCOME_VERIFIED && !s->server)
-        mtls_remember_verified(s);
+    mtls_remember_checked(s);
     return 1;
 }
 

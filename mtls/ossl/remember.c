@@ -1,5 +1,6 @@
 /* Concept: memory across connections: the file of verified hosts (rule 12), and the ten minutes
  * after a late downgrade, in memory only (rule 7). */
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/x509.h>
@@ -40,29 +41,45 @@ bool mtls_downgrade_known(const char *name, uint16_t port, mtls_tstamp now)
 
 static const char *memory_file(const struct mtls_session *s)
 {
-    return s->hook->config.hosts[0] != '\0' && s->name[0] != '\0' ? s->hook->config.hosts : NULL;
+    return s->hook->config.hosts[0] != '\0' && s->hs->name[0] != '\0' ? s->hook->config.hosts
+                                                                      : NULL;
 }
 
 void mtls_remember_look(struct mtls_session *s, struct mtls_host_record *record)
 {
+    struct mtls_handshake *hs = s->hs;
     const char *file = memory_file(s);
-    int rc = file != NULL ? mtls_hostfile_get(file, s->name, s->port, mtls_wallclock(), record) : 0;
+    int rc =
+        file != NULL ? mtls_hostfile_get(file, hs->name, hs->port, mtls_wallclock(), record) : 0;
 
     /* The file knows names with their port only: an unknown port cannot be ruled out. */
-    s->remembered = rc != 0 || (file != NULL && s->port == 0);
-    s->memory_error = 0;
+    hs->remembered = rc != 0 || (file != NULL && hs->port == 0);
+    hs->memory_error = 0;
     if (rc < 0) {
         memset(record, 0, sizeof(*record));
         /* An unreadable memory is never an empty one: prefer then treats every host as remembered.
          * [MEM] */
         if (s->hook->config.policy == MTLS_POLICY_REQUIRE)
-            s->memory_error = rc;
+            hs->memory_error = rc;
     }
 }
 
-/* Only where the certificate was accepted and the name was checked, by libssl or by the
- * application's word. [MEM] */
-static bool certificate_checked(const struct mtls_session *s)
+/* What a verified session has to say to the memory. It is kept where only the application's word
+ * that the name was checked is missing. */
+struct mtls_verified {
+    struct mtls_host_record record;
+    uint16_t port;
+    char name[]; /* canonical */
+};
+
+static bool chain_checked(const SSL *ssl)
+{
+    return (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 &&
+           SSL_get_verify_result(ssl) == X509_V_OK;
+}
+
+/* By libssl, or by the application's word. */
+static bool name_checked(const struct mtls_session *s)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(s->ssl);
     bool name = s->name_checked || X509_VERIFY_PARAM_get0_host(param, 0) != NULL ||
@@ -71,36 +88,71 @@ static bool certificate_checked(const struct mtls_session *s)
 
     name = name || ip != NULL;
     OPENSSL_free(ip);
-    return name && (SSL_get_verify_mode(s->ssl) & SSL_VERIFY_PEER) != 0 &&
-           SSL_get_verify_result(s->ssl) == X509_V_OK;
+    return name;
 }
 
-void mtls_remember_verified(struct mtls_session *s)
+static struct mtls_verified *verified_new(const struct mtls_session *s)
 {
-    const char *file = memory_file(s);
-    struct mtls_host_record record = {0}, before;
-    int64_t now_at = mtls_wallclock();
+    const struct mtls_ext_ee *ee = &s->hs->ee;
+    size_t len = strlen(s->hs->name) + 1;
+    struct mtls_verified *v = calloc(1, sizeof(*v) + len);
+    struct mtls_host_record *r;
     uint8_t i;
+
+    if (v == NULL)
+        return NULL;
+    memcpy(v->name, s->hs->name, len);
+    v->port = s->hs->port;
+    r = &v->record;
+    r->verified_at = mtls_wallclock();
+    r->expires_at = r->verified_at + ee->max_age;
+    r->k = s->confirmed_paths;
+    r->scope = s->scope;
+    r->naddr = ee->naddr < MTLS_HOSTMEM_ADDRS_MAX ? ee->naddr : MTLS_HOSTMEM_ADDRS_MAX;
+    memcpy(r->addrs, ee->addrs, r->naddr * sizeof(r->addrs[0]));
+    for (i = 0; i < r->naddr; i++) { /* 0 stands for the port beside them */
+        if (r->addrs[i].port == 0)
+            r->addrs[i].port = ee->port != 0 ? ee->port : MTLS_PORT_DEFAULT;
+    }
+    return v;
+}
+
+static void verified_write(const char *file, const struct mtls_verified *v)
+{
+    const struct mtls_host_record *r = &v->record;
+    struct mtls_host_record before;
+    int64_t now_at = mtls_wallclock();
     int rc;
 
-    if (file == NULL || !certificate_checked(s))
-        return;
-    if (s->ee.max_age == 0) {
-        (void)!mtls_hostfile_forget(file, s->name, s->port);
+    if (r->expires_at == r->verified_at) { /* the server wants to be forgotten */
+        (void)!mtls_hostfile_forget(file, v->name, v->port);
         return;
     }
-    rc = mtls_hostfile_get(file, s->name, s->port, now_at, &before);
-    if (rc < 0 || (rc == 1 && now_at - before.verified_at < REFRESH_S))
+    rc = mtls_hostfile_get(file, v->name, v->port, now_at, &before);
+    if (rc < 0 || (rc == 1 && r->verified_at - before.verified_at < REFRESH_S))
         return;
-    record.verified_at = now_at;
-    record.expires_at = now_at + s->ee.max_age;
-    record.k = (uint8_t)s->confirmed_paths;
-    record.scope = (uint8_t)s->scope;
-    record.naddr = s->ee.naddr < MTLS_HOSTMEM_ADDRS_MAX ? s->ee.naddr : MTLS_HOSTMEM_ADDRS_MAX;
-    memcpy(record.addrs, s->ee.addrs, record.naddr * sizeof(record.addrs[0]));
-    for (i = 0; i < record.naddr; i++) { /* 0 stands for the port beside them */
-        if (record.addrs[i].port == 0)
-            record.addrs[i].port = s->ee.port != 0 ? s->ee.port : MTLS_PORT_DEFAULT;
-    }
-    (void)!mtls_hostfile_put(file, s->name, s->port, &record, now_at);
+    (void)!mtls_hostfile_put(file, v->name, v->port, r, now_at);
+}
+
+/* Only where the certificate was accepted and the name was checked. [MEM] */
+void mtls_remember_verified(struct mtls_session *s)
+{
+    if (memory_file(s) == NULL || !chain_checked(s->ssl))
+        return;
+    s->verified = verified_new(s);
+    mtls_remember_checked(s);
+}
+
+void mtls_remember_checked(struct mtls_session *s)
+{
+    if (s->verified == NULL || !name_checked(s))
+        return;
+    verified_write(s->hook->config.hosts, s->verified);
+    mtls_remember_drop(s);
+}
+
+void mtls_remember_drop(struct mtls_session *s)
+{
+    free(s->verified);
+    s->verified = NULL;
 }

@@ -1,6 +1,7 @@
 /* Concept: the report: paths and times frozen at the decision, and their JSON. */
 #include "report.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,48 +14,91 @@
 #include "../net/route.h"
 #include "glue.h"
 
-static char *addr_text(const struct mtls_addr *a)
+enum text { LOCAL, REMOTE, DEVICE, VIA, SPEC, SHARES, WHY, TEXTS };
+enum state { NONE, IDLE, STARTING, READY, PROOF, PROOF_RIGHT, CONFIRMED, WRONG, FAILED };
+
+static const char *const state_words[] = {
+    "", "idle", "starting", "ready", "proof", "proof-right", "confirmed", "wrong", "failed"};
+
+struct path {
+    uint16_t text[TEXTS]; /* where it begins; 0 = "" */
+    enum state state : 16;
+    int error;
+    uint32_t rtt_us;
+};
+
+struct mtls_report {
+    uint16_t name;
+    uint16_t npaths;     /* path 1 and the secondary ones */
+    struct path paths[]; /* and behind them the texts, the first of them "" */
+};
+
+enum { TEXT_MAX = 16384 };
+
+/* While it is made. */
+struct draft {
+    size_t npaths, len; /* of the texts */
+    char name[MTLS_HOST_MAX + 1];
+    struct path paths[1 + MTLS_PATHS_MAX];
+    char texts[TEXT_MAX];
+};
+
+static const char *texts_of(const struct mtls_report *r)
+{
+    return (const char *)&r->paths[r->npaths];
+}
+
+/* What does not fit is left out. */
+static uint16_t put(struct draft *d, const char *text)
+{
+    size_t len = strlen(text) + 1;
+    uint16_t at = (uint16_t)d->len;
+
+    if (len == 1 || len > sizeof(d->texts) - d->len)
+        return 0;
+    memcpy(d->texts + d->len, text, len);
+    d->len += len;
+    return at;
+}
+
+static uint16_t put_addr(struct draft *d, const struct mtls_addr *a)
 {
     char text[64];
 
     if (a->family == 0)
-        return NULL;
+        return 0;
     mtls_addr_format(a, text, sizeof(text));
-    return strdup(text);
+    return put(d, text);
 }
 
-static void path_of_facts(struct mtls_report_path *p, const struct mtls_path_facts *f)
+static void path_of_facts(struct draft *d, struct path *p, const struct mtls_path_facts *f)
 {
-    char text[64];
-
     if (!f->known)
         return;
-    p->local = addr_text(&f->local);
-    p->remote = addr_text(&f->remote);
-    p->device = strdup(f->dev);
-    if (f->proxied) {
-        mtls_addr_format(&f->proxy, text, sizeof(text));
-        p->via = strdup(text);
-    }
+    p->text[LOCAL] = put_addr(d, &f->local);
+    p->text[REMOTE] = put_addr(d, &f->remote);
+    p->text[DEVICE] = put(d, f->dev);
+    if (f->proxied)
+        p->text[VIA] = put_addr(d, &f->proxy);
 }
 
-static const char *state_word(const struct mtls_session *s, const struct mtls_path_status *st)
+static enum state state_of(const struct mtls_session *s, const struct mtls_path_status *st)
 {
     if (st->proof_right)
-        return s->outcome == MTLS_OUTCOME_VERIFIED ? "confirmed" : "proof-right";
+        return s->outcome == MTLS_OUTCOME_VERIFIED ? CONFIRMED : PROOF_RIGHT;
     switch (st->state) {
     case MTLS_PATH_IDLE:
-        return "idle";
+        return IDLE;
     case MTLS_PATH_STARTING:
-        return "starting";
+        return STARTING;
     case MTLS_PATH_READY:
-        return "ready";
+        return READY;
     case MTLS_PATH_PROOF:
-        return "proof";
+        return PROOF;
     case MTLS_PATH_WRONG:
-        return "wrong";
+        return WRONG;
     default:
-        return "failed";
+        return FAILED;
     }
 }
 
@@ -84,15 +128,15 @@ static void server_path1(int fd, struct mtls_path_facts *facts)
         (void)!mtls_addr_from_sockaddr(&facts->remote, (struct sockaddr *)&ss, len);
 }
 
-static void client_path(struct mtls_session *s, struct mtls_client_path *c,
-                        const struct mtls_path_facts *path1, struct mtls_report_path *p)
+static void client_path(struct mtls_session *s, const struct mtls_client_path *c,
+                        const struct mtls_path_facts *path1, struct draft *d, struct path *p)
 {
     struct mtls_path_facts facts = {0};
     struct mtls_path_status st = {0};
     char words[128];
 
-    p->spec = strdup(c->spec->text);
-    p->why = c->why[0] != '\0' ? strdup(c->why) : NULL;
+    p->text[SPEC] = put(d, c->spec->text);
+    p->text[WHY] = put(d, c->why != NULL ? c->why : "");
     st.state = c->error != 0 ? MTLS_PATH_FAILED : MTLS_PATH_IDLE;
     st.error = c->error;
     if (c->claim != NULL) {
@@ -103,62 +147,94 @@ static void client_path(struct mtls_session *s, struct mtls_client_path *c,
         times_of(s, c->claim);
     }
     st.proof_right = c->right;
-    if (st.state == MTLS_PATH_PROOF && s->keys_ready && !c->right)
+    if (st.state == MTLS_PATH_PROOF && s->hs->keys_ready && !c->right)
         st.state = MTLS_PATH_WRONG;
-    path_of_facts(p, &facts);
+    path_of_facts(d, p, &facts);
     if (facts.known && path1->known)
-        p->shares =
-            strdup(mtls_shared_words(mtls_paths_shared(path1, &facts), words, sizeof(words)));
-    p->state = state_word(s, &st);
+        p->text[SHARES] =
+            put(d, mtls_shared_words(mtls_paths_shared(path1, &facts), words, sizeof(words)));
+    p->state = state_of(s, &st);
     p->error = st.error;
     p->rtt_us = st.rtt_us;
 }
 
+static void draft_server(const struct mtls_session *s, struct draft *d)
+{
+    const struct mtls_handshake *hs = s->hs;
+    struct mtls_path_facts path1 = {0};
+
+    server_path1(mtls_session_fd(s), &path1);
+    path_of_facts(d, &d->paths[0], &path1);
+    if (hs->path2_peer.family == 0)
+        return;
+    d->npaths = 2;
+    d->paths[1].text[LOCAL] = put_addr(d, &hs->path2_local);
+    d->paths[1].text[REMOTE] = put_addr(d, &hs->path2_peer);
+    d->paths[1].state = hs->confirmed ? CONFIRMED : NONE;
+}
+
+static void draft_client(struct mtls_session *s, struct draft *d)
+{
+    const struct mtls_handshake *hs = s->hs;
+    uint8_t i;
+
+    path_of_facts(d, &d->paths[0], &hs->path1_then);
+    for (i = 0; i < hs->npaths; i++)
+        client_path(s, &hs->paths[i], &hs->path1_then, d, &d->paths[d->npaths++]);
+}
+
 void mtls_report_make(struct mtls_session *s)
 {
-    size_t n = 1 + (s->server ? (s->path2_peer.family != 0 ? 1 : 0) : s->npaths), i;
-    struct mtls_path_facts path1 = {0};
-    struct mtls_report *r;
-    int fd = mtls_session_fd(s);
+    struct draft *d = malloc(sizeof(*d));
+    size_t paths;
+    uint16_t name;
 
     mtls_report_free(s);
-    r = calloc(1, sizeof(*r) + n * sizeof(r->paths[0]));
-    if (r == NULL)
+    if (d == NULL)
         return; /* the outcome stands without its description */
-    r->npaths = n;
+    memset(d, 0, offsetof(struct draft, texts) + 1);
+    d->npaths = d->len = 1;
+    name = put(d, s->hs->name);
     if (s->server)
-        server_path1(fd, &path1);
+        draft_server(s, d);
     else
-        path1 = s->path1_then;
-    path_of_facts(&r->paths[0], &path1);
-    r->paths[0].state = "";
-    for (i = 1; !s->server && i < n; i++)
-        client_path(s, &s->paths[i - 1], &path1, &r->paths[i]);
-    if (s->server && n == 2) {
-        r->paths[1].local = addr_text(&s->path2_local);
-        r->paths[1].remote = addr_text(&s->path2_peer);
-        r->paths[1].state = s->confirmed ? "confirmed" : "";
+        draft_client(s, d);
+    paths = d->npaths * sizeof(d->paths[0]);
+    s->report = malloc(sizeof(*s->report) + paths + d->len);
+    if (s->report != NULL) {
+        s->report->name = name;
+        s->report->npaths = (uint16_t)d->npaths;
+        memcpy(s->report->paths, d->paths, paths);
+        memcpy((char *)s->report->paths + paths, d->texts, d->len);
     }
-    s->report = r;
+    free(d);
 }
 
 void mtls_report_free(struct mtls_session *s)
 {
-    size_t i;
-
-    for (i = 0; s->report != NULL && i < s->report->npaths; i++) {
-        struct mtls_report_path *p = &s->report->paths[i];
-
-        free(p->local);
-        free(p->remote);
-        free(p->device);
-        free(p->via);
-        free(p->spec);
-        free(p->shares);
-        free(p->why);
-    }
     free(s->report);
     s->report = NULL;
+}
+
+int mtls_report_path(const struct mtls_report *r, size_t index, struct mtls_path_info *info)
+{
+    const struct path *p;
+    const char *texts;
+
+    if (r == NULL || index >= r->npaths)
+        return 0;
+    p = &r->paths[index];
+    texts = texts_of(r);
+    info->local = texts + p->text[LOCAL];
+    info->remote = texts + p->text[REMOTE];
+    info->device = texts + p->text[DEVICE];
+    info->via = texts + p->text[VIA];
+    info->spec = texts + p->text[SPEC];
+    info->shares = texts + p->text[SHARES];
+    info->state = state_words[p->state];
+    info->error = p->error;
+    info->rtt_us = p->rtt_us;
+    return 1;
 }
 
 /* ---- JSON ---- */
@@ -185,21 +261,26 @@ static void put_member(BIO *out, const char *name, const char *text)
     put_string(out, text);
 }
 
-static void put_path(BIO *out, const struct mtls_report_path *p, size_t i)
+static void put_path(BIO *out, const struct mtls_report *r, size_t i)
 {
+    struct mtls_path_info p;
+    const char *why = texts_of(r) + r->paths[i].text[WHY];
+
+    if (mtls_report_path(r, i, &p) == 0)
+        return;
     BIO_printf(out, "%s{\"path\": %zu", i > 0 ? ", " : "", i + 1);
-    put_member(out, "local", p->local);
-    put_member(out, "remote", p->remote);
-    put_member(out, "device", p->device);
-    put_member(out, "via", p->via);
+    put_member(out, "local", p.local);
+    put_member(out, "remote", p.remote);
+    put_member(out, "device", p.device);
+    put_member(out, "via", p.via);
     if (i > 0) {
-        put_member(out, "spec", p->spec);
-        put_member(out, "shares", p->shares);
-        put_member(out, "state", p->state);
-        put_member(out, "error", p->error != 0 ? mtls_error_name(p->error) : "");
-        if (p->why != NULL)
-            put_member(out, "why", p->why);
-        BIO_printf(out, ", \"rtt_us\": %u", (unsigned)p->rtt_us);
+        put_member(out, "spec", p.spec);
+        put_member(out, "shares", p.shares);
+        put_member(out, "state", p.state);
+        put_member(out, "error", p.error != 0 ? mtls_error_name(p.error) : "");
+        if (why[0] != '\0')
+            put_member(out, "why", why);
+        BIO_printf(out, ", \"rtt_us\": %u", (unsigned)p.rtt_us);
     }
     BIO_puts(out, "}");
 }
@@ -241,10 +322,10 @@ static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome
     put_member(out, "role", s->server ? "server" : "client");
     put_member(out, "scope", scope_word(s->scope));
     BIO_printf(out, ", \"confirmed_paths\": %u", s->confirmed_paths);
-    put_member(out, "name", s->name);
+    put_member(out, "name", s->report != NULL ? texts_of(s->report) + s->report->name : "");
     BIO_puts(out, ", \"paths\": [");
     for (i = 0; s->report != NULL && i < s->report->npaths; i++)
-        put_path(out, &s->report->paths[i], i);
+        put_path(out, s->report, i);
     BIO_puts(out, "]");
     put_times(out, s);
     BIO_puts(out, "}");

@@ -1,19 +1,14 @@
-/* Concept: what remains of a session after its decision: the paths, frozen as text. */
+/* Concept: what remains of a session after its decision: the paths, frozen as text, in one
+ * allocation that is as small as they are. */
 #ifndef MTLS_OSSL_REPORT_H
 #define MTLS_OSSL_REPORT_H
 
 #include "session.h"
 
-struct mtls_report_path {
-    char *local, *remote, *device, *via, *spec, *shares, *why; /* owned; NULL = "" */
-    const char *state;
-    int error;
-    uint32_t rtt_us;
-};
+struct mtls_report;
 
-struct mtls_report {
-    size_t npaths; /* path 1 and the secondary ones */
-    struct mtls_report_path paths[];
-};
+/* 1 and the path's description, whose texts live as long as the report; 0: no such path, or report
+ * is NULL. */
+int mtls_report_path(const struct mtls_report *report, size_t index, struct mtls_path_info *info);
 
 #endif

@@ -30,13 +30,13 @@ static bool record_fits(const struct mtls_session *s)
      * client's policy. */
     uint8_t k = s->server ? 1 : c->need, scope = s->server ? 0 : wanted_scope(c);
 
-    return mtls_record_valid(&s->record, s->name, s->port, k, scope, c->resume_max_s,
+    return mtls_record_valid(&s->hs->record, s->hs->name, s->hs->port, k, scope, c->resume_max_s,
                              mtls_wallclock());
 }
 
 void mtls_resume_client_hello(struct mtls_session *s)
 {
-    s->record_offered = record_of(SSL_get_session(s->ssl), &s->record) && record_fits(s);
+    s->hs->record_offered = record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
 }
 
 /* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] */
@@ -44,7 +44,7 @@ static bool resumed_with_key_share(struct mtls_session *s)
 {
     struct mtls_transcript_facts facts;
 
-    mtls_transcript_facts(s->transcript, &facts);
+    mtls_transcript_facts(s->hs->transcript, &facts);
     return SSL_session_reused(s->ssl) == 1 && facts.psk && facts.key_share && facts.tls13;
 }
 
@@ -52,15 +52,17 @@ static bool resumed_with_key_share(struct mtls_session *s)
  * [RES-2] */
 void mtls_resume_client_answer(struct mtls_session *s)
 {
-    s->resumed_ok = s->record_offered && resumed_with_key_share(s) &&
-                    record_of(SSL_get_session(s->ssl), &s->record) && record_fits(s) &&
-                    (s->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
+    struct mtls_handshake *hs = s->hs;
+
+    hs->resumed_ok = hs->record_offered && resumed_with_key_share(s) &&
+                     record_of(SSL_get_session(s->ssl), &hs->record) && record_fits(s) &&
+                     (hs->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
 }
 
 void mtls_resume_server_answer(struct mtls_session *s)
 {
-    s->resumed_ok = resumed_with_key_share(s) && record_of(SSL_get_session(s->ssl), &s->record) &&
-                    record_fits(s);
+    s->hs->resumed_ok = resumed_with_key_share(s) &&
+                        record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
 }
 
 void mtls_resume_store(struct mtls_session *s)
@@ -68,7 +70,7 @@ void mtls_resume_store(struct mtls_session *s)
     struct mtls_record r = {.mode = MTLS_MODE_EXPORTER,
                             .verified_at = mtls_wallclock(),
                             .max_age_s = s->hook->config.resume_max_s,
-                            .port = s->port};
+                            .port = s->hs->port};
     SSL_SESSION *session = SSL_get_session(s->ssl);
     uint8_t out[MTLS_RECORD_MAX];
     int len;
@@ -80,7 +82,7 @@ void mtls_resume_store(struct mtls_session *s)
     r.k = (uint8_t)s->confirmed_paths;
     r.scope = s->server ? MTLS_DISTINCT_CLIENT
                         : (uint8_t)s->scope; /* a server cannot judge; it never asks */
-    memcpy(r.name, s->name, sizeof(r.name));
+    memcpy(r.name, s->hs->name, sizeof(r.name));
     len = mtls_record_encode(&r, out, sizeof(out));
     if (len > 0)
         (void)SSL_SESSION_set1_ticket_appdata(session, out,

@@ -13,14 +13,14 @@ static void confirmed(void *arg, uint8_t k, uint8_t n, const struct mtls_addr *l
 {
     struct mtls_session *s = arg;
 
-    if (s->confirmed)
+    if (s->hs == NULL || s->hs->confirmed)
         return;
-    s->confirmed = true;
-    s->confirmed_k = k;
-    s->confirmed_n = n;
-    s->path2_local = *local;
-    s->path2_peer = *peer;
-    s->confirmed_at = now;
+    s->hs->confirmed = true;
+    s->hs->confirmed_k = k;
+    s->hs->confirmed_n = n;
+    s->hs->path2_local = *local;
+    s->hs->path2_peer = *peer;
+    s->hs->confirmed_at = now;
     mtls_session_wake(s, now);
 }
 
@@ -30,9 +30,9 @@ static void timer(void *arg, mtls_tstamp now)
 {
     struct mtls_session *s = arg;
 
-    if (s->resumed_ok)
+    if (s->hs == NULL)
         mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);
-    else if (s->confirmed)
+    else if (s->hs->confirmed)
         mtls_gate_release(s, true);
     else
         mtls_session_wake(s, now);
@@ -49,9 +49,9 @@ static int enter_engine(struct mtls_session *s, mtls_tstamp now)
     if (err == 0)
         err = mtls_timer_new(&s->timer, r, timer, s);
     if (err == 0)
-        mtls_timer_set(s->timer, s->deadline_at);
+        mtls_timer_set(s->timer, s->hs->deadline_at);
     if (err == 0)
-        err = mtls_service_session_new(&s->service, s->join, confirmed, s, now);
+        err = mtls_service_session_new(&s->service, s->hs->join, confirmed, s, now);
     mtls_engine_unlock();
     return err;
 }
@@ -63,8 +63,8 @@ static int register_hello(struct mtls_session *s, const struct mtls_ext_ch *ch, 
 
     s->offered = true;
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
-    s->deadline_at = now + s->hook->config.deadline_ms * 1000ull;
-    memcpy(s->join, ch->join, sizeof(s->join));
+    s->hs->deadline_at = now + s->hook->config.deadline_ms * 1000ull;
+    memcpy(s->hs->join, ch->join, sizeof(s->hs->join));
     err = enter_engine(s, now);
     if (err == MTLS_ERR_JOIN_REUSED)
         *alert = SSL_AD_ILLEGAL_PARAMETER;
@@ -94,20 +94,21 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
      */
     if (s->phase > MTLS_PHASE_HELLO && mtls_session_reset(s) != 0)
         return MTLS_ERR_NOMEM;
-    s->hellos_parsed++;
+    s->hs->hellos_parsed++;
     SSL_set_max_early_data(s->ssl,
                            0); /* the application may have set its own since the hook [EXT-12] */
     SSL_set_recv_max_early_data(s->ssl, 0);
-    if (s->phase != MTLS_PHASE_START || s->hellos > 1) { /* [EXT-3] the first may have had none */
+    if (s->phase != MTLS_PHASE_START ||
+        s->hs->hellos > 1) { /* [EXT-3] the first may have had none */
         *alert = SSL_AD_ILLEGAL_PARAMETER;
-        if (len != s->hello_ext_len || memcmp(data, s->hello_ext, len) != 0)
+        if (len != s->hs->hello_ext_len || memcmp(data, s->hs->hello_ext, len) != 0)
             return MTLS_ERR_EXT_CHANGED;
         return mtls_gate_stands(s) ? 0 : MTLS_ERR_GATE_DISPLACED;
     }
-    if (len > sizeof(s->hello_ext))
+    if (len > sizeof(s->hs->hello_ext))
         return MTLS_ERR_EXT_MALFORMED;
-    memcpy(s->hello_ext, data, len);
-    s->hello_ext_len = len;
+    memcpy(s->hs->hello_ext, data, len);
+    s->hs->hello_ext_len = len;
     return register_hello(s, &ch, alert);
 }
 
@@ -118,15 +119,16 @@ static void name_and_port(struct mtls_session *s)
     socklen_t len = sizeof(ss);
     struct mtls_addr local;
 
-    if (sni == NULL || mtls_name_canonical(sni, s->name) != 0)
-        s->name[0] = '\0';
+    if (sni == NULL || mtls_name_canonical(sni, s->hs->name) != 0)
+        s->hs->name[0] = '\0';
     if (getsockname(mtls_session_fd(s), (struct sockaddr *)&ss, &len) == 0 &&
         mtls_addr_from_sockaddr(&local, (struct sockaddr *)&ss, len) == 0)
-        s->port = local.port;
+        s->hs->port = local.port;
 }
 
 int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
 {
+    struct mtls_handshake *hs = s->hs;
     const struct mtls_config *c;
     int n;
 
@@ -134,18 +136,18 @@ int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
     c = &s->hook->config;
     name_and_port(s);
     mtls_resume_server_answer(s);
-    memset(&s->ee, 0, sizeof(s->ee));
-    s->ee.version = MTLS_VERSION_1;
-    s->ee.flags = s->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
+    memset(&hs->ee, 0, sizeof(hs->ee));
+    hs->ee.version = MTLS_VERSION_1;
+    hs->ee.flags = hs->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
     if (c->ntls_ports > 1)
-        s->ee.flags |= MTLS_EE_OTHER_PORTS;
-    s->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
-                            : c->nlisten > 0  ? s->hook->bound[0].port
-                                              : 0);
-    s->ee.max_age = c->memory_s;
-    s->ee.naddr = c->naddress;
-    memcpy(s->ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
-    n = mtls_ext_ee_encode(&s->ee, out, cap);
+        hs->ee.flags |= MTLS_EE_OTHER_PORTS;
+    hs->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
+                             : c->nlisten > 0  ? s->hook->bound[0].port
+                                               : 0);
+    hs->ee.max_age = c->memory_s;
+    hs->ee.naddr = c->naddress;
+    memcpy(hs->ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
+    n = mtls_ext_ee_encode(&hs->ee, out, cap);
     if (n > 0)
         s->phase = MTLS_PHASE_ANSWERED;
     return n;
@@ -166,7 +168,7 @@ int mtls_server_arm(struct mtls_session *s)
     if (err != 0)
         return err;
     s->phase = MTLS_PHASE_ARMED;
-    if (s->resumed_ok)
+    if (s->hs->resumed_ok)
         mtls_session_decide(s, MTLS_OUTCOME_RESUMED_VERIFIED, 0);
     return 0;
 }

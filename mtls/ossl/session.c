@@ -15,6 +15,39 @@
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
 static int ssl_index = -1;
 
+static struct mtls_handshake *handshake_new(struct mtls_crypto *crypto)
+{
+    struct mtls_handshake *hs = calloc(1, sizeof(*hs));
+
+    if (hs != NULL && mtls_cond_init(&hs->changed) != 0) {
+        free(hs);
+        hs = NULL;
+    }
+    if (hs != NULL && mtls_transcript_new(&hs->transcript, crypto) != 0) {
+        pthread_cond_destroy(&hs->changed);
+        free(hs);
+        hs = NULL;
+    }
+    return hs;
+}
+
+/* The engine holds nothing of it any more; what the reactor still does for a decided session asks
+ * for s->hs under the lock. */
+static void handshake_end(struct mtls_session *s)
+{
+    struct mtls_handshake *hs = s->hs;
+
+    if (hs == NULL)
+        return;
+    mtls_engine_lock();
+    s->hs = NULL;
+    mtls_engine_unlock();
+    mtls_transcript_free(hs->transcript);
+    pthread_cond_destroy(&hs->changed);
+    OPENSSL_cleanse(hs, sizeof(*hs));
+    free(hs);
+}
+
 static void session_clear(struct mtls_session *s)
 {
     mtls_engine_lock();
@@ -22,10 +55,9 @@ static void session_clear(struct mtls_session *s)
     mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);
     mtls_engine_unlock();
     mtls_gate_free(s);
-    mtls_transcript_free(s->transcript);
+    handshake_end(s);
     mtls_report_free(s);
-    OPENSSL_cleanse(s->secret, sizeof(s->secret));
-    mtls_keys_wipe(&s->keys);
+    mtls_remember_drop(s);
 }
 
 static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
@@ -36,8 +68,6 @@ static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx
     if (s == NULL)
         return;
     session_clear(s);
-    if (s->cond_ready)
-        pthread_cond_destroy(&s->changed);
     mtls_hook_unref(s->hook);
     free(s);
 }
@@ -64,18 +94,10 @@ struct mtls_session *mtls_session_find(const SSL *ssl)
 
 static int session_init(struct mtls_session *s)
 {
-    int err;
-
     s->generation = mtls_engine_generation();
     s->server = SSL_is_server(s->ssl);
-    mtls_transcript_free(s->transcript);
-    s->transcript = NULL;
-    err = mtls_transcript_new(&s->transcript, s->hook->crypto);
-    if (err == 0 && !s->cond_ready) {
-        err = mtls_cond_init(&s->changed);
-        s->cond_ready = err == 0;
-    }
-    return err;
+    s->hs = handshake_new(s->hook->crypto);
+    return s->hs != NULL ? 0 : MTLS_ERR_NOMEM;
 }
 
 struct mtls_session *mtls_session_get(SSL *ssl)
@@ -118,11 +140,17 @@ int mtls_session_reset(struct mtls_session *s)
 {
     struct mtls_session fresh = {.ssl = s->ssl, .hook = s->hook, .given_fd = -1};
 
+    int err;
+
     session_clear(s);
-    if (s->cond_ready)
-        pthread_cond_destroy(&s->changed);
     *s = fresh;
-    return session_init(s);
+    err = session_init(s);
+    if (err != 0) {
+        s->phase = MTLS_PHASE_FAILED;
+        s->outcome = MTLS_OUTCOME_FAILED;
+        s->reason = err;
+    }
+    return err;
 }
 
 int mtls_session_fd(const struct mtls_session *s)
@@ -149,13 +177,13 @@ void mtls_session_leave_engine(struct mtls_session *s, uint8_t fail_reason)
 
 struct mtls_decision mtls_session_evaluate(struct mtls_session *s, bool at_write, mtls_tstamp now)
 {
-    struct mtls_decision d = {MTLS_WAIT, 0, s->deadline_at};
+    struct mtls_decision d = {MTLS_WAIT, 0, s->hs->deadline_at};
 
     if (!s->server)
         return mtls_client_evaluate(s, at_write, now);
-    if (s->confirmed) {
+    if (s->hs->confirmed) {
         d.verdict = MTLS_VERIFIED;
-    } else if (now >= s->deadline_at) { /* [SRV] both, or nothing is released */
+    } else if (now >= s->hs->deadline_at) { /* [SRV] both, or nothing is released */
         d.verdict = MTLS_FAILED;
         d.reason = MTLS_ERR_CONFIRM_MISSING;
     }
@@ -195,20 +223,16 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
     s->times[MTLS_STEP_DECIDED] = now;
     mtls_engine_lock();
     if (s->server && outcome == MTLS_OUTCOME_VERIFIED)
-        s->times[MTLS_STEP_PROOF] = s->confirmed_at;
+        s->times[MTLS_STEP_PROOF] = s->hs->confirmed_at;
     mtls_report_make(s);
     if (reason == MTLS_ERR_DOWNGRADE) /* [DWN-7] */
-        mtls_downgrade_note(s->name, s->port, now);
+        mtls_downgrade_note(s->hs->name, s->hs->port, now);
     if (outcome == MTLS_OUTCOME_PLAIN && !s->server)
         mtls_late_watch(s, now);
     if (!(s->server &&
           outcome == MTLS_OUTCOME_RESUMED_VERIFIED)) /* claims are answered all the same */
         mtls_session_leave_engine(s, fail_reason_of(s));
-    mtls_keys_wipe(&s->keys);
     mtls_engine_unlock();
-    OPENSSL_cleanse(s->secret, sizeof(s->secret));
-    mtls_transcript_free(s->transcript);
-    s->transcript = NULL;
     if (outcome == MTLS_OUTCOME_FAILED)
         mtls_resume_forget(s);
     if (outcome == MTLS_OUTCOME_VERIFIED &&
@@ -216,6 +240,7 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
         mtls_resume_store(s);
     if (outcome == MTLS_OUTCOME_VERIFIED && !s->server)
         mtls_remember_verified(s);
+    handshake_end(s);
     outcome_tell(s);
 }
 

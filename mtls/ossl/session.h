@@ -1,5 +1,6 @@
 /* Concept: the session object: everything of ours that belongs to one SSL, from its ClientHello to
- * SSL_free.
+ * SSL_free. It is in two parts: what only the handshake needs is freed when the session is decided;
+ * what stays is the outcome's record.
  *
  * It lives in the SSL's ex_data. Two threads touch it: the one that drives the handshake, and the
  * reactor. What both touch (marked L) is protected by the engine lock; the rest belongs to the
@@ -56,42 +57,29 @@ enum mtls_phase {
 };
 
 struct mtls_client_path {
-    struct mtls_path_spec *spec;     /* owned */
-    struct mtls_path2_claim *claim;  /* L; NULL: not started */
-    int error;                       /* could not be started */
-    bool checked, right, wrong_only; /* proofs against our keys */
-    uint8_t slot, tag[MTLS_TAG_LEN]; /* the right PROOF */
+    const struct mtls_path_spec *spec; /* the hook's, or own */
+    struct mtls_path_spec *own;        /* worked out for this session, NULL: the configured one */
+    struct mtls_path2_claim *claim;    /* L; NULL: not started */
+    int error;                         /* could not be started */
+    bool checked, right, wrong_only;   /* proofs against our keys */
+    uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
     uint8_t p2[MTLS_SHA256_LEN];
     struct mtls_path_facts facts; /* when it was last judged */
-    char why[160];                /* auto: why this one */
+    char *why;                    /* auto: why this one; NULL = none */
 };
 
-struct mtls_report; /* report.h: what remains after the decision */
-struct mtls_gate;   /* gate.h: the filter BIO's state, gone after the decision */
+struct mtls_report;   /* report.h: what is shown of the session after the decision */
+struct mtls_gate;     /* gate.h: the filter BIO's state, gone after the decision */
+struct mtls_verified; /* remember.c: what the memory gets once the name is known to be checked */
 
-struct mtls_session {
-    SSL *ssl;
-    struct mtls_hook *hook;
-    unsigned generation; /* of the engine (fork) */
-    uint8_t
-        hello_random[32]; /* of the first ClientHello: tells its second from the next handshake's */
-    unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
-    bool server, offered;           /* offered: our extension is in the ClientHello */
-    enum mtls_phase phase;
-    enum mtls_outcome outcome;
-    int reason;
-    unsigned scope, confirmed_paths;
-    uint64_t times[MTLS_STEP_COUNT];
+/* What only the handshake needs. There from the ClientHello (or the first thing that the
+ * application tells) to the decision, then wiped and freed. */
+struct mtls_handshake {
     struct mtls_transcript *transcript;
-    bool transcript_broken;
-    struct mtls_gate *gate;
-    struct mtls_report *report;
-    int given_fd; /* mtls_set_fd(), -1 */
-    char given_name[MTLS_HOST_MAX + 1];
-    bool name_checked;
+    unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
+    char given_name[MTLS_HOST_MAX + 1]; /* mtls_set_name() */
     mtls_tstamp deadline_at;
     pthread_cond_t changed; /* on the engine lock */
-    bool cond_ready;
 
     /* the extension */
     uint8_t hello_ext[MTLS_EXT_CH_MAX];
@@ -105,19 +93,17 @@ struct mtls_session {
     struct mtls_record record;
 
     /* L: the reactor's side */
-    bool waiting;                         /* the gate waits: readiness is owed to the application */
-    struct mtls_timer *timer;             /* deadline, grace */
-    struct mtls_service_session *service; /* server */
-    bool confirmed;                       /* server */
+    bool confirmed; /* server */
     uint8_t confirmed_k, confirmed_n;
     mtls_tstamp confirmed_at;
     struct mtls_addr path2_local, path2_peer; /* server: of the confirming claim */
     struct mtls_keys keys;
     bool keys_ready;
 
+    char name[MTLS_HOST_MAX + 1]; /* the server's */
+    uint16_t port;                /* path 1's */
+
     /* client */
-    char name[MTLS_HOST_MAX + 1];
-    uint16_t port;
     bool name_literal, remembered;
     int memory_error;
     uint8_t npaths;
@@ -129,7 +115,32 @@ struct mtls_session {
     struct mtls_path_facts path1_then; /* at the ClientHello, and again at the decision */
     unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
-    struct mtls_late *late; /* L: after a plain outcome */
+};
+
+struct mtls_session {
+    SSL *ssl;
+    struct mtls_hook *hook;
+    struct mtls_handshake *hs; /* L to write; NULL exactly when it is decided or has failed */
+    struct mtls_gate *gate;    /* L to write; NULL: not there yet, or gone */
+    BIO *filters[2];           /* the gate's, taken off the SSL: freed with it, since libssl may be
+                                  inside one, and the application may have kept SSL_get_rbio() */
+    struct mtls_report *report;
+    struct mtls_verified *verified;
+    struct mtls_late *late;               /* L: after a plain outcome */
+    struct mtls_timer *timer;             /* L: deadline, grace */
+    struct mtls_service_session *service; /* L: server; a resumed session's answers claims until its
+                                             deadline */
+    uint64_t times[MTLS_STEP_COUNT];
+    uint8_t hello_random[32]; /* of the first ClientHello: tells its second from the next
+                                 handshake's */
+    unsigned generation;      /* of the engine (fork) */
+    int reason;
+    int given_fd; /* mtls_set_fd(), -1 */
+    enum mtls_phase phase : 8;
+    enum mtls_outcome outcome : 8;
+    uint8_t scope, confirmed_paths;
+    bool server, offered; /* offered: our extension is in the ClientHello */
+    bool name_checked;    /* mtls_name_checked() */
 };
 
 /* The hook of the SSL's current SSL_CTX, NULL if not hooked. */

@@ -214,6 +214,15 @@ static void drive_again(SSL *ssl, struct rogue *r, int expected)
     ERR_clear_error();
 }
 
+static void assert_name(SSL *ssl, const char *name)
+{
+    char *json = mtls_report_json(ssl), member[64];
+
+    snprintf(member, sizeof(member), "\"name\": \"%s\"", name);
+    assert_non_null(strstr(json, member));
+    OPENSSL_free(json);
+}
+
 /* What the program said of the connection before does not hold for the next; what it says after
  * SSL_clear() does. */
 static void said_of_before(void **state)
@@ -236,7 +245,7 @@ static void said_of_before(void **state)
     drive_again(ssl, &r, 1);
     assert_outcome(ssl, MTLS_OUTCOME_VERIFIED, 0);
     s = mtls_session_find(ssl);
-    assert_string_equal(s->name, "server.example");
+    assert_name(ssl, "server.example");
     assert_int_equal(s->given_fd, -1);
     assert_false(s->name_checked);
 
@@ -245,7 +254,7 @@ static void said_of_before(void **state)
     assert_int_equal(mtls_name_checked(ssl), 1);
     drive_again(ssl, &r, 1);
     assert_outcome(ssl, MTLS_OUTCOME_VERIFIED, 0);
-    assert_string_equal(s->name, "third.example");
+    assert_name(ssl, "third.example");
     assert_true(s->name_checked);
 
     assert_int_equal(SSL_clear(ssl), 1);
@@ -279,7 +288,7 @@ static void said_after_cut(void **state)
     assert_int_equal(mtls_name_checked(ssl), 1);
     drive_again(ssl, &r, 1);
     assert_outcome(ssl, MTLS_OUTCOME_VERIFIED, 0);
-    assert_string_equal(mtls_session_find(ssl)->name, "second.example");
+    assert_name(ssl, "second.example");
     assert_true(mtls_session_find(ssl)->name_checked);
     SSL_free(ssl);
     SSL_CTX_free(ctx);
