@@ -87,7 +87,20 @@ extern "C" {
     X(EXPORTER, -418, "exporter", "TLS exporter failed")                                          \
     X(PSK_MODE, -419, "psk-mode", "session resumed without a key exchange")                       \
     X(NAME_UNKNOWN, -420, "name-unknown", "no server name: set SNI or name=")                     \
-    X(ABANDONED, -421, "abandoned", "the connection ended before the decision")
+    X(ABANDONED, -421, "abandoned", "the connection ended before the decision")                   \
+    /* SMKEX */                                                                                   \
+    X(SMKEX_FOREIGN, -500, "smkex-not-spoken", "peer does not speak SMKEX")                       \
+    X(SMKEX_REFUSED, -501, "smkex-refused", "server refused the exchange")                        \
+    X(SMKEX_MALFORMED, -502, "smkex-malformed", "malformed OFFER or ANSWER")                      \
+    X(SMKEX_CHOICE, -503, "smkex-choice", "no common version, suite or group, or one that was not offered") \
+    X(SMKEX_SHARE, -504, "smkex-share", "peer's Diffie-Hellman share is unusable")                \
+    X(SMKEX_SIGNATURE, -505, "server-key-unproven", "server does not hold the key that it shows") \
+    X(SMKEX_KEY_CHANGED, -506, "server-key-changed", "server's key is another one than remembered") \
+    X(SMKEX_KEY_MISSING, -507, "server-key-missing", "server shows no key although one is remembered") \
+    X(SMKEX_RECORD, -508, "record-wrong", "a record was forged or damaged")                       \
+    X(SMKEX_UNEXPECTED, -509, "record-unexpected", "a record that must not come now")             \
+    X(SMKEX_TRUNCATED, -510, "truncated", "connection was cut off: no close_notify")              \
+    X(SMKEX_ALERT, -511, "alert", "peer ended the connection with an alert")
 /* clang-format on */
 
 enum mtls_error {

@@ -38,7 +38,7 @@ int mtls_confirm_server_tag(struct mtls_crypto *c, const struct mtls_keys *keys,
     struct mtls_bytes pieces[] = {
         {&keys->version, 1}, {&keys->hlen, 1}, {keys->th, keys->hlen}, {p2, MTLS_SHA256_LEN}};
 
-    return mtls_crypto_proof(c, MTLS_ROLE_SERVER, keys->k_s, pieces, 4, tag_s);
+    return mtls_crypto_proof_of(c, keys->protocol, MTLS_ROLE_SERVER, keys->k_s, pieces, 4, tag_s);
 }
 
 int mtls_confirm_d(struct mtls_crypto *c, const struct mtls_counted *counted, size_t n,
@@ -74,7 +74,7 @@ int mtls_confirm_client_tag(struct mtls_crypto *c, const struct mtls_keys *keys,
 
     if (k == 0 || k > n || n > MTLS_PATHS_MAX)
         return MTLS_ERR_ARG;
-    return mtls_crypto_proof(c, MTLS_ROLE_CLIENT, keys->k_c, pieces, 8, tag_c);
+    return mtls_crypto_proof_of(c, keys->protocol, MTLS_ROLE_CLIENT, keys->k_c, pieces, 8, tag_c);
 }
 
 bool mtls_tag_equal(const uint8_t a[MTLS_TAG_LEN], const uint8_t b[MTLS_TAG_LEN])

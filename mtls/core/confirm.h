@@ -7,8 +7,9 @@
 
 /* What both sides of a session hold once the handshake has got there. Secret: wipe it. */
 struct mtls_keys {
-    uint8_t version; /* of the extension, 1 */
-    uint8_t hlen;    /* 32 or 48 */
+    uint8_t protocol; /* enum mtls_protocol: whose labels; 0 is Multipath TLS */
+    uint8_t version;  /* of the extension (SMKEX: of ANSWER), 1 */
+    uint8_t hlen;     /* 32 or 48 */
     uint8_t th[MTLS_HASH_MAX];
     uint8_t k_s[MTLS_KEY_LEN], k_c[MTLS_KEY_LEN];
 };

@@ -14,7 +14,7 @@ struct mtls_crypto {
     OSSL_LIB_CTX *libctx;
     EVP_MD *sha256, *sha384;
     EVP_MD_CTX *hash;
-    EVP_MAC_CTX *proof[2]; /* by enum mtls_role */
+    EVP_MAC_CTX *proof[MTLS_PROTOCOLS][2]; /* by enum mtls_role */
 };
 
 static const char *const role_names[] = {
@@ -22,29 +22,37 @@ static const char *const role_names[] = {
     [MTLS_ROLE_CLIENT] = "client",
 };
 
-static int proof_ctx_new(EVP_MAC_CTX **out, EVP_MAC *mac, enum mtls_role role)
+static const char *const protocol_names[] = {
+    [MTLS_PROTOCOL_TLS] = "mtls1",
+    [MTLS_PROTOCOL_SMKEX] = "smkex1",
+};
+
+static int proof_ctx_new(EVP_MAC_CTX **out, EVP_MAC *mac, enum mtls_protocol protocol,
+                         enum mtls_role role)
 {
-    OSSL_PARAM params[2];
+    OSSL_PARAM params[3];
 
     *out = EVP_MAC_CTX_new(mac);
     if (*out == NULL)
         return MTLS_ERR_NOMEM;
     params[0] =
         OSSL_PARAM_construct_utf8_string(MTLS_PROOF_PARAM_ROLE, (char *)role_names[role], 0);
-    params[1] = OSSL_PARAM_construct_end();
+    params[1] = OSSL_PARAM_construct_utf8_string(MTLS_PROOF_PARAM_PROTOCOL,
+                                                 (char *)protocol_names[protocol], 0);
+    params[2] = OSSL_PARAM_construct_end();
     return EVP_MAC_CTX_set_params(*out, params) == 1 ? 0 : MTLS_ERR_CRYPTO;
 }
 
 static int proofs_new(struct mtls_crypto *c, const char *propq)
 {
     EVP_MAC *mac = EVP_MAC_fetch(c->libctx, MTLS_ALG_PROOF, propq);
-    int rc;
+    int rc = 0;
 
     if (mac == NULL)
         return MTLS_ERR_PROVIDER;
-    rc = proof_ctx_new(&c->proof[MTLS_ROLE_SERVER], mac, MTLS_ROLE_SERVER);
-    if (rc == 0)
-        rc = proof_ctx_new(&c->proof[MTLS_ROLE_CLIENT], mac, MTLS_ROLE_CLIENT);
+    for (int i = 0; rc == 0 && i < 2 * MTLS_PROTOCOLS; i++)
+        rc = proof_ctx_new(&c->proof[i / 2][i % 2], mac, (enum mtls_protocol)(i / 2),
+                           (enum mtls_role)(i % 2));
     EVP_MAC_free(mac); /* each context holds a reference of its own */
     return rc;
 }
@@ -79,8 +87,8 @@ void mtls_crypto_free(struct mtls_crypto *c)
 {
     if (c == NULL)
         return;
-    EVP_MAC_CTX_free(c->proof[MTLS_ROLE_SERVER]);
-    EVP_MAC_CTX_free(c->proof[MTLS_ROLE_CLIENT]);
+    for (int i = 0; i < 2 * MTLS_PROTOCOLS; i++)
+        EVP_MAC_CTX_free(c->proof[i / 2][i % 2]);
     EVP_MD_CTX_free(c->hash);
     EVP_MD_free(c->sha256);
     EVP_MD_free(c->sha384);
@@ -108,7 +116,14 @@ int mtls_crypto_sha256(struct mtls_crypto *c, const struct mtls_bytes *pieces, s
 int mtls_crypto_proof(struct mtls_crypto *c, enum mtls_role role, const uint8_t key[MTLS_KEY_LEN],
                       const struct mtls_bytes *pieces, size_t n, uint8_t tag[MTLS_TAG_LEN])
 {
-    EVP_MAC_CTX *mac = c->proof[role];
+    return mtls_crypto_proof_of(c, MTLS_PROTOCOL_TLS, role, key, pieces, n, tag);
+}
+
+int mtls_crypto_proof_of(struct mtls_crypto *c, enum mtls_protocol protocol, enum mtls_role role,
+                         const uint8_t key[MTLS_KEY_LEN], const struct mtls_bytes *pieces, size_t n,
+                         uint8_t tag[MTLS_TAG_LEN])
+{
+    EVP_MAC_CTX *mac = c->proof[protocol][role];
     size_t len = 0;
 
     if (EVP_MAC_init(mac, key, MTLS_KEY_LEN, NULL) != 1)

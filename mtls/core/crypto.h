@@ -12,6 +12,9 @@ struct mtls_crypto;
 
 enum mtls_role { MTLS_ROLE_SERVER, MTLS_ROLE_CLIENT };
 
+/* The protocol that a proof is for: its label. */
+enum mtls_protocol { MTLS_PROTOCOL_TLS, MTLS_PROTOCOL_SMKEX, MTLS_PROTOCOLS };
+
 /* Fetches SHA256, SHA384 and the provider's MAC "MTLS1-PROOF" from libctx (NULL = default); the
  * provider mtls must be active there. *out is the caller's, freed with mtls_crypto_free().
  * Errors: MTLS_ERR_PROVIDER (MAC not there), MTLS_ERR_CRYPTO (hash not there), MTLS_ERR_NOMEM. */
@@ -37,6 +40,12 @@ MTLS_NODISCARD int mtls_crypto_proof(struct mtls_crypto *c, enum mtls_role role,
                                      const uint8_t key[MTLS_KEY_LEN],
                                      const struct mtls_bytes *pieces, size_t n,
                                      uint8_t tag[MTLS_TAG_LEN]);
+
+/* The same with the label of a protocol [SPA-3]; the one above is Multipath TLS's. */
+MTLS_NODISCARD int mtls_crypto_proof_of(struct mtls_crypto *c, enum mtls_protocol protocol,
+                                        enum mtls_role role, const uint8_t key[MTLS_KEY_LEN],
+                                        const struct mtls_bytes *pieces, size_t n,
+                                        uint8_t tag[MTLS_TAG_LEN]);
 
 /* Cryptographically strong random bytes (RAND_bytes of c's library context). Errors:
  * MTLS_ERR_CRYPTO. */

@@ -65,6 +65,7 @@ struct mtls_p2s_session {
     struct mtls_link in_join;
     uint8_t slot, nmembers;
     bool have_keys, confirmed;
+    uint8_t d[MTLS_SHA256_LEN]; /* confirmed: of the claims that the client counted */
     struct mtls_keys keys;
     struct mtls_p2s_member *members[MTLS_SLOTS_MAX];
 };

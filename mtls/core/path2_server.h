@@ -83,6 +83,8 @@ MTLS_NODISCARD int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mt
  * MTLS_SLOTS_MAX claims a session; a further one gets FAIL{limit}). keys are copied. */
 MTLS_NODISCARD int mtls_p2s_session_keys(struct mtls_p2s_session *x, const struct mtls_keys *keys,
                                          mtls_tstamp now);
+/* D [TAG-4] of the claims that the right CONFIRM counted; all zero before it. */
+void mtls_p2s_session_d(const struct mtls_p2s_session *x, uint8_t d[MTLS_SHA256_LEN]);
 /* Ends the session (decided or given up) and wipes its keys. Its claims get FAIL{reason} unless
  * confirmed; when it was the last session of its join, the join is remembered as ended. */
 void mtls_p2s_session_free(struct mtls_p2s_session *x, uint8_t fail_reason, mtls_tstamp now);

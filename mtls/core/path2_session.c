@@ -194,7 +194,7 @@ static bool pick(const struct mtls_p2s_member *const sorted[MTLS_SLOTS_MAX], uns
 /* 1 if the tag is right for some set of n members with claim among them, 0 if not, or an error. The
  * server is not told which paths the client counted; D tells it whether a guess is right [CNF-2].
  */
-static int check_confirm(const struct mtls_p2s_session *x, const struct mtls_p2s_claim *claim,
+static int check_confirm(struct mtls_p2s_session *x, const struct mtls_p2s_claim *claim,
                          const struct mtls_frame *f)
 {
     const struct mtls_p2s_member *sorted[MTLS_SLOTS_MAX];
@@ -213,8 +213,11 @@ static int check_confirm(const struct mtls_p2s_session *x, const struct mtls_p2s
                                      f->u.confirm.k, f->u.confirm.n, d, tag);
         if (rc < 0)
             return rc;
-        if (mtls_tag_equal(tag, f->u.confirm.tag))
-            return 1;
+        if (!mtls_tag_equal(tag, f->u.confirm.tag))
+            continue;
+        if (!x->confirmed)
+            memcpy(x->d, d, sizeof(x->d));
+        return 1;
     }
     return 0;
 }
@@ -267,6 +270,11 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
 }
 
 /* ---- Sessions ---- */
+
+void mtls_p2s_session_d(const struct mtls_p2s_session *x, uint8_t d[MTLS_SHA256_LEN])
+{
+    memcpy(d, x->d, sizeof(x->d));
+}
 
 int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
                          const uint8_t join[MTLS_JOIN_LEN], void *user, mtls_tstamp now)

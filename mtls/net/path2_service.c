@@ -450,6 +450,11 @@ int mtls_service_session_keys(struct mtls_service_session *s, const struct mtls_
     return err;
 }
 
+void mtls_service_session_d(const struct mtls_service_session *s, uint8_t d[MTLS_SHA256_LEN])
+{
+    mtls_p2s_session_d(s->p2s, d);
+}
+
 void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reason, mtls_tstamp now)
 {
     if (s == NULL)

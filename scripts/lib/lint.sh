@@ -22,13 +22,13 @@ lint_exported_symbols() {
     diff <(listed_in provider/module.map) <(exports_of "$(find "$BUILD/provider" -name '*.so' | head -n 1)")
 }
 
-# mtls/core touches no socket, clock, thread, file or libssl; mtls/net and provider/ no libssl.
+# mtls/core and smkex/core touch no socket, clock, thread, file or libssl; mtls/net, smkex/net and provider/ no libssl.
 # (snprintf and inet_pton, which only turn text into bytes, are fine.)
 lint_pure_rooms() {
     report "$(
         grep -nE '#include +[<"](sys/(socket|time|select|epoll|stat|uio|un)|netinet/|net/|linux/|netdb|time|poll|pthread|threads|fcntl|unistd|signal|openssl/(ssl|bio)|ares|\.\./(net|ossl)/)' \
-            mtls/core/*.[ch]
-        grep -nE '#include +[<"](openssl/ssl|\.\./ossl/)' mtls/net/*.[ch] provider/*.[ch]
+            mtls/core/*.[ch] smkex/core/*.[ch]
+        grep -nE '#include +[<"](openssl/ssl|(\.\./)+(mtls/)?ossl/)' mtls/net/*.[ch] provider/*.[ch] smkex/core/*.[ch] smkex/net/*.[ch]
     )"
 }
 
@@ -36,18 +36,18 @@ lint_pure_rooms() {
 # A comparison that only looks like one says "not secret" beside it.
 lint_comparisons() {
     local all
-    all=$(c_files | grep -E '^(mtls|provider|apps)/' | xargs grep -nE '(^|[^_A-Za-z])memcmp *\(' || true)
+    all=$(c_files | grep -E '^(mtls|smkex|provider|apps)/' | xargs grep -nE '(^|[^_A-Za-z])memcmp *\(' || true)
     printf '%s\n\n' "$all"
     report "$(grep -E 'memcmp.*(tag|secret|proof|nonce|digest|mac\b|key\b|k_[cs])' <<<"$all" | grep -v 'not secret')"
-    report "$(c_files | grep -E '^(mtls|provider)/' | xargs grep -nE '\b(fopen|FILE \*)' | grep '^mtls/core' || true)"
+    report "$(c_files | grep -E '^(mtls|smkex|provider)/' | xargs grep -nE '\b(fopen|FILE \*)' | grep -E '^(mtls|smkex)/core' || true)"
 }
 
 # A rule that code or tests cite is in the specification.
 lint_rules_exist() {
     report "$(comm -23 \
-        <(git ls-files mtls provider apps test | grep -E '\.(c|h|py)$' | xargs grep -ohE '\[[A-Z0-9]+-[0-9]+\]' |
+        <(git ls-files mtls smkex provider apps test | grep -E '\.(c|h|py)$' | xargs grep -ohE '\[[A-Z0-9]+-[0-9]+\]' |
             sort -u) \
-        <(grep -ohE '\[[A-Z0-9]+-[0-9]+\]' doc/protocol.md | sort -u))"
+        <(grep -ohE '\[[A-Z0-9]+-[0-9]+\]' doc/protocol.md doc/smkex.md | sort -u))"
 }
 
 lint_file_lengths() {

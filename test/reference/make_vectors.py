@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 
+import make_smkex
 import mtls_reference as ref
 import rfc8448
 
@@ -434,6 +435,7 @@ def vectors():
         "transcript.json": transcript_entries(),
         "exporter.json": exporter_entries(),
         "record.json": record_entries(),
+        **make_smkex.vectors(),
     }
 
 
