@@ -254,7 +254,7 @@ static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
 
 static int connect_one(struct mtls_path2_conn *c, const struct mtls_addr *dst)
 {
-    struct mtls_reactor *r = mtls_reactor_get();
+    struct mtls_reactor *r = mtls_reactor_current();
     bool tfo = c->tfo && c->spec.proxy.name[0] == '\0';
     const uint8_t *out;
     size_t len;
@@ -349,7 +349,7 @@ static void resolved(void *arg, int error, const struct mtls_addr *addrs, size_t
 static void resolve_start(struct mtls_path2_conn *c, const char *name,
                           const struct mtls_path2_request *req, mtls_tstamp now)
 {
-    struct mtls_reactor *r = mtls_reactor_get();
+    struct mtls_reactor *r = mtls_reactor_current();
     int err = r == NULL ? MTLS_ERR_STOPPED
                         : mtls_resolve_new(&c->resolve, r, &c->spec, name, LOOKUP_MS, resolved, c);
     size_t i;
@@ -374,7 +374,7 @@ static void resolve_start(struct mtls_path2_conn *c, const char *name,
  * said. */
 static void start(struct mtls_path2_conn *c, const struct mtls_path2_request *req, mtls_tstamp now)
 {
-    struct mtls_reactor *r = mtls_reactor_get();
+    struct mtls_reactor *r = mtls_reactor_current();
     struct mtls_host host = c->spec.proxy.name[0] != '\0' ? c->spec.proxy : c->spec.remote;
 
     if (r == NULL || mtls_timer_new(&c->timer, r, timed_out, c) != 0) {

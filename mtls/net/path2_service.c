@@ -23,6 +23,7 @@ enum {
     CLAIM_TTL_US = 10 * SECOND,
     IDLE_TTL_US = 150 * SECOND,
     ENDED_TTL_US = 60 * SECOND,
+    LIMIT_EVERY_US = SECOND / 10,
     ACCEPT_PAUSE_US = SECOND / 10, /* out of descriptors: do not spin */
 };
 
@@ -56,6 +57,7 @@ static struct {
     struct conn *conns, *closing; /* closing: to be freed by the expiry timer */
     struct mtls_reactor *reactor; /* whose the timers and the listeners' watches are */
     struct mtls_timer *expiry, *accept_again;
+    mtls_tstamp limit_next; /* when the limit of descriptors is looked at again */
 } service;
 
 static void list_add(struct conn **list, struct conn *c)
@@ -180,22 +182,31 @@ static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     arm_expiry();
 }
 
-static void conn_new(int fd, mtls_tstamp now)
+/* The address that a connection of this listener was made to. */
+static int local_of(const struct listener *l, int fd, struct mtls_addr *local)
 {
-    struct conn *c = calloc(1, sizeof(*c));
+    static const uint8_t any[sizeof(l->bound.ip)];
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
-    struct mtls_reactor *r = mtls_reactor_get();
+
+    *local = l->bound;
+    if (memcmp(l->bound.ip, any, sizeof(any)) != 0)
+        return 0;
+    return getsockname(fd, (struct sockaddr *)&ss, &len) != 0
+               ? MTLS_ERR_IO
+               : mtls_addr_from_sockaddr(local, (struct sockaddr *)&ss, len);
+}
+
+static void conn_new(const struct listener *l, int fd, const struct sockaddr *peer, socklen_t len,
+                     mtls_tstamp now)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    struct mtls_reactor *r = mtls_reactor_current();
 
     if (c == NULL || r == NULL)
         goto refuse;
     c->fd = fd;
-    if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
-        mtls_addr_from_sockaddr(&c->peer, (struct sockaddr *)&ss, len) != 0)
-        goto refuse;
-    len = sizeof(ss);
-    if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
-        mtls_addr_from_sockaddr(&c->local, (struct sockaddr *)&ss, len) != 0 ||
+    if (mtls_addr_from_sockaddr(&c->peer, peer, len) != 0 || local_of(l, fd, &c->local) != 0 ||
         mtls_p2s_conn_new(&c->p2s, service.p2s, &c->peer, c, now) != 0)
         goto refuse;
     if (mtls_watch_new(&c->watch, r, fd, EPOLLIN | EPOLLRDHUP, conn_event, c) != 0) {
@@ -210,12 +221,15 @@ refuse:
     close(fd);
 }
 
-/* The program may have changed its limit since. */
-static void limit_conns(void)
+/* The program may have changed its limit since: looked at now and then. */
+static void limit_conns(mtls_tstamp now)
 {
     struct rlimit files = {.rlim_cur = MTLS_SERVICE_CONNS_MAX};
     size_t max = MTLS_SERVICE_CONNS_MAX;
 
+    if (service.config.conns_max != 0 && now < service.limit_next)
+        return;
+    service.limit_next = now + LIMIT_EVERY_US;
     (void)!getrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur / 4 < max)
         max = files.rlim_cur >= 4 ? (size_t)files.rlim_cur / 4 : 1;
@@ -239,14 +253,17 @@ static void out_of_files(struct listener *l, mtls_tstamp now)
 static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
 {
     struct listener *l = arg;
+    struct sockaddr_storage ss;
+    socklen_t len;
     int i, fd = -1;
 
-    limit_conns();
+    limit_conns(now);
     for (i = 0; i < ACCEPT_BATCH; i++) {
-        fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        len = sizeof(ss);
+        fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             break;
-        conn_new(fd, now);
+        conn_new(l, fd, (struct sockaddr *)&ss, len, now);
     }
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
         out_of_files(l, now);
@@ -343,9 +360,8 @@ static void reactor_changed(struct mtls_reactor *r)
 
 /* The reactor may be of another process than the one that opened the listeners: watches are made
  * late. */
-static int service_watch(void)
+static int service_watch(struct mtls_reactor *r)
 {
-    struct mtls_reactor *r = mtls_reactor_get();
     size_t i;
     int err;
 
@@ -368,11 +384,16 @@ static int service_watch(void)
     return 0;
 }
 
-int mtls_service_resume(void)
+static int service_resume(struct mtls_reactor *r)
 {
     int err = service.configured ? table_make() : MTLS_ERR_NOT_HOOKED;
 
-    return err == 0 ? service_watch() : err;
+    return err == 0 ? service_watch(r) : err;
+}
+
+int mtls_service_resume(void)
+{
+    return service_resume(mtls_reactor_get());
 }
 
 static struct listener *listener_find(const struct mtls_addr *asked)
@@ -412,7 +433,7 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
             bound[i] = l->bound;
     }
     if (err == 0 && config->nlisten > 0)
-        err = service_watch();
+        err = service_watch(mtls_reactor_get());
     while (err != 0 && service.nlisteners > first) {
         struct listener *l = &service.listeners[--service.nlisteners];
 
@@ -426,7 +447,7 @@ int mtls_service_session_new(struct mtls_service_session **out, const uint8_t jo
                              mtls_service_confirmed_fn *fn, void *arg, mtls_tstamp now)
 {
     struct mtls_service_session *s = calloc(1, sizeof(*s));
-    int err = s == NULL ? MTLS_ERR_NOMEM : mtls_service_resume();
+    int err = s == NULL ? MTLS_ERR_NOMEM : service_resume(mtls_reactor_current());
 
     if (err == 0) {
         s->fn = fn;

@@ -407,6 +407,11 @@ struct mtls_reactor *mtls_reactor_get(void)
     return stopped ? NULL : the_reactor;
 }
 
+struct mtls_reactor *mtls_reactor_current(void)
+{
+    return the_reactor == NULL || stopped ? mtls_reactor_get() : the_reactor;
+}
+
 static void run_timers(struct mtls_reactor *r, mtls_tstamp now)
 {
     size_t budget = r->heap_len; /* a timer that sets itself to the past waits for the next round */

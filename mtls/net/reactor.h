@@ -30,6 +30,9 @@ void mtls_engine_unlock(void);
 /* This process's reactor, made on first use (lock held). NULL: out of memory or descriptors, or
  * stopped. */
 struct mtls_reactor *mtls_reactor_get(void);
+/* The same without a look at its descriptors, which costs a system call: for those who run within a
+ * handshake or an event whose beginning has asked mtls_reactor_get(). */
+struct mtls_reactor *mtls_reactor_current(void);
 /* Starts the thread unless app_driven; idempotent. Errors: MTLS_ERR_IO, MTLS_ERR_STOPPED. */
 MTLS_NODISCARD int mtls_reactor_start(struct mtls_reactor *r, bool app_driven);
 

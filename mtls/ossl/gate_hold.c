@@ -218,7 +218,7 @@ static void wait_blocking(struct mtls_session *s, mtls_tstamp until, mtls_tstamp
     mtls_tstamp slice = now + SLICE_US;
 
     s->gate->waiting = true;
-    mtls_reactor_wait(mtls_reactor_get(), &s->hs->changed, until < slice ? until : slice);
+    mtls_reactor_wait(mtls_reactor_current(), &s->hs->changed, until < slice ? until : slice);
     s->gate->waiting = false;
 }
 
@@ -241,7 +241,7 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     naps.last = s;
     naps.used += us;
     g->naps++;
-    mtls_reactor_wait(mtls_reactor_get(), &s->hs->changed, now + us);
+    mtls_reactor_wait(mtls_reactor_current(), &s->hs->changed, now + us);
 }
 
 static bool peer_gone(int fd)
@@ -304,7 +304,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         until = d->next < s->hs->deadline_at ? d->next : s->hs->deadline_at;
         if (s->timer != NULL)
             mtls_timer_set(s->timer, until);
-        if (mtls_reactor_get() == NULL)
+        if (mtls_reactor_current() == NULL)
             return failed(d, MTLS_ERR_STOPPED);
         if (wait_async(s))
             continue;
