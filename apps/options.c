@@ -93,7 +93,7 @@ static int parse_letters(struct options *o, const char *text, option_handler *ha
 
 static int add_word(struct options *o, const char *word)
 {
-    if (o->word_count == OPTIONS_POSITIONAL)
+    if (o->word_count == (o->max_words != 0 ? o->max_words : OPTIONS_POSITIONAL))
         return usage_error(o->prog, "too many arguments: %s", word);
     o->words[o->word_count++] = word;
     return 0;
@@ -104,10 +104,15 @@ int options_parse(struct options *o, int argc, char **argv, option_handler *hand
     bool flags = true;
     int rv = 0;
 
+    o->rest = argc;
     for (int i = 1; i < argc && rv == 0; i++) {
         const char *text = argv[i];
         int used = 0;
 
+        if (o->stop_at_word && (!flags || text[0] != '-' || text[1] == '\0')) {
+            o->rest = i;
+            break;
+        }
         if (!flags || text[0] != '-' || text[1] == '\0')
             rv = add_word(o, text);
         else if (strcmp(text, "--") == 0)

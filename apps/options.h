@@ -21,13 +21,17 @@ struct option_def {
 
 #define OPTIONS_MAX        64
 #define OPTIONS_POSITIONAL 4
+#define OPTIONS_WORDS_MAX  256
 
 struct options {
     const char *prog;
     const struct option_def *defs;
+    size_t max_words;  /* 0: OPTIONS_POSITIONAL; at most OPTIONS_WORDS_MAX */
+    bool stop_at_word; /* the first word ends the flags: it and the rest belong to somebody else */
     bool seen[OPTIONS_MAX];
-    const char *words[OPTIONS_POSITIONAL]; /* what is not a flag */
+    const char *words[OPTIONS_WORDS_MAX]; /* what is not a flag */
     size_t word_count;
+    int rest; /* stop_at_word: the index of that word in argv; argc: there is none */
 };
 
 /* Called once per flag; value is NULL for a flag without argument. 0, or -1 after a message. */

@@ -148,7 +148,114 @@ def path2_client():
     }
 
 
-TARGETS = {"path2_client": path2_client, "path2_server": path2_server, "wire_ext": wire_ext,
+class Elf:
+    """A small ELF file: one segment that maps all of it, and what is asked for."""
+
+    BASE = 0x400000
+
+    def __init__(self, bits=64, big=False, kind=3, machine=62, interp="/lib64/ld-linux-x86-64.so.2",
+                 needed=(), soname=None, rpath=None, runpath=None, dynamic=True, symbols=(),
+                 go=None, sections=True):
+        self.bits, self.order = bits, ">" if big else "<"
+        self.kind, self.machine = kind, machine
+        header, self.segment_size, self.section_size = (64, 56, 64) if bits == 64 else (52, 32, 40)
+        self.body, self.segments, self.section_rows = bytearray(), [], []
+        self.start = header + 5 * self.segment_size
+        self.names = b"\0.go.buildinfo\0"
+        if interp is not None:
+            at, size = self.add(interp.encode() + b"\0")
+            self.segments.append((3, 4, at, size))
+        if dynamic:
+            self.add_dynamic(needed, soname, rpath, runpath)
+        if go == "note":
+            at, size = self.add(struct.pack(self.order + "III", 4, 4, 4) + b"Go\0\0" + b"abcd")
+            self.segments.append((4, 4, at, size))
+        if go == "magic":
+            at, size = self.add(b"\xff Go buildinf:" + bytes(18), 16)
+            self.segments.append((1, 6, at, size))
+        if sections:
+            self.add_sections(symbols, go)
+
+    def add(self, data, align=8):
+        self.body += bytes(-(self.start + len(self.body)) % align)
+        at = self.start + len(self.body)
+        self.body += data
+        return at, len(data)
+
+    def words(self, *values):
+        return struct.pack(self.order + ("Q" if self.bits == 64 else "I") * len(values), *values)
+
+    def add_dynamic(self, needed, soname, rpath, runpath):
+        strings, rows = b"\0", []
+        for tag, text in [(1, name) for name in needed] + [(14, soname), (15, rpath), (29, runpath)]:
+            if text is not None:
+                rows.append((tag, len(strings)))
+                strings += text.encode() + b"\0"
+        at, size = self.add(strings)
+        rows += [(5, self.BASE + at), (10, size), (0, 0)]
+        at, size = self.add(b"".join(self.words(*row) for row in rows))
+        self.segments.append((2, 6, at, size))
+
+    def add_sections(self, symbols, go):
+        strings, table = b"\0", bytes(24 if self.bits == 64 else 16)
+        for name, defined in symbols:
+            index = 1 if defined else 0
+            if self.bits == 64:
+                table += struct.pack(self.order + "IBBHQQ", len(strings), 0x12, 0, index, 0, 0)
+            else:
+                table += struct.pack(self.order + "IIIBBH", len(strings), 0, 0, 0x12, 0, index)
+            strings += name.encode() + b"\0"
+        rows = [(0, 0, 0, 0, 0), (0, 11, *self.add(table), 2), (0, 3, *self.add(strings), 0),
+                (0, 3, *self.add(self.names), 0)]
+        if go == "section":
+            rows.append((1, 1, *self.add(b"\xff Go buildinf:" + bytes(18)), 0))
+        self.section_rows = rows
+
+    def pack(self):
+        wide = "Q" if self.bits == 64 else "I"
+        end = self.start + len(self.body)
+        segments = [(1, 5, 0, end)] + self.segments
+        ident = b"\x7fELF" + bytes([2 if self.bits == 64 else 1, 2 if self.order == ">" else 1, 1]) + bytes(9)
+        out = ident + struct.pack(self.order + f"HHI{wide}{wide}{wide}IHHHHHH", self.kind, self.machine, 1, 0,
+                                  len(ident) + (48 if self.bits == 64 else 36),
+                                  end if self.section_rows else 0, 0, len(ident) + 48, self.segment_size,
+                                  len(segments), self.section_size, len(self.section_rows),
+                                  3 if self.section_rows else 0)
+        for kind, flags, at, size in segments:
+            place = (at, self.BASE + at, self.BASE + at, size, size)
+            if self.bits == 64:
+                out += struct.pack(self.order + "IIQQQQQQ", kind, flags, *place, 8)
+            else:
+                out += struct.pack(self.order + "IIIIIIII", kind, *place, flags, 8)
+        out = out.ljust(self.start, b"\0") + bytes(self.body)
+        for name, kind, at, size, link in self.section_rows:
+            out += struct.pack(self.order + f"II{wide}{wide}{wide}{wide}II{wide}{wide}", name, kind, 0, 0, at, size,
+                               link, 0, 8, 24 if self.bits == 64 else 16)
+        return out
+
+
+def elf():
+    libraries = ("libssl.so.3", "libc.so.6")
+    used = (("SSL_CTX_new", False), ("main", True))
+    return {
+        "libssl": Elf(needed=libraries, symbols=used).pack(),
+        "libssl-32-bit": Elf(bits=32, machine=3, interp="/lib/ld-linux.so.2", needed=libraries,
+                             symbols=used).pack(),
+        "big-endian": Elf(big=True, machine=22, interp="/lib/ld64.so.1", needed=libraries,
+                          symbols=used).pack(),
+        "big-endian-32-bit": Elf(bits=32, big=True, machine=8, needed=libraries, symbols=used).pack(),
+        "bundled": Elf(needed=("libc.so.6",), symbols=(("SSL_CTX_new", True),)).pack(),
+        "static": Elf(interp=None, dynamic=False, kind=2).pack(),
+        "library": Elf(interp=None, soname="libx.so.1", rpath="$ORIGIN/a", runpath="$ORIGIN/b:/c").pack(),
+        "go-note": Elf(go="note", interp=None, dynamic=False, kind=2).pack(),
+        "go-section": Elf(go="section", needed=("libc.so.6",)).pack(),
+        "go-magic": Elf(go="magic", interp=None, dynamic=False, sections=False, kind=2).pack(),
+        "no-sections": Elf(needed=libraries, sections=False).pack(),
+        "script": b"#! /bin/sh\n",
+    }
+
+
+TARGETS = {"elf": elf, "path2_client": path2_client, "path2_server": path2_server, "wire_ext": wire_ext,
            "wire_frame": wire_frame}
 
 

@@ -1,0 +1,340 @@
+/* mtlsize enable, mtlsize disable: a drop-in file of our own beside a systemd unit. The unit
+ * itself, its other drop-ins and its environment stay as they are. */
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mtlsize.h"
+#include "mtlsize_file.h"
+#include "mtlsize_known.h"
+#include "mtlsize_settings.h"
+#include "mtlsize_unit.h"
+#include "options.h"
+
+enum {
+    O_POLICY = 1,
+    O_PATH2,
+    O_LISTEN,
+    O_CONFIG,
+    O_ALLOW_UNHOOKED,
+    O_DRY_RUN,
+    O_ROOT,
+    O_JSON,
+    O_HELP
+};
+
+/* clang-format off: a table */
+#define COMMON_DEFS                                                                                \
+    {O_DRY_RUN, 0, "dry-run", NULL, "say what would be done, and do nothing", 0},                  \
+        {O_ROOT, 0, "root", "DIR", "unit files are beneath DIR; systemd is not told", 0},          \
+        {O_JSON, 0, "json", NULL, "messages are JSON, one object a line", 0},                      \
+        {O_HELP, 'h', "help", NULL, "this text", 0},                                               \
+    {                                                                                              \
+        0, 0, NULL, NULL, NULL, 0                                                                  \
+    }
+
+static const struct option_def enable_defs[] = {
+    {O_POLICY, 0, "policy", "POLICY", "require (the default with a path or listener) or prefer", 0},
+    {O_PATH2, 0, "path2", "SPEC", "a second path of a client, see mtls.conf(5); repeatable",
+     OPT_MANY},
+    {O_LISTEN, 0, "listen", "ADDR:PORT", "where a server accepts path 2; repeatable", OPT_MANY},
+    {O_CONFIG, 0, "config", "WORDS|FILE",
+     "further configuration words, or a file of them, which\n"
+     "is read now; repeatable",
+     OPT_MANY},
+    {O_ALLOW_UNHOOKED, 0, "allow-unhooked", NULL,
+     "enable also what cannot be protected, and let TLS pass\nthat cannot be hooked", 0},
+    COMMON_DEFS};
+static const struct option_def disable_defs[] = {COMMON_DEFS};
+/* clang-format on */
+
+static const char enable_usage[] =
+    "usage: mtlsize enable [flags] UNIT\n"
+    "Writes a drop-in file that starts the programs of a systemd service with Multipath TLS.\n"
+    "Everything else about the unit stays as it is. Restart the unit afterwards.\n\n";
+static const char disable_usage[] = "usage: mtlsize disable [flags] UNIT\n"
+                                    "Removes the drop-in file that mtlsize enable wrote.\n\n";
+
+struct job {
+    const char *prog;
+    struct settings settings;
+    bool allow_unhooked, dry_run, json, help;
+    const char *root;
+    struct unit unit;
+};
+
+static int handle(void *arg, int id, const char *value)
+{
+    static const char *const keys[] = {
+        [O_POLICY] = "policy", [O_PATH2] = "path2", [O_LISTEN] = "listen"};
+    struct job *job = arg;
+    char why[PATH_MAX + 64];
+
+    switch (id) {
+    case O_POLICY:
+    case O_PATH2:
+    case O_LISTEN:
+        if (settings_add(&job->settings, keys[id], value) < 0)
+            return usage_error(job->prog, "--%s: white space or too long", keys[id]);
+        return 0;
+    case O_CONFIG:
+        if (settings_add_config(&job->settings, value, why, sizeof why) < 0)
+            return usage_error(job->prog, "--config: %s", why);
+        return 0;
+    case O_ROOT:
+        job->root = value;
+        return 0;
+    default:
+        job->allow_unhooked = job->allow_unhooked || id == O_ALLOW_UNHOOKED;
+        job->dry_run = job->dry_run || id == O_DRY_RUN;
+        job->json = job->json || id == O_JSON;
+        job->help = job->help || id == O_HELP;
+        return 0;
+    }
+}
+
+/* The command line: 0 go on, 1 help was printed, -1 said why not. */
+static int begin(struct job *job, int argc, char **argv, const struct option_def *defs,
+                 const char *usage)
+{
+    struct options o = {.prog = job->prog, .defs = defs, .max_words = 1};
+    char why[512];
+
+    job->root = "";
+    if (options_parse(&o, argc, argv, handle, job) < 0)
+        return -1;
+    if (job->help) {
+        options_help(&o, stdout, usage);
+        return 1;
+    }
+    if (o.word_count == 0)
+        return usage_error(job->prog, "no unit is named");
+    if (unit_name(&job->unit, job->root, o.words[0], why, sizeof why) < 0) {
+        message(job->json, "error", "%s", why);
+        return -1;
+    }
+    return 0;
+}
+
+static int run_daemon_reload(const struct job *job)
+{
+    char *argv[] = {"systemctl", "daemon-reload", NULL};
+    int status = 0, error;
+    pid_t pid;
+
+    if (job->root[0] != '\0' || access("/run/systemd/system", F_OK) < 0)
+        return EXIT_FINE;
+    error = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+    if (error == 0 && waitpid(pid, &status, 0) == pid && status == 0)
+        return EXIT_FINE;
+    message(job->json, "error", "systemctl daemon-reload failed%s%s", error != 0 ? ": " : "",
+            error != 0 ? strerror(error) : "");
+    return EXIT_SYSTEM;
+}
+
+/* EnvironmentFile= wins over Environment=: a file that sets our variables would undo the drop-in.
+ */
+static int check_environment_files(const struct job *job)
+{
+    static const char *const names[] = {"LD_PRELOAD=", "MTLS_CONFIG=", "MTLSIZE_UNHOOKED="};
+    const struct unit *u = &job->unit;
+
+    for (size_t i = 0; i < u->environment_file_count; i++) {
+        char *line = NULL;
+        size_t size = 0;
+        FILE *f = fopen(u->environment_files[i], "re");
+        int rv = 0;
+
+        while (f != NULL && rv == 0 && getline(&line, &size, f) > 0)
+            for (size_t k = 0; k < sizeof names / sizeof names[0] && rv == 0; k++)
+                if (strncmp(line + strspn(line, " \t"), names[k], strlen(names[k])) == 0) {
+                    message(job->json, "error", "%s sets %.*s, which would undo the drop-in",
+                            u->environment_files[i], (int)strlen(names[k]) - 1, names[k]);
+                    rv = -1;
+                }
+        free(line);
+        if (f != NULL)
+            fclose(f);
+        if (rv < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int check_programs(const struct job *job)
+{
+    const struct unit *u = &job->unit;
+
+    if (u->program_count == 0) {
+        message(job->json, "error", "%s starts no program (no ExecStart=)", u->name);
+        return -1;
+    }
+    for (size_t i = 0; i < u->program_count; i++) {
+        struct check c;
+        int failed = check_program(&c, u->programs[i]);
+
+        if ((failed < 0 || c.verdict == VERDICT_NO) && !job->allow_unhooked) {
+            message(job->json, "refused", "%s: %s", u->name, c.message);
+            return -1;
+        }
+        if (c.verdict != VERDICT_WORKS)
+            message(job->json, "warning", "%s", c.message);
+        for (unsigned k = 0; k < c.note_count; k++)
+            message(job->json, "note", "%s", c.notes[k]);
+    }
+    if (u->lacks_netlink)
+        message(
+            job->json, "warning",
+            "%s has RestrictAddressFamilies= without AF_NETLINK, which judging the paths needs: "
+            "add it with systemctl edit",
+            u->name);
+    return 0;
+}
+
+static int make_folder(const char *path)
+{
+    char part[PATH_MAX];
+
+    snprintf(part, sizeof part, "%s", path);
+    for (char *slash = part + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+        *slash = '\0';
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return -1;
+        *slash = '/';
+    }
+    return mkdir(part, 0755) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+/* Whole or not at all. */
+static int write_file(const char *path, const char *text)
+{
+    char temporary[PATH_MAX];
+    size_t len = strlen(text);
+    int fd, error = 0;
+
+    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (write(fd, text, len) != (ssize_t)len || fchmod(fd, 0644) < 0 || fsync(fd) < 0)
+        error = errno != 0 ? errno : EIO;
+    if (close(fd) < 0 && error == 0)
+        error = errno;
+    if (error == 0 && rename(temporary, path) < 0)
+        error = errno;
+    if (error != 0)
+        unlink(temporary);
+    errno = error;
+    return error == 0 ? 0 : -1;
+}
+
+/* Whether what stands at path was written by us. 1 yes, 0 there is nothing, -1 it is another's. */
+static int is_ours(const char *path)
+{
+    uint8_t *data;
+    size_t len;
+    int rv;
+
+    if (file_load(path, &data, &len) < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+    rv = len >= sizeof UNIT_MARK - 1 && memcmp(data, UNIT_MARK, sizeof UNIT_MARK - 1) == 0 ? 1 : -1;
+    free(data);
+    return rv;
+}
+
+static int not_ours(const struct job *job)
+{
+    message(job->json, "error", "%s is not a file that mtlsize wrote; it stays as it is",
+            job->unit.drop_in);
+    return EXIT_USAGE;
+}
+
+static int install(const struct job *job, const char *text)
+{
+    const struct unit *u = &job->unit;
+
+    if (job->dry_run) {
+        printf("# %s\n%s", u->drop_in, text);
+        return EXIT_FINE;
+    }
+    if (is_ours(u->drop_in) < 0)
+        return not_ours(job);
+    if (make_folder(u->folder) < 0 || write_file(u->drop_in, text) < 0) {
+        message(job->json, "error", "%s: %s", u->drop_in, strerror(errno));
+        return EXIT_SYSTEM;
+    }
+    message(job->json, "enabled", "wrote %s; it takes effect with systemctl restart %s", u->drop_in,
+            u->name);
+    return run_daemon_reload(job);
+}
+
+int mtlsize_enable(int argc, char **argv)
+{
+    static struct job job = {.prog = PROG " enable"};
+    static struct mtls_config config;
+    char why[PATH_MAX + 256] = "", ours[PATH_MAX], *preload, *text;
+    int rv = begin(&job, argc, argv, enable_defs, enable_usage);
+
+    if (rv != 0)
+        return rv > 0 ? EXIT_FINE : EXIT_USAGE;
+    unsetenv("MTLS_CONFIG"); /* the caller's; the unit will not have it */
+    if (unit_read(&job.unit, why, sizeof why) < 0 ||
+        settings_check(&job.settings, &config, why, sizeof why) < 0 ||
+        preload_find(ours, why, sizeof why) < 0) {
+        message(job.json, "error", "%s", why);
+        return EXIT_USAGE;
+    }
+    if (check_environment_files(&job) < 0 || check_programs(&job) < 0)
+        return EXIT_USAGE;
+    preload = preload_append(job.unit.preload, ours);
+    text = preload == NULL ? NULL
+                           : unit_drop_in(preload, job.settings.len > 0 ? job.settings.text : NULL,
+                                          job.allow_unhooked);
+    if (text == NULL) {
+        message(job.json, "error", "a value holds a line break, or memory is out");
+        rv = EXIT_USAGE;
+    } else {
+        rv = install(&job, text);
+    }
+    free(preload);
+    free(text);
+    return rv;
+}
+
+int mtlsize_disable(int argc, char **argv)
+{
+    static struct job job = {.prog = PROG " disable"};
+    const struct unit *u = &job.unit;
+    int rv = begin(&job, argc, argv, disable_defs, disable_usage);
+
+    if (rv != 0)
+        return rv > 0 ? EXIT_FINE : EXIT_USAGE;
+    rv = is_ours(u->drop_in);
+    if (rv < 0)
+        return not_ours(&job);
+    if (rv == 0) {
+        message(job.json, "error", "%s is not enabled (there is no %s)", u->name, u->drop_in);
+        return EXIT_USAGE;
+    }
+    if (job.dry_run) {
+        printf("# would remove %s\n", u->drop_in);
+        return EXIT_FINE;
+    }
+    if (unlink(u->drop_in) < 0) {
+        message(job.json, "error", "%s: %s", u->drop_in, strerror(errno));
+        return EXIT_SYSTEM;
+    }
+    rmdir(u->folder); /* unless it holds others */
+    message(job.json, "disabled", "removed %s; it takes effect with systemctl restart %s",
+            u->drop_in, u->name);
+    return run_daemon_reload(&job);
+}

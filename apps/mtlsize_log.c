@@ -1,0 +1,201 @@
+/* What the preloaded library wrote down about a run. */
+#include "mtlsize_log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *skip_space(const char *at)
+{
+    return at + strspn(at, " \t\r");
+}
+
+/* Copies a quoted string without its quotes; returns what follows it, NULL: not one. */
+static const char *take_string(const char *at, char *out, size_t cap)
+{
+    size_t n = 0;
+
+    if (*at++ != '"')
+        return NULL;
+    for (; *at != '"'; at++) {
+        char c = *at;
+
+        if (c == '\0')
+            return NULL;
+        if (c == '\\') {
+            at++;
+            if (*at == '\0')
+                return NULL;
+            c = *at == 'n' || *at == 't' || *at == 'r' ? ' ' : *at == 'u' ? '?' : *at;
+            if (*at == 'u')
+                for (int i = 0; i < 4; i++)
+                    if (*++at == '\0')
+                        return NULL;
+        }
+        if (n + 1 < cap)
+            out[n++] = c;
+    }
+    if (cap > 0)
+        out[n] = '\0';
+    return at + 1;
+}
+
+/* Passes over one value of any kind; copies it where it is not an object or array. */
+static const char *take_value(const char *at, char *out, size_t cap)
+{
+    int deep = 0;
+
+    if (*at == '"')
+        return take_string(at, out, cap);
+    if (*at != '{' && *at != '[') {
+        size_t len = strcspn(at, ",}] \t\r");
+
+        if (len > 0 && cap > 0)
+            snprintf(out, cap, "%.*s", (int)len, at);
+        return len > 0 ? at + len : NULL;
+    }
+    do {
+        if (*at == '\0')
+            return NULL;
+        deep += *at == '{' || *at == '[';
+        deep -= *at == '}' || *at == ']';
+        at = *at == '"' ? take_string(at, NULL, 0) : at + 1;
+    } while (at != NULL && deep > 0);
+    return at;
+}
+
+bool log_member(const char *object, const char *key, char *out, size_t cap)
+{
+    const char *at = skip_space(object);
+    char name[64];
+
+    if (*at != '{')
+        return false;
+    at = skip_space(at + 1);
+    while (at != NULL && *at == '"') {
+        bool wanted;
+
+        at = take_string(at, name, sizeof name);
+        if (at == NULL || *(at = skip_space(at)) != ':')
+            return false;
+        wanted = strcmp(name, key) == 0;
+        at = take_value(skip_space(at + 1), wanted ? out : NULL, wanted ? cap : 0);
+        if (at != NULL && wanted)
+            return true;
+        if (at == NULL || *(at = skip_space(at)) != ',')
+            return false;
+        at = skip_space(at + 1);
+    }
+    return false;
+}
+
+static void member(const char *line, const char *key, char *out, size_t cap)
+{
+    if (!log_member(line, key, out, cap))
+        out[0] = '\0';
+}
+
+static void add_problem(struct log_summary *s, const char *line, const char *what, const char *why)
+{
+    struct log_problem *p;
+
+    if (s->problem_count == LOG_PROBLEMS_MAX) {
+        s->more++;
+        return;
+    }
+    p = &s->problems[s->problem_count++];
+    memset(p, 0, sizeof *p);
+    snprintf(p->what, sizeof p->what, "%s", what);
+    member(line, "program", p->program, sizeof p->program);
+    member(line, "peer", p->peer, sizeof p->peer);
+    member(line, why, p->why, sizeof p->why);
+}
+
+/* A program that failed, tried again and was verified has protected what it sent. */
+static void heal(struct log_summary *s, const char *line)
+{
+    char program[sizeof s->problems[0].program], peer[sizeof s->problems[0].peer];
+
+    member(line, "program", program, sizeof program);
+    member(line, "peer", peer, sizeof peer);
+    for (size_t i = 0; i < s->problem_count; i++) {
+        struct log_problem *p = &s->problems[i];
+
+        if (strcmp(p->what, "session") == 0 && peer[0] != '\0' && strcmp(p->peer, peer) == 0 &&
+            strcmp(p->program, program) == 0 && strcmp(p->why, "downgrade-late") != 0)
+            p->healed = true;
+    }
+}
+
+static void session_line(struct log_summary *s, const char *line)
+{
+    char outcome[32], role[16];
+
+    member(line, "outcome", outcome, sizeof outcome);
+    member(line, "role", role, sizeof role);
+    if (strcmp(outcome, "verified") == 0 || strcmp(outcome, "resumed-verified") == 0) {
+        s->verified += outcome[0] == 'v';
+        s->resumed += outcome[0] == 'r';
+        heal(s, line);
+    } else if (strcmp(outcome, "plain") == 0) {
+        s->plain++;
+    } else if (strcmp(outcome, "failed") == 0) {
+        s->failed++;
+        if (strcmp(role, "server") == 0)
+            s->refused_peers++;
+        else
+            add_problem(s, line, "session", "reason");
+    } else {
+        s->damaged++;
+    }
+}
+
+void log_line(struct log_summary *s, const char *line)
+{
+    char event[32];
+
+    if (!log_member(line, "event", event, sizeof event)) {
+        s->damaged++;
+    } else if (strcmp(event, "session") == 0) {
+        session_line(s, line);
+    } else if (strcmp(event, "unhooked") == 0) {
+        s->unhooked++;
+        add_problem(s, line, event, "why");
+    } else if (strcmp(event, "refused") == 0) {
+        s->refused++;
+        add_problem(s, line, event, "why");
+    }
+}
+
+int log_read(struct log_summary *s, FILE *in)
+{
+    char *line = malloc(LOG_LINE_MAX);
+    int rv = -1;
+
+    memset(s, 0, sizeof *s);
+    if (line == NULL)
+        return -1;
+    while (fgets(line, LOG_LINE_MAX, in) != NULL) {
+        size_t len = strlen(line);
+
+        if (len > 0 && line[len - 1] == '\n') {
+            line[len - 1] = '\0';
+            log_line(s, line);
+        } else {
+            s->damaged++;
+        }
+    }
+    rv = ferror(in) ? -1 : 0;
+    free(line);
+    return rv;
+}
+
+bool log_is_bad(const struct log_summary *s, bool unhooked_allowed)
+{
+    if (s->damaged > 0 || s->more > 0)
+        return true;
+    for (size_t i = 0; i < s->problem_count; i++)
+        if (!s->problems[i].healed &&
+            !(unhooked_allowed && strcmp(s->problems[i].what, "unhooked") == 0))
+            return true;
+    return false;
+}

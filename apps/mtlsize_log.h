@@ -1,0 +1,41 @@
+/* What the preloaded library wrote down about a run, one JSON object a line, and what it comes to:
+ * was everything protected that the program did by itself? Bounded; a line that cannot be read
+ * counts against the run. Pure but for reading the stream. */
+#ifndef APPS_MTLSIZE_LOG_H
+#define APPS_MTLSIZE_LOG_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#define LOG_PROBLEMS_MAX 64    /* that can still be healed; further ones stay */
+#define LOG_LINE_MAX     65536 /* longer lines are damage */
+
+/* Something that did not end well. */
+struct log_problem {
+    char what[16]; /* "session", "unhooked", "refused" */
+    char program[128], peer[300], why[128];
+    bool healed; /* a later session with the same peer was verified */
+};
+
+struct log_summary {
+    unsigned long verified, resumed, plain, failed; /* sessions by outcome, both roles */
+    unsigned long refused_peers; /* failed sessions of a server: somebody else's doing */
+    unsigned long unhooked;      /* TLS that could not be hooked */
+    unsigned long refused;       /* connections or programs that were refused for it */
+    struct log_problem problems[LOG_PROBLEMS_MAX];
+    size_t problem_count;
+    unsigned long more;    /* problems beyond the table */
+    unsigned long damaged; /* lines that are no event */
+};
+
+/* The string, number or word that belongs to a key of this object (not of one inside it). False:
+ * there is none, or the text is no object. Truncates. */
+bool log_member(const char *object, const char *key, char *out, size_t cap);
+
+void log_line(struct log_summary *s, const char *line);
+/* 0, or -1 with errno. */
+int log_read(struct log_summary *s, FILE *in);
+/* Whether something was left unprotected, or cannot be known. */
+bool log_is_bad(const struct log_summary *s, bool unhooked_allowed);
+
+#endif

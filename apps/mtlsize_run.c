@@ -1,0 +1,352 @@
+/* mtlsize run: starts a program with Multipath TLS, stands aside while it runs, and says afterwards
+ * what was not protected. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mtlsize.h"
+#include "mtlsize_log.h"
+#include "mtlsize_settings.h"
+#include "options.h"
+
+enum {
+    O_POLICY = 1,
+    O_PATH2,
+    O_LISTEN,
+    O_CONFIG,
+    O_ALLOW_UNHOOKED,
+    O_JSON,
+    O_EXEC,
+    O_VERBOSE,
+    O_HELP
+};
+
+/* clang-format off: a table */
+static const struct option_def defs[] = {
+    {O_POLICY, 0, "policy", "POLICY",
+     "require: no verification, no connection (the default\nwith a path or listener); prefer", 0},
+    {O_PATH2, 0, "path2", "SPEC", "a second path of a client, see mtls.conf(5); repeatable",
+     OPT_MANY},
+    {O_LISTEN, 0, "listen", "ADDR:PORT", "where a server accepts path 2; repeatable", OPT_MANY},
+    {O_CONFIG, 0, "config", "WORDS|FILE",
+     "further configuration words, or a file of them;\n"
+     "repeatable",
+     OPT_MANY},
+    {O_ALLOW_UNHOOKED, 0, "allow-unhooked", NULL,
+     "run also what cannot be protected, and let TLS pass that\ncannot be hooked", 0},
+    {O_EXEC, 0, "exec", NULL, "become the program: no summary, no exit code of ours", 0},
+    {O_JSON, 0, "json", NULL, "our lines on standard error are JSON, one object a line", 0},
+    {O_VERBOSE, 'v', "verbose", NULL, "sum up also when all was well", 0},
+    {O_HELP, 'h', "help", NULL, "this text", 0},
+    {0, 0, NULL, NULL, NULL, 0},
+};
+/* clang-format on */
+
+static const char usage[] =
+    "usage: mtlsize run [flags] PROGRAM [ARGUMENT...]\n"
+    "Runs an unmodified program with Multipath TLS. The exit code is the program's (128 and the\n"
+    "number of a signal that ended it); 2 where that is 0 and something was not protected; 1 if "
+    "the\n"
+    "program was not started; 126 and 127 if it cannot be executed or found.\n\n";
+
+struct run {
+    struct settings settings;
+    bool allow_unhooked, json, exec, verbose, help;
+    char **argv; /* the program and its arguments */
+    struct check check;
+    char preload[PATH_MAX];
+    char log[PATH_MAX]; /* "" = none */
+};
+
+static int add_word(struct run *r, const char *flag, const char *value)
+{
+    if (settings_add(&r->settings, flag, value) < 0)
+        return usage_error(PROG " run", "--%s: white space or too long", flag);
+    return 0;
+}
+
+static int handle(void *arg, int id, const char *value)
+{
+    struct run *r = arg;
+    char why[PATH_MAX + 64];
+
+    switch (id) {
+    case O_POLICY:
+        return add_word(r, "policy", value);
+    case O_PATH2:
+        return add_word(r, "path2", value);
+    case O_LISTEN:
+        return add_word(r, "listen", value);
+    case O_CONFIG:
+        if (settings_add_config(&r->settings, value, why, sizeof why) < 0)
+            return usage_error(PROG " run", "--config: %s", why);
+        return 0;
+    default:
+        r->allow_unhooked = r->allow_unhooked || id == O_ALLOW_UNHOOKED;
+        r->json = r->json || id == O_JSON;
+        r->exec = r->exec || id == O_EXEC;
+        r->verbose = r->verbose || id == O_VERBOSE;
+        r->help = r->help || id == O_HELP;
+        return 0;
+    }
+}
+
+/* Whether the program may be started: EXIT_FINE or the exit code. */
+static int check_first(struct run *r)
+{
+    const char *name = r->argv[0];
+    bool unlooked = check_program(&r->check, name) < 0;
+
+    if (unlooked && strcmp(r->check.reason, "unreadable") != 0) {
+        message(r->json, "error", "%s", r->check.message);
+        return strcmp(r->check.reason, "not-found") == 0 ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+    }
+    if (r->check.verdict == VERDICT_NO && !r->allow_unhooked) {
+        message(r->json, "refused", "%s; not started (--allow-unhooked starts it unprotected)",
+                r->check.message);
+        return EXIT_USAGE;
+    }
+    if (r->check.verdict == VERDICT_NO)
+        message(r->json, "warning", "%s; it is NOT protected", r->check.message);
+    return EXIT_FINE;
+}
+
+/* A file of our own that the program's processes append to. */
+static int make_log(struct run *r)
+{
+    const char *dir = getenv("TMPDIR");
+    int fd;
+
+    if (dir == NULL || *dir != '/')
+        dir = "/tmp";
+    if (snprintf(r->log, sizeof r->log, "%s/mtlsize-XXXXXX", dir) >= (int)sizeof r->log) {
+        errno = ENAMETOOLONG;
+        fd = -1;
+    } else {
+        fd = mkstemp(r->log);
+    }
+    if (fd < 0) {
+        message(r->json, "error", "%s: %s", r->log, strerror(errno));
+        r->log[0] = '\0';
+        return -1;
+    }
+    close(fd);
+    return 0;
+}
+
+static int set_environment(struct run *r)
+{
+    char *preload = preload_append(getenv("LD_PRELOAD"), r->preload);
+    int failed = preload == NULL || setenv("LD_PRELOAD", preload, 1) < 0 ||
+                 setenv("MTLSIZE_UNHOOKED", r->allow_unhooked ? "allow" : "refuse", 1) < 0 ||
+                 (r->log[0] != '\0' && setenv("MTLSIZE_LOG", r->log, 1) < 0);
+
+    free(preload);
+    if (!failed && settings_merge(&r->settings, getenv("MTLS_CONFIG")) < 0) {
+        message(r->json, "error", "the configuration is too long");
+        return -1;
+    }
+    if (failed || (r->settings.len > 0 && setenv("MTLS_CONFIG", r->settings.text, 1) < 0)) {
+        message(r->json, "error", "out of memory");
+        return -1;
+    }
+    return 0;
+}
+
+static int exec_failed(const struct run *r, int error)
+{
+    message(r->json, "error", "%s: %s", r->argv[0], strerror(error));
+    return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}
+
+/* What is sent to us is meant for the program. The terminal's own signals reach it by themselves.
+ */
+static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+
+static void wait_for_child(pid_t child, const sigset_t *set, int *status)
+{
+    siginfo_t info;
+
+    for (;;) {
+        pid_t got = waitpid(child, status, WNOHANG | WUNTRACED);
+
+        if (got == child && WIFSTOPPED(*status)) {
+            raise(SIGSTOP); /* whoever waits for us sees what became of the program */
+            kill(child, SIGCONT);
+            continue;
+        }
+        if (got == child || (got < 0 && errno != EINTR))
+            return;
+        if (sigwaitinfo(set, &info) > 0 && info.si_signo != SIGCHLD && info.si_code <= 0)
+            kill(child, info.si_signo);
+    }
+}
+
+/* The child's end of the fork. */
+static void become(const struct run *r, int report, const sigset_t *mask,
+                   const struct sigaction *on_child)
+{
+    sigaction(SIGCHLD, on_child, NULL);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execv(r->check.path, r->argv); /* what was checked */
+    int error = errno;
+
+    while (write(report, &error, sizeof error) < 0 && errno == EINTR) {
+    }
+    _exit(EXIT_NOT_EXECUTABLE);
+}
+
+/* The program's exit code, or ours when it could not be started. */
+static int start_and_wait(const struct run *r, bool *started)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL}, on_child;
+    sigset_t set, mask;
+    int pipes[2], error, status = 0;
+    pid_t child;
+
+    if (pipe2(pipes, O_CLOEXEC) < 0) {
+        message(r->json, "error", "pipe: %s", strerror(errno));
+        return EXIT_SYSTEM;
+    }
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    for (size_t i = 0; i < sizeof forwarded / sizeof forwarded[0]; i++)
+        sigaddset(&set, forwarded[i]);
+    sigprocmask(SIG_BLOCK, &set, &mask);
+    sigaction(SIGCHLD, &standard, &on_child); /* ignored, it would lose the exit code */
+    child = fork();
+    if (child == 0)
+        become(r, pipes[1], &mask, &on_child);
+    close(pipes[1]);
+    if (child < 0) {
+        message(r->json, "error", "fork: %s", strerror(errno));
+        close(pipes[0]);
+        return EXIT_SYSTEM;
+    }
+    *started = read(pipes[0], &error, sizeof error) != (ssize_t)sizeof error;
+    close(pipes[0]);
+    wait_for_child(child, &set, &status);
+    if (!*started)
+        return exec_failed(r, error);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void print_problems(const struct run *r, const struct log_summary *s)
+{
+    for (size_t i = 0; i < s->problem_count; i++) {
+        const struct log_problem *p = &s->problems[i];
+        bool session = strcmp(p->what, "session") == 0;
+
+        message(r->json, "problem", "%s: %s%s%s%s%s", p->program,
+                session ? "not verified, refused"
+                : strcmp(p->what, "unhooked") == 0 && r->allow_unhooked
+                    ? "TLS that is NOT protected"
+                    : "TLS that cannot be protected, refused",
+                p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why);
+    }
+    if (s->more > 0)
+        message(r->json, "problem", "and %lu more", s->more);
+    if (s->damaged > 0)
+        message(r->json, "problem", "the record of this run is damaged (%lu lines)", s->damaged);
+}
+
+static void print_summary(const struct run *r, const struct log_summary *s, int program_code,
+                          int code)
+{
+    struct json j;
+
+    if (!r->json) {
+        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed", s->verified,
+                s->resumed, s->plain, s->failed);
+        return;
+    }
+    json_begin(&j);
+    json_string(&j, "event", "run");
+    json_string(&j, "program", r->argv[0]);
+    json_string(&j, "verdict", verdict_name(r->check.verdict));
+    json_number(&j, "verified", s->verified);
+    json_number(&j, "resumed-verified", s->resumed);
+    json_number(&j, "plain", s->plain);
+    json_number(&j, "failed", s->failed);
+    json_number(&j, "unhooked", s->unhooked);
+    json_number(&j, "refused", s->refused);
+    json_number(&j, "program_exit", (uint64_t)program_code);
+    json_number(&j, "exit", (uint64_t)code);
+    print_json(json_end(&j));
+}
+
+/* What the record says about the run: its exit code. */
+static int sum_up(const struct run *r, int program_code)
+{
+    static struct log_summary s;
+    FILE *in = fopen(r->log, "re");
+    int failed = in == NULL || log_read(&s, in) < 0, code = program_code;
+    bool bad = failed || log_is_bad(&s, r->allow_unhooked);
+
+    if (failed)
+        message(r->json, "error", "the record of this run cannot be read: %s", strerror(errno));
+    if (in != NULL)
+        fclose(in);
+    if (bad && program_code == 0)
+        code = EXIT_VERIFY;
+    print_problems(r, &s);
+    if (r->json || r->verbose || bad || s.plain > 0)
+        print_summary(r, &s, program_code, code);
+    return code;
+}
+
+static int run(struct run *r)
+{
+    bool started = false;
+    int code;
+
+    if (set_environment(r) < 0)
+        return EXIT_SYSTEM;
+    fflush(NULL);
+    if (r->exec) {
+        execv(r->check.path, r->argv);
+        return exec_failed(r, errno);
+    }
+    code = start_and_wait(r, &started);
+    return started ? sum_up(r, code) : code;
+}
+
+int mtlsize_run(int argc, char **argv)
+{
+    static struct run r;
+    struct options o = {.prog = PROG " run", .defs = defs, .stop_at_word = true};
+    static struct mtls_config config;
+    char why[PATH_MAX + 256] = "";
+    int rv;
+
+    if (options_parse(&o, argc, argv, handle, &r) < 0)
+        return EXIT_USAGE;
+    if (r.help) {
+        options_help(&o, stdout, usage);
+        return EXIT_FINE;
+    }
+    r.argv = argv + o.rest;
+    if (r.argv[0] == NULL) {
+        usage_error(o.prog, "no program is named");
+        return EXIT_USAGE;
+    }
+    if (settings_check(&r.settings, &config, why, sizeof why) < 0 ||
+        preload_find(r.preload, why, sizeof why) < 0) {
+        message(r.json, "error", "%s", why);
+        return EXIT_USAGE;
+    }
+    if ((rv = check_first(&r)) != EXIT_FINE)
+        return rv;
+    if (!r.exec && make_log(&r) < 0)
+        return EXIT_SYSTEM;
+    rv = run(&r);
+    if (r.log[0] != '\0')
+        unlink(r.log);
+    return rv;
+}

@@ -1,0 +1,128 @@
+/* The configuration words that a command line gives. */
+#include "mtlsize_settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../mtls/ossl/glue.h"
+
+#define WHITE " \t\r\n\v\f"
+
+int settings_add(struct settings *s, const char *key, const char *value)
+{
+    int len;
+
+    if (key != NULL && strpbrk(value, WHITE) != NULL)
+        return -1;
+    len = snprintf(s->text + s->len, sizeof s->text - s->len, "%s%s%s%s", s->len > 0 ? " " : "",
+                   key != NULL ? key : "", key != NULL ? "=" : "", value);
+    if (len < 0 || (size_t)len >= sizeof s->text - s->len) {
+        s->text[s->len] = '\0';
+        return -1;
+    }
+    s->len += (size_t)len;
+    return 0;
+}
+
+int settings_add_file(struct settings *s, const char *file)
+{
+    char *line = NULL, *rest;
+    size_t size = 0;
+    int rv = 0;
+    FILE *f = fopen(file, "re");
+
+    if (f == NULL)
+        return -1;
+    while (rv == 0 && getline(&line, &size, f) > 0) {
+        line[strcspn(line, "#")] = '\0';
+        for (char *w = strtok_r(line, WHITE, &rest); w != NULL && rv == 0;
+             w = strtok_r(NULL, WHITE, &rest))
+            if ((rv = settings_add(s, NULL, w)) < 0)
+                errno = EFBIG;
+    }
+    if (rv == 0 && ferror(f))
+        rv = -1;
+    free(line);
+    fclose(f);
+    return rv;
+}
+
+int settings_add_config(struct settings *s, const char *value, char *msg, size_t msg_len)
+{
+    if (strchr(value, '=') != NULL) {
+        if (settings_add(s, NULL, value) == 0)
+            return 0;
+        snprintf(msg, msg_len, "too long");
+        return -1;
+    }
+    if (settings_add_file(s, value) == 0)
+        return 0;
+    snprintf(msg, msg_len, "%s: %s (words have a \"=\")", value, strerror(errno));
+    return -1;
+}
+
+/* Whether one of the words in text has the key of this one. */
+static bool has_key(const char *text, const char *word, size_t word_len)
+{
+    const char *equals = memchr(word, '=', word_len);
+    size_t key = equals != NULL ? (size_t)(equals - word) + 1 : word_len;
+
+    for (const char *at = text; *at != '\0';) {
+        size_t len;
+
+        at += strspn(at, WHITE);
+        len = strcspn(at, WHITE);
+        if (len >= key && strncmp(at, word, key) == 0)
+            return true;
+        at += len;
+    }
+    return false;
+}
+
+int settings_merge(struct settings *s, const char *under)
+{
+    struct settings merged = {.len = 0};
+
+    for (const char *at = under != NULL ? under : ""; *at != '\0';) {
+        char word[MTLS_CONFIG_TEXT_MAX + 1];
+        size_t len;
+
+        at += strspn(at, WHITE);
+        len = strcspn(at, WHITE);
+        if (len >= sizeof word)
+            return -1;
+        memcpy(word, at, len);
+        word[len] = '\0';
+        if (len > 0 && !has_key(s->text, at, len) && settings_add(&merged, NULL, word) < 0)
+            return -1;
+        at += len;
+    }
+    if (s->len > 0 && settings_add(&merged, NULL, s->text) < 0)
+        return -1;
+    *s = merged;
+    return 0;
+}
+
+int settings_check(const struct settings *s, struct mtls_config *out, char *msg, size_t msg_len)
+{
+    int err = mtls_settings_load(out, s->text, msg, msg_len);
+
+    if (err != 0) {
+        if (msg[0] == '\0')
+            snprintf(msg, msg_len, "%s", mtls_error_string(err));
+        return -1;
+    }
+    if (out->policy == MTLS_POLICY_OFF)
+        snprintf(msg, msg_len,
+                 "policy=off: nothing would be confirmed (give --path2 or --listen, or configure "
+                 "them in MTLS_CONFIG or openssl.cnf)");
+    else if (out->npath2 == 0 && out->nlisten == 0)
+        snprintf(msg, msg_len,
+                 "there is neither a second path (--path2) nor a listener for one "
+                 "(--listen)");
+    else
+        return 0;
+    return -1;
+}

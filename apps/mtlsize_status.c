@@ -1,0 +1,241 @@
+/* mtlsize status: what is configured on this machine, and whether its parts are there. */
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/conf.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+
+#include <mtls/mtls.h>
+
+#include "../mtls/net/hostfile.h"
+#include "../mtls/ossl/glue.h"
+#include "../provider/provider.h"
+#include "mtlsize.h"
+#include "mtlsize_file.h"
+#include "mtlsize_settings.h"
+#include "mtlsize_unit.h"
+#include "options.h"
+
+enum { O_ROOT = 1, O_JSON, O_HELP };
+
+static const struct option_def defs[] = {
+    {O_ROOT, 0, "root", "DIR", "unit files are beneath DIR", 0},
+    {O_JSON, 0, "json", NULL, "standard output is one JSON object", 0},
+    {O_HELP, 'h', "help", NULL, "this text", 0},
+    {0, 0, NULL, NULL, NULL, 0},
+};
+
+static const char usage[] =
+    "usage: mtlsize status [--json]\n"
+    "Says what this machine's configuration of Multipath TLS is. Exit code 1: something of it is\n"
+    "wrong or missing.\n\n";
+
+/* Members of the object, or lines. */
+struct status {
+    const char *root;
+    bool json, help, wrong;
+    struct json j;
+};
+
+static int handle(void *arg, int id, const char *value)
+{
+    struct status *s = arg;
+
+    if (id == O_ROOT)
+        s->root = value;
+    s->json = s->json || id == O_JSON;
+    s->help = s->help || id == O_HELP;
+    return 0;
+}
+
+static void row(struct status *s, const char *key, const char *label, const char *value)
+{
+    if (s->json)
+        json_string(&s->j, key, value);
+    else
+        printf("%-18s%s\n", label, value[0] != '\0' ? value : "-");
+}
+
+static void problem(struct status *s, const char *key, const char *text)
+{
+    s->wrong = true;
+    if (s->json)
+        json_string(&s->j, key, text);
+    else
+        printf("%-18s! %s\n", "", text);
+}
+
+static void show_openssl_cnf(struct status *s)
+{
+    const char *env = secure_getenv("OPENSSL_CONF");
+    char *file = env != NULL ? OPENSSL_strdup(env) : CONF_get1_default_config_file(), *words = NULL;
+    OSSL_PROVIDER *provider = NULL;
+    int err = mtls_provider_open(NULL, &provider, &words);
+
+    row(s, "openssl_cnf", "openssl.cnf", file != NULL ? file : "");
+    row(s, "openssl_cnf_words", "  its words", words != NULL ? words : "");
+    if (err != 0)
+        problem(s, "openssl_cnf_error", mtls_error_string(err));
+    OSSL_PROVIDER_unload(provider);
+    OPENSSL_free(words);
+    OPENSSL_free(file);
+}
+
+static void show_memory_file(struct status *s, const struct mtls_config *config)
+{
+    struct mtls_host_record record;
+    int err;
+
+    row(s, "hosts", "Memory of hosts", config->hosts);
+    if (config->hosts[0] == '\0')
+        return;
+    err = mtls_hostfile_get(config->hosts, "status.invalid", 443, 0, &record);
+    if (err < 0)
+        problem(s, "hosts_error", mtls_error_string(err));
+}
+
+static const char *policy_name(enum mtls_policy policy)
+{
+    return policy == MTLS_POLICY_REQUIRE  ? "require"
+           : policy == MTLS_POLICY_PREFER ? "prefer"
+                                          : "off";
+}
+
+static void show_configuration(struct status *s)
+{
+    static struct mtls_config config;
+    static const struct settings none;
+    const char *env = secure_getenv("MTLS_CONFIG");
+    char why[512] = "", number[16];
+    int err = mtls_settings_load(&config, none.text, why, sizeof why);
+
+    row(s, "mtls_config", "MTLS_CONFIG", env != NULL ? env : "");
+    if (err != 0) {
+        problem(s, "config_error", why[0] != '\0' ? why : mtls_error_string(err));
+        return;
+    }
+    row(s, "policy", "Policy", policy_name(config.policy));
+    snprintf(number, sizeof number, "%u", config.npath2);
+    row(s, "paths", "Second paths", number);
+    snprintf(number, sizeof number, "%u", config.nlisten);
+    row(s, "listeners", "Listeners", number);
+    show_memory_file(s, &config);
+}
+
+/* Loads the module in a library context of its own and asks it. */
+static void show_module(struct status *s)
+{
+    const char *folder = secure_getenv("OPENSSL_MODULES"), *version = "";
+    char path[PATH_MAX], text[PATH_MAX + 64];
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_VERSION, &version, 0),
+        OSSL_PARAM_END,
+    };
+    OSSL_LIB_CTX *libctx = NULL;
+    OSSL_PROVIDER *provider = NULL;
+
+    if (folder == NULL)
+        folder = OPENSSL_info(OPENSSL_INFO_MODULES_DIR);
+    snprintf(path, sizeof path, "%s/mtls.so", folder != NULL ? folder : "");
+    if (access(path, R_OK) == 0 && (libctx = OSSL_LIB_CTX_new()) != NULL)
+        provider = OSSL_PROVIDER_load(libctx, "mtls");
+    if (provider != NULL)
+        OSSL_PROVIDER_get_params(provider, params);
+    snprintf(text, sizeof text, "%s%s%s", access(path, R_OK) == 0 ? path : "",
+             version[0] != '\0' ? ", version " : "", version);
+    row(s, "module", "Provider module", text);
+    if (access(path, R_OK) == 0 && provider == NULL)
+        problem(s, "module_error", "the provider module cannot be loaded");
+    OSSL_PROVIDER_unload(provider);
+    OSSL_LIB_CTX_free(libctx);
+}
+
+static void show_preload(struct status *s)
+{
+    char path[PATH_MAX], why[PATH_MAX + 64], version[40], text[PATH_MAX + 64];
+
+    if (preload_find(path, why, sizeof why) < 0) {
+        row(s, "preload", "Preload library", "");
+        problem(s, "preload_error", why);
+        return;
+    }
+    preload_version(path, version, sizeof version);
+    snprintf(text, sizeof text, "%s%s%s", path, version[0] != '\0' ? ", version " : "", version);
+    row(s, "preload", "Preload library", text);
+    if (strcmp(version, MTLS_VERSION_STRING) != 0)
+        problem(s, "preload_error", "the preload library is of another version than mtlsize");
+}
+
+/* UNIT of ".../UNIT.d/50-mtls.conf". */
+static void unit_of(const char *path, char out[256])
+{
+    char folder[PATH_MAX];
+
+    snprintf(folder, sizeof folder, "%.*s", (int)(base_name(path) - path - 1), path);
+    snprintf(out, 256, "%.*s", (int)strlen(base_name(folder)) - 2, base_name(folder));
+}
+
+static void show_units(struct status *s)
+{
+    char pattern[PATH_MAX], name[256];
+    glob_t found;
+
+    if (s->json)
+        json_open(&s->j, "units", '[');
+    if (snprintf(pattern, sizeof pattern, "%s/etc/systemd/system/*.d/" UNIT_DROP_IN, s->root) <
+            (int)sizeof pattern &&
+        glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            unit_of(found.gl_pathv[i], name);
+            if (s->json)
+                json_string(&s->j, NULL, name);
+            else
+                printf("%-18s%s\n", "Enabled unit", name);
+        }
+        globfree(&found);
+    }
+    if (s->json)
+        json_close(&s->j, ']');
+}
+
+int mtlsize_status(int argc, char **argv)
+{
+    static struct status s = {.root = ""};
+    struct options o = {.prog = PROG " status", .defs = defs, .max_words = 1};
+    char *line;
+
+    if (options_parse(&o, argc, argv, handle, &s) < 0)
+        return EXIT_USAGE;
+    if (s.help) {
+        options_help(&o, stdout, usage);
+        return EXIT_FINE;
+    }
+    if (o.word_count > 0) {
+        usage_error(o.prog, "unexpected argument %s", o.words[0]);
+        return EXIT_USAGE;
+    }
+    if (s.json) {
+        json_begin(&s.j);
+        json_string(&s.j, "event", "status");
+    }
+    row(&s, "version", "Version", MTLS_VERSION_STRING);
+    show_openssl_cnf(&s);
+    show_configuration(&s);
+    show_module(&s);
+    show_preload(&s);
+    show_units(&s);
+    if (s.json) {
+        line = json_end(&s.j);
+        puts(line != NULL ? line : "{}");
+        free(line);
+    }
+    return s.wrong ? EXIT_USAGE : EXIT_FINE;
+}

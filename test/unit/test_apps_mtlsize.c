@@ -1,0 +1,386 @@
+/* mtlsize's texts: the record of a run, configuration words in layers, systemd units, scripts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "apps/mtlsize_file.h"
+#include "apps/mtlsize_log.h"
+#include "apps/mtlsize_settings.h"
+#include "apps/mtlsize_unit.h"
+#include "apps/options.h"
+
+/* ---- The record of a run */
+
+static void test_member(void **state)
+{
+    static const char object[] = "{\"a\": {\"event\": \"no\", \"x\": [\"}\", 1]}, \"n\": 12, "
+                                 "\"t\":true, \"q\": \"a\\\"\\u00e9b\\\\\", \"event\": \"yes\"}";
+    static const char *const broken[] = {
+        "",
+        "x",
+        "{",
+        "[]",
+        "{\"event\"}",
+        "{\"event\"",
+        "{\"event\": \"x",
+        "{\"a\": {\"event\": \"x\"}",
+        "{\"a\" 1, \"event\": \"x\"}",
+        "{\"a\": \"\\",
+        "{\"a\": \"\\u00",
+        "{\"a\": , \"event\": \"x\"}",
+        "{a: 1, \"event\": \"x\"}",
+    };
+    char out[16];
+
+    assert_true(log_member(object, "event", out, sizeof out));
+    assert_string_equal(out, "yes");
+    assert_true(log_member(object, "n", out, sizeof out));
+    assert_string_equal(out, "12");
+    assert_true(log_member(object, "t", out, sizeof out));
+    assert_string_equal(out, "true");
+    assert_true(log_member(object, "q", out, sizeof out));
+    assert_string_equal(out, "a\"?b\\");
+    assert_true(log_member(object, "event", out, 3));
+    assert_string_equal(out, "ye");
+    assert_false(log_member(object, "x", out, sizeof out));
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
+        assert_false(log_member(broken[i], "event", out, sizeof out));
+}
+
+static struct log_summary sum(const char *text)
+{
+    struct log_summary s;
+    FILE *in = fmemopen((void *)text, strlen(text) + (*text == '\0'), "r");
+
+    if (*text == '\0')
+        (void)fgetc(in);
+    assert_int_equal(log_read(&s, in), 0);
+    fclose(in);
+    return s;
+}
+
+#define SESSION(outcome, peer, more)                                                               \
+    "{\"event\": \"session\", \"program\": \"curl\", \"outcome\": \"" outcome                      \
+    "\", \"peer\": \"" peer "\"" more "}\n"
+
+static void test_good_runs(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        SESSION("verified", "a:1", ""),
+        SESSION("resumed-verified", "a:1", "") SESSION("plain", "b:1", ""),
+        "{\"event\": \"loaded\"}\n", /* events that say nothing of protection */
+        SESSION("failed", "a:1", ", \"reason\": \"path2-timeout\"") SESSION("verified", "a:1", ""),
+        SESSION("failed", "a:1", ", \"role\": \"server\""),
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct log_summary s = sum(texts[i]);
+
+        assert_false(log_is_bad(&s, false));
+    }
+}
+
+static void test_bad_runs(void **state)
+{
+    static const char *const texts[] = {
+        SESSION("failed", "a:1", ", \"reason\": \"downgrade\""),
+        SESSION("failed", "a:1", ", \"role\": \"client\""),
+        SESSION("failed", "a:1", "") SESSION("verified", "b:1", ""), /* another peer */
+        SESSION("verified", "a:1", "") SESSION("failed", "a:1", ""),
+        SESSION("failed", "a:1", "") SESSION("plain", "a:1", ""),
+        SESSION("failed", "", "") SESSION("verified", "", ""), /* peers unknown */
+        SESSION("failed", "a:1", ", \"reason\": \"downgrade-late\"") SESSION("verified", "a:1", ""),
+        SESSION("odd", "a:1", ""),
+        "{\"event\": \"refused\", \"why\": \"gnutls\"}\n",
+        "{\"event\": \"session\", \"outcome\": \"verified\"}", /* cut off */
+        "nonsense\n",
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct log_summary s = sum(texts[i]);
+
+        if (!log_is_bad(&s, true))
+            fail_msg("%s", texts[i]);
+    }
+}
+
+static void test_unhooked(void **state)
+{
+    struct log_summary s = sum(
+        "{\"event\": \"unhooked\", \"program\": \"p\", \"why\": \"gnutls\", \"peer\": \"h:1\"}\n");
+
+    assert_true(log_is_bad(&s, false));
+    assert_false(log_is_bad(&s, true));
+    assert_int_equal(s.unhooked, 1);
+    assert_string_equal(s.problems[0].why, "gnutls");
+    assert_string_equal(s.problems[0].peer, "h:1");
+    assert_string_equal(s.problems[0].program, "p");
+}
+
+static void test_log_bounds(void **state)
+{
+    struct log_summary s = {0};
+    char *line = malloc(LOG_LINE_MAX + 100);
+    FILE *in;
+
+    for (int i = 0; i < LOG_PROBLEMS_MAX; i++)
+        log_line(&s, SESSION("failed", "a:1", ""));
+    assert_int_equal(s.more, 0);
+    log_line(&s, SESSION("verified", "a:1", ""));
+    assert_false(log_is_bad(&s, false));
+    log_line(&s, SESSION("failed", "a:1", "")); /* no room: never healed */
+    log_line(&s, SESSION("verified", "a:1", ""));
+    assert_int_equal(s.more, 1);
+    assert_true(log_is_bad(&s, false));
+    memset(line, ' ', LOG_LINE_MAX + 99);
+    line[LOG_LINE_MAX + 99] = '\0';
+    in = fmemopen(line, LOG_LINE_MAX + 99, "r");
+    assert_int_equal(log_read(&s, in), 0);
+    assert_true(s.damaged > 0);
+    fclose(in);
+    free(line);
+}
+
+/* ---- Configuration words */
+
+static void test_merge(void **state)
+{
+    static const struct {
+        const char *under, *over, *merged;
+    } rows[] = {
+        {NULL, "policy=prefer", "policy=prefer"},
+        {"policy=require path2=dev=a", "policy=prefer", "path2=dev=a policy=prefer"},
+        {" path2=dev=a\tpath2=dev=b  need=2 ", "path2=dev=c", "need=2 path2=dev=c"},
+        {"path2=dev=a", "", "path2=dev=a"},
+        {"pathological=1", "path=2", "pathological=1 path=2"},
+        {"name=x", "names=y", "name=x names=y"},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct settings s = {.len = 0};
+
+        if (rows[i].over[0] != '\0')
+            assert_int_equal(settings_add(&s, NULL, rows[i].over), 0);
+        assert_int_equal(settings_merge(&s, rows[i].under), 0);
+        assert_string_equal(s.text, rows[i].merged);
+    }
+}
+
+static void test_settings_bounds(void **state)
+{
+    struct settings s = {.len = 0};
+    char long_word[MTLS_CONFIG_TEXT_MAX + 2];
+
+    assert_int_equal(settings_add(&s, "path2", "dev=a b"), -1);
+    assert_int_equal(settings_add(&s, "path2", "dev=a"), 0);
+    memset(long_word, 'x', sizeof long_word - 1);
+    long_word[sizeof long_word - 1] = '\0';
+    assert_int_equal(settings_add(&s, NULL, long_word), -1);
+    assert_string_equal(s.text, "path2=dev=a");
+    assert_int_equal(settings_merge(&s, long_word), -1);
+    long_word[MTLS_CONFIG_TEXT_MAX] = '\0';
+    assert_int_equal(settings_merge(&s, long_word), -1);
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_merge(&s, long_word), 0);
+}
+
+static void test_settings_check(void **state)
+{
+    static const char *const bad[] = {
+        "",         "policy=require", "policy=off path2=dev=lo", "path2=",
+        "nonsense", "policy=perhaps", "path2=dev=lo path2=x=y",  "path2=dev=lo need=2"};
+    static struct mtls_config config;
+    struct settings s = {.len = 0};
+    char msg[256] = "";
+
+    unsetenv("MTLS_CONFIG");
+    assert_int_equal(settings_add(&s, NULL, "path2=dev=lo,remote=192.0.2.1"), 0);
+    assert_int_equal(settings_check(&s, &config, msg, sizeof msg), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        s = (struct settings){.len = 0};
+        msg[0] = '\0';
+        assert_int_equal(settings_add(&s, NULL, bad[i]), 0);
+        assert_int_equal(settings_check(&s, &config, msg, sizeof msg), -1);
+        assert_true(msg[0] != '\0');
+    }
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_add(&s, "listen", "192.0.2.1:914"), 0);
+    assert_int_equal(settings_check(&s, &config, msg, sizeof msg), 0);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void test_config_file(void **state)
+{
+    char path[] = "/tmp/mtlsize-unit-XXXXXX", msg[256];
+    struct settings s = {.len = 0};
+    int fd = mkstemp(path);
+
+    close(fd);
+    write_text(path, "# a path\npath2=dev=a # the mobile one\n\n  need=1\tpolicy=prefer");
+    assert_int_equal(settings_add_config(&s, path, msg, sizeof msg), 0);
+    assert_string_equal(s.text, "path2=dev=a need=1 policy=prefer");
+    assert_int_equal(settings_add_config(&s, "tfo=off", msg, sizeof msg), 0);
+    assert_string_equal(s.text, "path2=dev=a need=1 policy=prefer tfo=off");
+    unlink(path);
+    assert_int_equal(settings_add_config(&s, path, msg, sizeof msg), -1);
+    assert_non_null(strstr(msg, path));
+}
+
+/* ---- systemd units */
+
+static void test_unit_names(void **state)
+{
+    static const char *const bad[] = {"",    ".",        "..",      "a/b", "../a",
+                                      "a b", "x.socket", "x.timer", "a\n", "a;b"};
+    struct unit *u = malloc(sizeof *u);
+    char why[256];
+
+    assert_int_equal(unit_name(u, "/r", "nginx", why, sizeof why), 0);
+    assert_string_equal(u->name, "nginx.service");
+    assert_string_equal(u->drop_in, "/r/etc/systemd/system/nginx.service.d/50-mtls.conf");
+    assert_int_equal(unit_name(u, "", "pg@15-main.service", why, sizeof why), 0);
+    assert_string_equal(u->name, "pg@15-main.service");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        why[0] = '\0';
+        assert_int_equal(unit_name(u, "", bad[i], why, sizeof why), -1);
+        assert_true(why[0] != '\0');
+    }
+    free(u);
+}
+
+static void test_unit_keys(void **state)
+{
+    struct unit *u = calloc(1, sizeof *u);
+
+    unit_apply(u, "ExecStart", "-@/usr/sbin/x x -f");
+    unit_apply(u, "ExecStart", "\"/opt/a b/y\" z");
+    assert_int_equal(u->program_count, 2);
+    assert_string_equal(u->programs[0], "/usr/sbin/x");
+    assert_string_equal(u->programs[1], "/opt/a b/y");
+    unit_apply(u, "ExecStart", "");
+    assert_int_equal(u->program_count, 0);
+    for (int i = 0; i < UNIT_PROGRAMS_MAX + 2; i++)
+        unit_apply(u, "ExecStart", "/x");
+    assert_int_equal(u->program_count, UNIT_PROGRAMS_MAX);
+    unit_apply(u, "Environment", "A=1 \"LD_PRELOAD=/a.so /b.so\" B=2");
+    assert_string_equal(u->preload, "/a.so /b.so");
+    unit_apply(u, "Environment", "C=3");
+    assert_string_equal(u->preload, "/a.so /b.so");
+    unit_apply(u, "Environment", "");
+    assert_string_equal(u->preload, "");
+    unit_apply(u, "EnvironmentFile", "-/etc/default/x");
+    assert_string_equal(u->environment_files[0], "/etc/default/x");
+    unit_apply(u, "EnvironmentFile", "");
+    assert_int_equal(u->environment_file_count, 0);
+    unit_apply(u, "RestrictAddressFamilies", "AF_INET AF_UNIX");
+    assert_true(u->lacks_netlink);
+    unit_apply(u, "RestrictAddressFamilies", "AF_INET AF_NETLINK");
+    assert_false(u->lacks_netlink);
+    unit_apply(u, "RestrictAddressFamilies", "~AF_PACKET");
+    assert_false(u->lacks_netlink);
+    free(u);
+}
+
+static void test_drop_in(void **state)
+{
+    char *text = unit_drop_in("/a b.so:/c.so", "path2=via=socks5h://h:1 name=\"x%y\\z\"", false);
+
+    assert_string_equal(
+        text,
+        UNIT_MARK "[Service]\nEnvironment=\"LD_PRELOAD=/a b.so:/c.so\"\n"
+                  "Environment=\"MTLS_CONFIG=path2=via=socks5h://h:1 name=\\\"x%%y\\\\z\\\"\"\n"
+                  "Environment=\"MTLSIZE_UNHOOKED=refuse\"\n");
+    free(text);
+    text = unit_drop_in("/c.so", NULL, true);
+    assert_string_equal(text, UNIT_MARK "[Service]\nEnvironment=\"LD_PRELOAD=/c.so\"\n"
+                                        "Environment=\"MTLSIZE_UNHOOKED=allow\"\n");
+    free(text);
+    assert_null(unit_drop_in("/c.so\n[Install]", NULL, false));
+    assert_null(unit_drop_in("/c.so", "a=b\nc=d", false));
+}
+
+/* ---- Programs and scripts */
+
+static void test_interpreters(void **state)
+{
+    static const struct {
+        const char *text, *name;
+        int rv;
+    } rows[] = {
+        {"#!/bin/sh\nx", "/bin/sh", 1},
+        {"#! /usr/bin/perl -w\n", "/usr/bin/perl", 1},
+        {"#!/usr/bin/env python3\n", "python3", 1},
+        {"#!/usr/bin/env -S A=b perl -w\n", "perl", 1},
+        {"#!/bin/sh", "/bin/sh", 1},
+        {"#!\n/bin/sh", NULL, -1},
+        {"#!", NULL, -1},
+        {"#!/usr/bin/env\n", NULL, -1},
+        {"#!/usr/bin/env -i\n", NULL, -1},
+        {"", NULL, 0},
+        {"#", NULL, 0},
+        {"x#!/bin/sh", NULL, 0},
+    };
+    char out[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(
+            script_interpreter((const uint8_t *)rows[i].text, strlen(rows[i].text), out),
+            rows[i].rv);
+        if (rows[i].name != NULL)
+            assert_string_equal(out, rows[i].name);
+    }
+}
+
+static int no_flags(void *arg, int id, const char *value)
+{
+    return 0;
+}
+
+/* Flags end at the program's name: its own flags are not read. */
+static void test_rest(void **state)
+{
+    static const struct option_def defs[] = {{1, 'v', "verbose", NULL, "", 0},
+                                             {0, 0, NULL, NULL, NULL, 0}};
+    char *argv[] = {"run", "-v", "curl", "--unknown", "-z", NULL};
+    char *dashes[] = {"run", "--", "-odd", NULL};
+    char *none[] = {"run", "-v", NULL};
+    struct options o = {.prog = "t", .defs = defs, .stop_at_word = true};
+
+    assert_int_equal(options_parse(&o, 5, argv, no_flags, NULL), 0);
+    assert_int_equal(o.rest, 2);
+    o = (struct options){.prog = "t", .defs = defs, .stop_at_word = true};
+    assert_int_equal(options_parse(&o, 3, dashes, no_flags, NULL), 0);
+    assert_int_equal(o.rest, 2);
+    o = (struct options){.prog = "t", .defs = defs, .stop_at_word = true};
+    assert_int_equal(options_parse(&o, 2, none, no_flags, NULL), 0);
+    assert_int_equal(o.rest, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_member),          cmocka_unit_test(test_good_runs),
+        cmocka_unit_test(test_bad_runs),        cmocka_unit_test(test_unhooked),
+        cmocka_unit_test(test_log_bounds),      cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_settings_bounds), cmocka_unit_test(test_settings_check),
+        cmocka_unit_test(test_config_file),     cmocka_unit_test(test_unit_names),
+        cmocka_unit_test(test_unit_keys),       cmocka_unit_test(test_drop_in),
+        cmocka_unit_test(test_interpreters),    cmocka_unit_test(test_rest),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
