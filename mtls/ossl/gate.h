@@ -67,8 +67,9 @@ struct mtls_gate {
     bool alert_sent;
     bool flight_out; /* server: its Finished was flushed */
     /* holding; L */
-    bool waiting; /* readiness is owed to the application */
-    bool gated;   /* SO_RCVLOWAT is raised on dup_fd */
+    bool waiting;    /* readiness is owed to the application */
+    bool gated;      /* SO_RCVLOWAT is raised on dup_fd */
+    bool was_silent; /* the first wait needed no SO_RCVLOWAT */
     int dup_fd, lowat, saved_lowat, async_fd;
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */

@@ -70,6 +70,8 @@ bool mtls_gate_await_data(const struct mtls_session *s)
 
     if (now >= s->hs->deadline_at)
         return false;
+    if (s->gate->dup_fd >= 0) /* the deadline shuts the socket down: no read outlasts it */
+        return true;
     if (fd < 0 || is_nonblocking(fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
     do
@@ -107,16 +109,22 @@ static void lowat_set(struct mtls_gate *g, int value)
     setsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
 }
 
-/* A duplicate: the application may close its own descriptor and the number may be used again. */
-static bool gate_on(struct mtls_gate *g, int fd)
+/* The application may close its own descriptor, and the number may be used again. */
+static bool duplicate(struct mtls_gate *g, int fd)
 {
-    socklen_t len = sizeof(g->saved_lowat);
-
     if (g->dup_fd < 0)
         g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
     if (g->dup_fd < 0)
         g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* few descriptors are allowed */
-    if (g->dup_fd < 0 || getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
+    return g->dup_fd >= 0;
+}
+
+static bool gate_on(struct mtls_gate *g, int fd)
+{
+    socklen_t len = sizeof(g->saved_lowat);
+
+    if (!duplicate(g, fd) ||
+        getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
         return false;
     lowat_set(g, LOWAT_FIRST);
     g->gated = true;
@@ -244,10 +252,8 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     mtls_reactor_wait(mtls_reactor_current(), &s->hs->changed, now + us);
 }
 
-static bool peer_gone(int fd)
+static bool peer_gone(int ready)
 {
-    int ready = poll_now(fd);
-
     return (ready & POLLERR) != 0 || (ready & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN);
 }
 
@@ -265,9 +271,22 @@ static enum mtls_hold failed(struct mtls_decision *d, int reason)
     return MTLS_HOLD_FAIL;
 }
 
+/* A server has just written its flight: nothing is there to be held back yet, and CONFIRM mostly
+ * comes before the client's Finished does. So the socket is left as it is the first time; if the
+ * application is woken too early after all, that was one wake-up. */
+static bool is_silent(struct mtls_session *s, int fd, int ready)
+{
+    if (!s->server || s->gate->was_silent || s->gate->gated || (ready & POLLIN) != 0 ||
+        SSL_get_rfd(s->ssl) != fd || !duplicate(s->gate, fd))
+        return false;
+    s->gate->was_silent = true;
+    return true;
+}
+
 static enum mtls_hold retry(struct mtls_session *s, enum way way)
 {
-    s->gate->last_call = mtls_now();
+    if (way != WAY_LOWAT || s->gate->gated)
+        s->gate->last_call = mtls_now();
     s->gate->waiting = way == WAY_LOWAT;
     return MTLS_HOLD_RETRY;
 }
@@ -289,7 +308,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
     int fd = path1_fd(s);
     enum way way = WAY_BLOCK;
     bool waits = false, napped = false;
-    int hurry;
+    int hurry, ready;
 
     for (;;) {
         now = mtls_now();
@@ -308,8 +327,11 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             return failed(d, MTLS_ERR_STOPPED);
         if (wait_async(s))
             continue;
-        if (way == WAY_LOWAT && peer_gone(fd))
+        ready = way == WAY_LOWAT ? poll_now(fd) : 0;
+        if (peer_gone(ready))
             return failed(d, MTLS_ERR_PEER_CLOSED);
+        if (way == WAY_LOWAT && is_silent(s, fd, ready))
+            return retry(s, way);
         if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd))
             return failed(
                 d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */

@@ -83,7 +83,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
 /* report.c: freezes what the queries answer. Lock held, s->hs still there. */
 void mtls_report_make(struct mtls_session *s);
 void mtls_report_free(struct mtls_session *s);
-char *mtls_report_text(const struct mtls_session *s, enum mtls_outcome outcome,
+char *mtls_report_text(struct mtls_session *s, enum mtls_outcome outcome,
                        int reason); /* OPENSSL_malloc'ed JSON */
 
 #endif

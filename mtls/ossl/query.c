@@ -81,9 +81,9 @@ unsigned mtls_get_confirmed(const SSL *ssl)
 
 int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
 {
-    const struct mtls_session *s = settled(ssl);
+    struct mtls_session *s = settled(ssl);
 
-    return s != NULL && info != NULL ? mtls_report_path(s->report, index, info) : 0;
+    return s != NULL && info != NULL ? mtls_report_path(mtls_report_of(s), index, info) : 0;
 }
 
 uint64_t mtls_get_time_us(const SSL *ssl, enum mtls_step step)
@@ -98,7 +98,7 @@ char *mtls_report_json(const SSL *ssl)
     static const char none[] =
         "{\"outcome\": \"none\", \"reason\": \"\", \"message\": \"\", \"scope\": \"\", "
         "\"paths\": [], \"times_us\": {}}";
-    const struct mtls_session *s = settled(ssl);
+    struct mtls_session *s = settled(ssl);
 
     if (s == NULL)
         return OPENSSL_strdup(none);

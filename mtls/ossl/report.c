@@ -115,17 +115,31 @@ static void times_of(struct mtls_session *s, struct mtls_path2_claim *claim)
     s->times[MTLS_STEP_PROOF] = t.proof_at;
 }
 
-/* The server judges nothing: addresses suffice, without a look-up of the route. */
-static void server_path1(int fd, struct mtls_path_facts *facts)
+/* A server judges nothing, so addresses suffice; and most servers never ask, so they are not put
+ * into words before. */
+struct mtls_seen {
+    struct mtls_addr local[2], remote[2]; /* path 1, path 2; family 0: unknown */
+    bool confirmed;
+    char name[];
+};
+
+static void see(struct mtls_session *s)
 {
+    const struct mtls_handshake *hs = s->hs;
+    size_t name = strlen(hs->name) + 1;
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
 
-    facts->known = getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
-                   mtls_addr_from_sockaddr(&facts->local, (struct sockaddr *)&ss, len) == 0;
-    len = sizeof(ss);
-    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
-        (void)!mtls_addr_from_sockaddr(&facts->remote, (struct sockaddr *)&ss, len);
+    s->seen = calloc(1, sizeof(*s->seen) + name);
+    if (s->seen == NULL)
+        return; /* the outcome stands without its description */
+    memcpy(s->seen->name, hs->name, name);
+    s->seen->local[0] = hs->path1_local;
+    if (getpeername(mtls_session_fd(s), (struct sockaddr *)&ss, &len) == 0)
+        (void)!mtls_addr_from_sockaddr(&s->seen->remote[0], (struct sockaddr *)&ss, len);
+    s->seen->local[1] = hs->path2_local;
+    s->seen->remote[1] = hs->path2_peer;
+    s->seen->confirmed = hs->confirmed;
 }
 
 static void client_path(struct mtls_session *s, const struct mtls_client_path *c,
@@ -160,17 +174,15 @@ static void client_path(struct mtls_session *s, const struct mtls_client_path *c
 
 static void draft_server(const struct mtls_session *s, struct draft *d)
 {
-    const struct mtls_handshake *hs = s->hs;
-    struct mtls_path_facts path1 = {0};
+    const struct mtls_seen *seen = s->seen;
+    size_t i;
 
-    server_path1(mtls_session_fd(s), &path1);
-    path_of_facts(d, &d->paths[0], &path1);
-    if (hs->path2_peer.family == 0)
-        return;
-    d->npaths = 2;
-    d->paths[1].text[LOCAL] = put_addr(d, &hs->path2_local);
-    d->paths[1].text[REMOTE] = put_addr(d, &hs->path2_peer);
-    d->paths[1].state = hs->confirmed ? CONFIRMED : NONE;
+    d->npaths = seen->remote[1].family == 0 ? 1 : 2;
+    for (i = 0; i < d->npaths; i++) {
+        d->paths[i].text[LOCAL] = put_addr(d, &seen->local[i]);
+        d->paths[i].text[REMOTE] = put_addr(d, &seen->remote[i]);
+    }
+    d->paths[1].state = seen->confirmed ? CONFIRMED : NONE;
 }
 
 static void draft_client(struct mtls_session *s, struct draft *d)
@@ -183,18 +195,17 @@ static void draft_client(struct mtls_session *s, struct draft *d)
         client_path(s, &hs->paths[i], &hs->path1_then, d, &d->paths[d->npaths++]);
 }
 
-void mtls_report_make(struct mtls_session *s)
+static void put_into_words(struct mtls_session *s)
 {
     struct draft *d = malloc(sizeof(*d));
     size_t paths;
     uint16_t name;
 
-    mtls_report_free(s);
     if (d == NULL)
-        return; /* the outcome stands without its description */
+        return;
     memset(d, 0, offsetof(struct draft, texts) + 1);
     d->npaths = d->len = 1;
-    name = put(d, s->hs->name);
+    name = put(d, s->server ? s->seen->name : s->hs->name);
     if (s->server)
         draft_server(s, d);
     else
@@ -210,10 +221,28 @@ void mtls_report_make(struct mtls_session *s)
     free(d);
 }
 
+void mtls_report_make(struct mtls_session *s)
+{
+    mtls_report_free(s);
+    if (s->server)
+        see(s);
+    else
+        put_into_words(s);
+}
+
 void mtls_report_free(struct mtls_session *s)
 {
     free(s->report);
+    free(s->seen);
     s->report = NULL;
+    s->seen = NULL;
+}
+
+const struct mtls_report *mtls_report_of(struct mtls_session *s)
+{
+    if (s->report == NULL && s->seen != NULL)
+        put_into_words(s);
+    return s->report;
 }
 
 int mtls_report_path(const struct mtls_report *r, size_t index, struct mtls_path_info *info)
@@ -310,9 +339,9 @@ static const char *scope_word(unsigned scope)
     return words[scope & 3u];
 }
 
-static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome outcome,
-                       int reason)
+static void put_report(BIO *out, struct mtls_session *s, enum mtls_outcome outcome, int reason)
 {
+    const struct mtls_report *report = mtls_report_of(s);
     size_t i;
 
     BIO_puts(out, "{\"outcome\": ");
@@ -322,16 +351,16 @@ static void put_report(BIO *out, const struct mtls_session *s, enum mtls_outcome
     put_member(out, "role", s->server ? "server" : "client");
     put_member(out, "scope", scope_word(s->scope));
     BIO_printf(out, ", \"confirmed_paths\": %u", s->confirmed_paths);
-    put_member(out, "name", s->report != NULL ? texts_of(s->report) + s->report->name : "");
+    put_member(out, "name", report != NULL ? texts_of(report) + report->name : "");
     BIO_puts(out, ", \"paths\": [");
-    for (i = 0; s->report != NULL && i < s->report->npaths; i++)
-        put_path(out, s->report, i);
+    for (i = 0; report != NULL && i < report->npaths; i++)
+        put_path(out, report, i);
     BIO_puts(out, "]");
     put_times(out, s);
     BIO_puts(out, "}");
 }
 
-char *mtls_report_text(const struct mtls_session *s, enum mtls_outcome outcome, int reason)
+char *mtls_report_text(struct mtls_session *s, enum mtls_outcome outcome, int reason)
 {
     BIO *out = BIO_new(BIO_s_mem());
     char *data, *text = NULL;

@@ -7,6 +7,9 @@
 
 struct mtls_report;
 
+/* The session's, put into words now if it was not; NULL: none, or out of memory. */
+const struct mtls_report *mtls_report_of(struct mtls_session *s);
+
 /* 1 and the path's description, whose texts live as long as the report; 0: no such path, or report
  * is NULL. */
 int mtls_report_path(const struct mtls_report *report, size_t index, struct mtls_path_info *info);

@@ -117,13 +117,13 @@ static void name_and_port(struct mtls_session *s)
     const char *sni = SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
-    struct mtls_addr local;
+    struct mtls_addr *local = &s->hs->path1_local;
 
     if (sni == NULL || mtls_name_canonical(sni, s->hs->name) != 0)
         s->hs->name[0] = '\0';
     if (getsockname(mtls_session_fd(s), (struct sockaddr *)&ss, &len) == 0 &&
-        mtls_addr_from_sockaddr(&local, (struct sockaddr *)&ss, len) == 0)
-        s->hs->port = local.port;
+        mtls_addr_from_sockaddr(local, (struct sockaddr *)&ss, len) == 0)
+        s->hs->port = local->port;
 }
 
 int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)

@@ -69,6 +69,7 @@ struct mtls_client_path {
 };
 
 struct mtls_report;   /* report.h: what is shown of the session after the decision */
+struct mtls_seen;     /* report.c */
 struct mtls_gate;     /* gate.h: the filter BIO's state, gone after the decision */
 struct mtls_verified; /* remember.c: what the memory gets once the name is known to be checked */
 
@@ -102,6 +103,7 @@ struct mtls_handshake {
 
     char name[MTLS_HOST_MAX + 1]; /* the server's */
     uint16_t port;                /* path 1's */
+    struct mtls_addr path1_local; /* server */
 
     /* client */
     bool name_literal, remembered;
@@ -125,6 +127,7 @@ struct mtls_session {
     BIO *filters[2];           /* the gate's, taken off the SSL: freed with it, since libssl may be
                                   inside one, and the application may have kept SSL_get_rbio() */
     struct mtls_report *report;
+    struct mtls_seen *seen; /* server: what the report is made of as soon as somebody asks */
     struct mtls_verified *verified;
     struct mtls_late *late;               /* L: after a plain outcome */
     struct mtls_timer *timer;             /* L: deadline, grace */
