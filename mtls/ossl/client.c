@@ -53,7 +53,7 @@ static int enter_engine(struct mtls_session *s)
     if (err == 0)
         err = mtls_timer_new(&s->timer, r, timer, s);
     if (err == 0) {
-        if (s->hook->config.early)
+        if (s->hook->config.early && !hs->path1_later)
             mtls_client_paths_start(s, hs->record_offered);
     }
     mtls_engine_unlock();
@@ -121,6 +121,11 @@ int mtls_client_hello(struct mtls_session *s)
     if (fd < 0 || mtls_route_of_socket(fd, &hs->path1_then) != 0)
         memset(&hs->path1_then, 0, sizeof(hs->path1_then));
     hs->port = hs->path1_then.remote.port;
+    if (fd < 0 && c->npath2 > 0 && mtls_interposed()) {
+        hs->path1_later = true;
+        err = enter_engine(s);
+        return err == 0 ? offer(s) : err;
+    }
     err = remember(s);
     if (err != 0)
         return err;
@@ -133,6 +138,33 @@ int mtls_client_hello(struct mtls_session *s)
         return not_offered(s, MTLS_ERR_PATH_NONE);
     err = enter_engine(s);
     return err == 0 ? offer(s) : err;
+}
+
+/* The extension is in the ClientHello already: a host that nothing can be offered to fails. */
+int mtls_client_path1(struct mtls_session *s)
+{
+    int err = mtls_route_of_socket(s->given_fd, &s->hs->path1_then);
+
+    if (err != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    s->hs->port = s->hs->path1_then.remote.port;
+    err = remember(s);
+    if (err == 0)
+        err = mtls_client_paths_plan(s);
+    /* Under `prefer` a server that does not answer the offer is ordinary TLS without a path, too.
+     */
+    if (err == 0 && s->hs->npaths == 0 && s->hs->remembered)
+        err = MTLS_ERR_REMEMBERED;
+    if (err == 0 && s->hs->npaths == 0 && s->hook->config.policy == MTLS_POLICY_REQUIRE)
+        err = MTLS_ERR_PATH_NONE;
+    if (err != 0)
+        return err;
+    mtls_engine_lock();
+    s->hs->path1_later = false;
+    if (s->hook->config.early)
+        mtls_client_paths_start(s, s->hs->record_offered);
+    mtls_engine_unlock();
+    return 0;
 }
 
 /* The answer is known. A path that waited for it (late mode, a resumption that did not come about)

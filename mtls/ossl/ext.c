@@ -238,6 +238,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
 
     if (hook != NULL && hook->msg_cb != NULL)
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
+    mtls_interpose_message(hook, write_p, version, content_type, buf, len, ssl, arg);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
     if (msg[0] != SSL3_MT_CLIENT_HELLO) {
@@ -249,6 +250,8 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
     } else {
         s = client_hello(ssl, hook, msg, len);
     }
+    if (write_p && (msg[0] == SSL3_MT_CLIENT_HELLO || msg[0] == SSL3_MT_SERVER_HELLO))
+        mtls_interpose_hello(s, msg, len);
     if (s == NULL || s->hs == NULL || !mtls_gate_enforce(s))
         return;
     on_message(s, server, write_p != 0, msg, len);

@@ -25,7 +25,15 @@ static struct mtls_session *session_of(BIO *b)
 
 static int pass_read(BIO *b, char *out, int len)
 {
-    int n = BIO_read(BIO_next(b), out, len);
+    struct mtls_session *s = session_of(b);
+    int n;
+
+    if (len > 0 && s != NULL && s->gate != NULL && s->gate->stashed) {
+        s->gate->stashed = false;
+        *out = s->gate->stash;
+        return 1;
+    }
+    n = BIO_read(BIO_next(b), out, len);
 
     BIO_clear_retry_flags(b);
     BIO_copy_next_retry(b);
@@ -34,7 +42,7 @@ static int pass_read(BIO *b, char *out, int len)
 
 static int pass_write(BIO *b, const char *in, int len)
 {
-    int n = BIO_write(BIO_next(b), in, len);
+    int n = mtls_interpose_write(session_of(b), BIO_next(b), in, len);
 
     BIO_clear_retry_flags(b);
     BIO_copy_next_retry(b);
@@ -160,6 +168,8 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
     if (g->rbody > 0 || g->rhave > 0 || g->read_open)
         return MTLS_HOLD_PASS;
     client_learn(s, &facts);
+    if (mtls_gate_holds_reads(s))
+        return MTLS_HOLD_PASS; /* the end of what is in the kernel stays there */
     if (s->hs->answered == MTLS_OFFER_UNKNOWN && !s->hs->old_tls)
         return hold_before_flight(s, &facts, d);
     if (s->hs->answered != MTLS_OFFER_YES)
@@ -184,6 +194,8 @@ static int gate_read(BIO *b, char *out, int len)
         return pass_read(b, out, len);
     if (s->phase == MTLS_PHASE_FAILED || forked(s))
         return fail_read(s, MTLS_ERR_FORKED);
+    if (s->hs != NULL && s->hs->later_error != 0)
+        return fail_read(s, s->hs->later_error);
     if (s->phase < MTLS_PHASE_CONFIRMED && !mtls_gate_stands(s))
         return fail_read(s, MTLS_ERR_GATE_DISPLACED);
     if (s->phase != MTLS_PHASE_DECIDED)
@@ -195,6 +207,8 @@ static int gate_read(BIO *b, char *out, int len)
         return -1;
     }
     if (s->phase == MTLS_PHASE_DECIDED) {
+        if (s->gate->stashed)
+            return pass_read(b, out, len);
         mtls_gate_unlink(s);
         /* The record under way, if any, was cut by us alone: the bytes are libssl's either way. */
         return pass_read(b, out, len);
@@ -269,6 +283,8 @@ static int client_decide(struct mtls_session *s)
     uint8_t peer[1];
     int err;
 
+    if (s->hs->path1_later || s->hs->later_error != 0)
+        return s->hs->later_error != 0 ? s->hs->later_error : MTLS_ERR_PATH_UNKNOWN;
     client_learn(s, &facts);
     if (s->hs->answered == MTLS_OFFER_YES) {
         if (SSL_get_peer_finished(s->ssl, peer, sizeof(peer)) == 0)

@@ -44,6 +44,11 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write,
 bool mtls_gate_await_data(const struct mtls_session *s);
 /* Whether path 1's socket is known and non-blocking. */
 bool mtls_gate_is_nonblocking(const struct mtls_session *s);
+/* Path 1's descriptor was learned, the program has memory BIOs: what comes is held in the kernel.
+ */
+void mtls_gate_hold_reads(struct mtls_session *s);
+/* Whether it is; brings the hold to its end if the session need not wait any more. */
+bool mtls_gate_holds_reads(struct mtls_session *s);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 
@@ -74,6 +79,11 @@ struct mtls_gate {
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */
     mtls_tstamp last_call;
+    bool held;    /* the preload library holds reads of given_fd */
+    bool writing; /* inside the next BIO's write */
+    bool direct;  /* given_fd was learned there: the next BIO is the application's way to it */
+    bool stashed; /* a byte read by mtls_interpose_again() */
+    char stash;
 };
 
 enum { TYPE_CCS = 20, TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };

@@ -15,6 +15,7 @@
 #include <openssl/async.h>
 
 #include "glue.h"
+#include "interpose.h"
 
 enum {
     LOWAT_FIRST = 64 * 1024,
@@ -119,14 +120,14 @@ static bool duplicate(struct mtls_gate *g, int fd)
     return g->dup_fd >= 0;
 }
 
-static bool gate_on(struct mtls_gate *g, int fd)
+static bool gate_on(struct mtls_gate *g, int fd, int lowat)
 {
     socklen_t len = sizeof(g->saved_lowat);
 
     if (!duplicate(g, fd) ||
         getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
         return false;
-    lowat_set(g, LOWAT_FIRST);
+    lowat_set(g, lowat);
     g->gated = true;
     return true;
 }
@@ -147,9 +148,13 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
 
     if (g != NULL) {
         g->waiting = false;
+        (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE); /* before the descriptor wakes */
         ungate(g);
-        if (fail && g->dup_fd >= 0)
+        if (fail && g->dup_fd >= 0) {
             shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
+            close(g->dup_fd); /* the application may have closed its own, without SSL_free() */
+            g->dup_fd = -1;
+        }
         if (g->async_fd >= 0) {
             n = write(g->async_fd, &one, sizeof(one));
             (void)n;
@@ -164,6 +169,7 @@ void mtls_gate_settle(struct mtls_session *s)
     struct mtls_gate *g = s->gate;
 
     g->waiting = false;
+    (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE);
     if (s->generation == mtls_engine_generation()) /* a child shares the parent's socket */
         ungate(g);
     if (g->dup_fd >= 0)
@@ -181,10 +187,51 @@ void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
     if (s->gate == NULL || !s->gate->waiting)
         return;
     d = mtls_session_evaluate(s, false, now);
+    if (mtls_interpose_idle(s) && now < s->hs->deadline_at) {
+        mtls_timer_set(s->timer, s->hs->deadline_at);
+        return;
+    }
     if (d.verdict == MTLS_WAIT)
         mtls_timer_set(s->timer, d.next);
     else
         mtls_gate_release(s, d.verdict == MTLS_FAILED);
+}
+
+/* ---- reads held in the kernel (interpose.h); path 1 is given_fd ---- */
+
+/* A client's flight is not complete without its last byte, a server needs nothing of what comes. */
+void mtls_gate_hold_reads(struct mtls_session *s)
+{
+    int how = s->server ? MTLS_INTERPOSE_ALL : MTLS_INTERPOSE_TAIL;
+
+    if (s->server && s->phase < MTLS_PHASE_ANSWERED) /* a HelloRetryRequest, or plain */
+        return;
+    if (!is_nonblocking(s->given_fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
+        return;
+    mtls_engine_lock();
+    s->gate->waiting = mtls_interpose_hold(s, how);
+    if (s->gate->waiting && !gate_on(s->gate, s->given_fd, s->server ? LOWAT_FIRST : 2))
+        s->gate->waiting = mtls_interpose_hold(s, MTLS_INTERPOSE_FREE);
+    if (s->gate->waiting) {
+        s->hs->before_flight = !s->server;
+        mtls_session_wake(s, mtls_now());
+    }
+    mtls_engine_unlock();
+}
+
+bool mtls_gate_holds_reads(struct mtls_session *s)
+{
+    bool held;
+
+    mtls_engine_lock();
+    if (s->hs->answered != MTLS_OFFER_UNKNOWN || s->hs->old_tls)
+        s->hs->before_flight = false;
+    held = s->gate->held;
+    if (held && s->gate->waiting)
+        mtls_session_wake(s, mtls_now());
+    held = held && s->gate->held;
+    mtls_engine_unlock();
+    return held;
 }
 
 /* ---- the ways to wait; the engine lock is held on entry and exit ---- */
@@ -287,7 +334,9 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
 {
     if (way != WAY_LOWAT || s->gate->gated)
         s->gate->last_call = mtls_now();
-    s->gate->waiting = way == WAY_LOWAT;
+    s->gate->waiting = way == WAY_LOWAT || s->gate->held;
+    if (way == WAY_LOWAT)
+        mtls_interpose_again(s);
     return MTLS_HOLD_RETRY;
 }
 
@@ -332,7 +381,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
             return failed(d, MTLS_ERR_PEER_CLOSED);
         if (way == WAY_LOWAT && is_silent(s, fd, ready))
             return retry(s, way);
-        if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd))
+        if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd, LOWAT_FIRST))
             return failed(
                 d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */
         if (way != WAY_BLOCK) {
@@ -368,6 +417,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
     }
     if (hold != MTLS_HOLD_RETRY) {
         s->gate->waiting = false;
+        (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE);
         ungate(s->gate);
     }
     mtls_engine_unlock();

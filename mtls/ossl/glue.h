@@ -47,6 +47,8 @@ MTLS_NODISCARD int
 mtls_client_hello(struct mtls_session *s); /* the first ClientHello is being made */
 void mtls_client_answered(
     struct mtls_session *s); /* EncryptedExtensions was parsed, or passed without us */
+/* Path 1's socket became known only when the ClientHello left. */
+MTLS_NODISCARD int mtls_client_path1(struct mtls_session *s);
 /* At the write of the second flight: keys, then CONFIRM once mtls_session_evaluate() says verified.
  */
 MTLS_NODISCARD int mtls_client_arm(struct mtls_session *s);
@@ -79,6 +81,18 @@ MTLS_NODISCARD int mtls_server_arm(struct mtls_session *s);
 MTLS_NODISCARD int mtls_ext_register(SSL_CTX *ctx);
 void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
                   void *arg);
+
+/* interpose.c: the preload library's part (interpose.h); without one they do nothing. */
+bool mtls_interposed(void);
+const char *mtls_interpose_config(void); /* MTLS_CONFIG, NULL: none */
+int mtls_interpose_write(struct mtls_session *s, BIO *next, const char *in, int len);
+void mtls_interpose_hello(struct mtls_session *s, const uint8_t *msg, size_t len);
+void mtls_interpose_forget(struct mtls_session *s); /* not under the engine lock */
+void mtls_interpose_again(struct mtls_session *s);
+bool mtls_interpose_hold(struct mtls_session *s, int how);
+bool mtls_interpose_idle(const struct mtls_session *s);
+void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int version,
+                            int content_type, const void *buf, size_t len, SSL *ssl, void *arg);
 
 /* report.c: freezes what the queries answer. Lock held, s->hs still there. */
 void mtls_report_make(struct mtls_session *s);

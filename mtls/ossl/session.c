@@ -50,6 +50,7 @@ static void handshake_end(struct mtls_session *s)
 
 static void session_clear(struct mtls_session *s)
 {
+    mtls_interpose_forget(s);
     mtls_engine_lock();
     mtls_late_forget(s);
     mtls_session_leave_engine(s, MTLS_FAIL_ABANDONED);

@@ -37,6 +37,7 @@ struct mtls_hook {
     char bound_text[MTLS_LISTEN_MAX][64];
     mtls_msg_cb *msg_cb;
     void *msg_arg;
+    mtls_msg_cb *chained_cb; /* atomic: interpose.h; its argument is the SSL's */
     mtls_outcome_cb *outcome_cb;
     void *outcome_arg;
     int (*security_cb)(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
@@ -79,6 +80,8 @@ struct mtls_handshake {
     struct mtls_transcript *transcript;
     unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
     char given_name[MTLS_HOST_MAX + 1]; /* mtls_set_name() */
+    bool path1_later; /* client: path 1's socket is learned when the ClientHello leaves */
+    int later_error;  /* what came of it then */
     mtls_tstamp deadline_at;
     pthread_cond_t changed; /* on the engine lock */
 

@@ -1,7 +1,5 @@
 /* Concept: the layers of the configuration: the provider's section in openssl.cnf, MTLS_CONFIG, the
  * call's words. */
-#include <stdlib.h>
-
 #include <openssl/crypto.h>
 #include <openssl/provider.h>
 
@@ -30,7 +28,7 @@ int mtls_settings_load(struct mtls_config *config, const char *text, char *msg, 
         msg[0] = '\0';
     err = layer_cnf(config, msg, msg_len);
     if (err == 0)
-        err = mtls_config_apply(config, secure_getenv("MTLS_CONFIG"), msg, msg_len);
+        err = mtls_config_apply(config, mtls_interpose_config(), msg, msg_len);
     if (err == 0)
         err = mtls_config_apply(config, text, msg, msg_len);
     if (err == 0)

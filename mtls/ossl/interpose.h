@@ -1,0 +1,64 @@
+/* Concept: the seam between libmtls and a library that is loaded before the program
+ * (libmtls-preload.so) and sees its system calls: how libmtls learns path 1's descriptor where
+ * libssl does not know it, and how reads of a program with memory BIOs are held. Private: symbol
+ * version MTLS_PRIVATE, no promise between releases.
+ *
+ * Nothing here is needed by a program that links libmtls. */
+#ifndef MTLS_OSSL_INTERPOSE_H
+#define MTLS_OSSL_INTERPOSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/ssl.h>
+
+#include <mtls/mtls.h>
+
+/* How the reads of a descriptor are held. */
+enum mtls_interpose_hold {
+    MTLS_INTERPOSE_FREE = 0,
+    MTLS_INTERPOSE_TAIL, /* the last byte that is there is left in the kernel */
+    MTLS_INTERPOSE_ALL   /* everything is */
+};
+
+/* What the preload library offers. Any thread; nothing may block, or call libssl or libmtls. */
+struct mtls_interpose {
+    size_t size;        /* of this structure */
+    const char *config; /* MTLS_CONFIG as the program was started with; NULL: none */
+    /* From begin() to end() what this thread sends or receives belongs to one SSL of ours; end()
+     * returns the descriptor that was used, -1 for none. */
+    void (*begin)(void);
+    int (*end)(void);
+    /* Until switched off this thread's reads fail with EAGAIN, unasked. */
+    void (*again)(bool on);
+    /* A ClientHello or ServerHello with this random may leave. who: mtls_interpose_learned() is
+     * wanted from the thread that sends it, before it is sent; NULL: it is not. */
+    void (*hello)(const uint8_t random[32], void *who);
+    void (*forget)(void *who); /* waits for a running mtls_interpose_learned() */
+    /* false: this descriptor cannot be held. */
+    bool (*hold)(int fd, enum mtls_interpose_hold how);
+};
+
+/* Once, before the first hook; ops must live for ever. Errors: MTLS_ERR_ARG. */
+MTLS_API int mtls_interpose_attach(const struct mtls_interpose *ops);
+
+/* The descriptor on which the hello of who leaves. */
+MTLS_API void mtls_interpose_learned(void *who, int fd);
+
+/* The program's own message call-back of a hooked SSL_CTX, or of an SSL made from one; its argument
+ * stays in libssl. 1, or 0: not hooked, or cb is libmtls's own: to be passed on to libssl. Raises
+ * nothing. */
+typedef void mtls_interpose_msg_cb(int write_p, int version, int content_type, const void *buf,
+                                   size_t len, SSL *ssl, void *arg);
+MTLS_API int mtls_interpose_ctx_msg_callback(SSL_CTX *ctx, mtls_interpose_msg_cb *cb);
+MTLS_API int mtls_interpose_ssl_msg_callback(SSL *ssl, mtls_interpose_msg_cb *cb);
+
+/* The program is about to connect to this address, whose name (if not NULL) it has looked up:
+ * binds the socket to the device that leads there, and opens path 2 if the host is one that the
+ * configuration names or the memory knows. Only where the configuration (openssl.cnf, MTLS_CONFIG)
+ * has a client path. Errno and the error queue stay as they were. */
+MTLS_API void mtls_interpose_connect(int fd, const struct sockaddr *to, socklen_t len,
+                                     const char *name);
+
+#endif

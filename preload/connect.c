@@ -1,0 +1,157 @@
+/* Concept: the interposed calls that make, name and close connections. The names that a program
+ * looked up are remembered for one purpose: to open path 2 early. Nothing is trusted because of
+ * them. */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "preload.h"
+
+enum { NAMES_MAX = 64, NAME_MAX_LEN = 255 };
+
+static struct name {
+    sa_family_t family;
+    uint8_t ip[16];
+    char text[NAME_MAX_LEN + 1];
+} names[NAMES_MAX];
+static unsigned names_next, names_used;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void child(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+}
+
+void preload_connect_start(void)
+{
+    pthread_atfork(NULL, NULL, child);
+}
+
+static bool ip_of(const struct sockaddr *sa, struct name *out)
+{
+    memset(out->ip, 0, sizeof(out->ip));
+    out->family = sa->sa_family;
+    if (sa->sa_family == AF_INET)
+        memcpy(out->ip, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
+    else if (sa->sa_family == AF_INET6)
+        memcpy(out->ip, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16);
+    else
+        return false;
+    return true;
+}
+
+static void name_add(const struct sockaddr *sa, const char *text)
+{
+    struct name n;
+    unsigned i;
+
+    if (!ip_of(sa, &n) || strlen(text) > NAME_MAX_LEN)
+        return;
+    strcpy(n.text, text);
+    pthread_mutex_lock(&mutex);
+    for (i = 0; i < names_used; i++) /* the latest name of an address */
+        if (names[i].family == n.family && memcmp(names[i].ip, n.ip, sizeof(n.ip)) == 0)
+            break;
+    if (i == names_used) {
+        i = names_next++ % NAMES_MAX;
+        names_used += names_used < NAMES_MAX;
+    }
+    names[i] = n;
+    pthread_mutex_unlock(&mutex);
+}
+
+static bool name_get(const struct sockaddr *sa, char text[NAME_MAX_LEN + 1])
+{
+    struct name n;
+    unsigned i;
+    bool found = false;
+
+    if (!ip_of(sa, &n))
+        return false;
+    pthread_mutex_lock(&mutex);
+    for (i = 0; i < names_used && !found; i++) {
+        found = names[i].family == n.family && memcmp(names[i].ip, n.ip, sizeof(n.ip)) == 0;
+        if (found)
+            memcpy(text, names[i].text, sizeof(names[i].text));
+    }
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+PRELOAD_PUBLIC int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                               struct addrinfo **res)
+{
+    int rc = REAL(getaddrinfo)(node, service, hints, res), saved = errno;
+    struct addrinfo *a;
+
+    if (rc == 0 && node != NULL && preload_settings.client &&
+        !preload_is_library(__builtin_return_address(0)))
+        for (a = *res; a != NULL; a = a->ai_next)
+            if (a->ai_addr != NULL)
+                name_add(a->ai_addr, node);
+    errno = saved;
+    return rc;
+}
+
+static bool is_stream(int fd)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+static void before_connect(int fd, const struct sockaddr *to, socklen_t len)
+{
+    char name[NAME_MAX_LEN + 1];
+    int saved = errno;
+
+    if (is_stream(fd)) {
+        preload_guard_connect(fd, to);
+        if (preload_settings.client && preload_library_ready(true))
+            preload_library_connect(fd, to, len, name_get(to, name) ? name : NULL);
+    }
+    errno = saved;
+}
+
+PRELOAD_PUBLIC int connect(int fd, const struct sockaddr *to, socklen_t len)
+{
+    if (!preload_settings.off && to != NULL && len >= sizeof(struct sockaddr_in) &&
+        (to->sa_family == AF_INET || to->sa_family == AF_INET6) &&
+        !preload_is_library(__builtin_return_address(0)))
+        before_connect(fd, to, len);
+    return REAL(connect)(fd, to, len);
+}
+
+/* ---- the end of a descriptor ---- */
+
+static inline void gone(int fd)
+{
+    if (__atomic_load_n(&preload_holds, __ATOMIC_RELAXED) != 0)
+        preload_hold_close(fd);
+    if (__atomic_load_n(&preload_guards, __ATOMIC_RELAXED) != 0)
+        preload_guard_close(fd);
+}
+
+PRELOAD_PUBLIC int close(int fd)
+{
+    gone(fd);
+    return REAL(close)(fd);
+}
+
+PRELOAD_PUBLIC int dup2(int from, int to)
+{
+    if (from != to)
+        gone(to);
+    return REAL(dup2)(from, to);
+}
+
+PRELOAD_PUBLIC int dup3(int from, int to, int flags)
+{
+    if (from != to)
+        gone(to);
+    return REAL(dup3)(from, to, flags);
+}

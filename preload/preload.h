@@ -1,0 +1,124 @@
+/* Concept: libmtls-preload.so: loaded before an unmodified program (LD_PRELOAD), it hooks every
+ * SSL_CTX that the program makes, shows libmtls the descriptors that it cannot see itself, and
+ * refuses TLS that it cannot hook. It needs libc alone; libmtls is loaded with the first SSL_CTX,
+ * so that a program without TLS has nothing of it.
+ *
+ * Rule for every file here: an interposed function costs one load while nothing of ours is under
+ * way; nothing here calls an interposed function (the real one, or a system call, instead); errno
+ * is the program's. */
+#ifndef MTLS_PRELOAD_H
+#define MTLS_PRELOAD_H
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define PRELOAD_PUBLIC __attribute__((visibility("default")))
+
+/* The next definition of an interposed function: name's own type. */
+#define REAL(name)                                                                                 \
+    ({                                                                                             \
+        static void *real_##name;                                                                  \
+        (__typeof__(&name))preload_next(&real_##name, #name);                                      \
+    })
+void *preload_find_next(void **where, const char *name);
+static inline void *preload_next(void **where, const char *name)
+{
+    void *fn = __atomic_load_n(where, __ATOMIC_RELAXED);
+
+    return fn != NULL ? fn : preload_find_next(where, name);
+}
+
+/* ---- settings.c: the environment that the program was started with -------------------------- */
+
+struct preload_settings {
+    const char *config;  /* MTLS_CONFIG, NULL */
+    const char *log;     /* MTLSIZE_LOG, NULL */
+    const char *library; /* MTLSIZE_LIBRARY, NULL; never in a privileged program */
+    const char *self;    /* our own path */
+    char program[64];
+    bool allow;       /* MTLSIZE_UNHOOKED=allow */
+    bool refuse_exec; /* MTLSIZE_UNHOOKED=refuse-exec */
+    bool verbose;
+    bool off;    /* policy=off, or no words at all */
+    bool client; /* a secondary path is configured */
+};
+extern struct preload_settings preload_settings;
+/* Once, from the one constructor. */
+void preload_log_start(void);
+void preload_exec_start(void);
+void preload_hello_start(void);
+void preload_connect_start(void);
+void preload_guard_start(void);
+/* TLS that is not hooked is to be refused. */
+bool preload_enforcing(void);
+
+/* ---- log.c ------------------------------------------------------------------------------------
+ */
+
+/* Opens the log while the program may. */
+void preload_log_open(void);
+/* A session's report, JSON as libmtls makes it. */
+void preload_log_session(const char *json);
+/* "unhooked" or "refused"; peer may be "". */
+void preload_log_event(const char *event, const char *peer, const char *why);
+/* The other end of fd as text: "ADDR:PORT", "" where there is none. */
+void preload_peer_text(int fd, char *out, size_t size);
+void preload_addr_text(const struct sockaddr *sa, char *out, size_t size);
+
+/* ---- this thread -------------------------------------------------------------------------------
+ */
+
+struct preload_thread {
+    bool marked, again;
+    int fd; /* used since marked, -1 */
+};
+extern __thread struct preload_thread preload_thread
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* ---- libmtls.c: libmtls, once it is loaded ----------------------------------------------------
+ */
+
+struct sockaddr;
+/* Whether code at this address is libmtls's. */
+bool preload_is_library(const void *address);
+/* libmtls is there; load: or can be had for a program that has libssl. */
+bool preload_library_ready(bool load);
+void preload_library_connect(int fd, const struct sockaddr *to, socklen_t len, const char *name);
+
+/* ---- hello.c: ClientHello and ServerHello in what is sent --------------------------------------
+ */
+
+void preload_hello_expect(const uint8_t random[32], void *who);
+void preload_hello_forget(void *who);
+enum preload_hello {
+    PRELOAD_HELLO_NONE,    /* not the beginning of a TLS handshake */
+    PRELOAD_HELLO_HOOKED,  /* one of an SSL that libmtls knows */
+    PRELOAD_HELLO_UNHOOKED /* another TLS library's */
+};
+enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n);
+
+/* ---- guard.c: what may be sent ----------------------------------------------------------------
+ */
+
+extern unsigned preload_guards; /* descriptors that are guarded; atomic */
+/* 0, or -1 with errno: the connection is shut. code: the caller's address. */
+int preload_guard_send(int fd, const struct iovec *iov, size_t n, const void *code);
+void preload_guard_connect(int fd, const struct sockaddr *to);
+void preload_guard_close(int fd);
+/* A verification of a connection to this address ("ADDR:PORT") failed. */
+void preload_guard_failed(const char *address, int fd);
+
+/* ---- hold.c: reads that are left in the kernel -------------------------------------------------
+ */
+
+extern unsigned preload_holds; /* descriptors that are held; atomic */
+bool preload_hold(int fd, int how);
+/* How many bytes of a read may be handed out: want, less, or -1 with errno = EAGAIN. */
+ssize_t preload_hold_limit(int fd, size_t want);
+void preload_hold_close(int fd);
+
+#endif
