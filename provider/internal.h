@@ -9,6 +9,7 @@
 
 #include <openssl/core_dispatch.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 #include "provider/provider.h"
 
@@ -65,6 +66,20 @@ struct mtls_provctx {
 void prov_raise(const struct mtls_provctx *prov, enum prov_reason reason, const char *file,
                 int line, const char *func);
 #define PROV_RAISE(prov, symbol) prov_raise((prov), PROV_R_##symbol, __FILE__, __LINE__, __func__)
+
+/* A parameter's value; false if it is of another type. From OpenSSL 3.2 on the getters raise a
+ * reason of their own for that, which would stand before ours. */
+static inline bool prov_get_text(const OSSL_PARAM *p, const char **text)
+{
+    return (p->data_type == OSSL_PARAM_UTF8_STRING || p->data_type == OSSL_PARAM_UTF8_PTR) &&
+           OSSL_PARAM_get_utf8_string_ptr(p, text);
+}
+
+static inline bool prov_get_bytes(const OSSL_PARAM *p, const void **data, size_t *len)
+{
+    return (p->data_type == OSSL_PARAM_OCTET_STRING || p->data_type == OSSL_PARAM_OCTET_PTR) &&
+           OSSL_PARAM_get_octet_string_ptr(p, data, len);
+}
 
 /* Borrowed methods, fetched with "provider!=mtls" at the first use. Owned by prov; NULL with a
  * reason raised when no other provider has them (asked again the next time). Any thread. */

@@ -143,8 +143,8 @@ static int set_digest(struct ek *ctx, const OSSL_PARAM *p, const OSSL_PARAM *pro
     const char *name = NULL, *query = NULL;
     EVP_MD *md;
 
-    if (!OSSL_PARAM_get_utf8_string_ptr(p, &name) || name == NULL ||
-        (properties != NULL && !OSSL_PARAM_get_utf8_string_ptr(properties, &query))) {
+    if (!prov_get_text(p, &name) || name == NULL ||
+        (properties != NULL && !prov_get_text(properties, &query))) {
         PROV_RAISE(ctx->prov, PARAM_TYPE);
         return 0;
     }
@@ -165,7 +165,7 @@ static int set_key(struct ek *ctx, const OSSL_PARAM *p)
     const void *key = NULL;
     size_t len = 0;
 
-    if (!OSSL_PARAM_get_octet_string_ptr(p, &key, &len)) {
+    if (!prov_get_bytes(p, &key, &len)) {
         PROV_RAISE(ctx->prov, PARAM_TYPE);
         return 0;
     }

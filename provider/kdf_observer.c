@@ -119,8 +119,8 @@ static void note_mode(struct observer *ctx, const OSSL_PARAM *p)
     int mode = 0;
 
     if (p->data_type == OSSL_PARAM_UTF8_STRING)
-        ctx->is_expand = OSSL_PARAM_get_utf8_string_ptr(p, &text) && text != NULL &&
-                         strcasecmp(text, "EXPAND_ONLY") == 0;
+        ctx->is_expand =
+            prov_get_text(p, &text) && text != NULL && strcasecmp(text, "EXPAND_ONLY") == 0;
     else
         ctx->is_expand = OSSL_PARAM_get_int(p, &mode) && mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY;
 }
@@ -136,13 +136,13 @@ static void note_params(struct observer *ctx, const OSSL_PARAM params[])
         note_mode(ctx, p);
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_LABEL);
     if (p != NULL)
-        ctx->is_exp_master = OSSL_PARAM_get_octet_string_ptr(p, &data, &len) &&
-                             len == sizeof(EXP_MASTER) - 1 && strncmp(data, EXP_MASTER, len) == 0;
+        ctx->is_exp_master = prov_get_bytes(p, &data, &len) && len == sizeof(EXP_MASTER) - 1 &&
+                             strncmp(data, EXP_MASTER, len) == 0;
     p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DATA);
     if (p == NULL)
         return;
     ctx->hlen = 0;
-    if (OSSL_PARAM_get_octet_string_ptr(p, &data, &len) && data != NULL && len <= sizeof(ctx->th)) {
+    if (prov_get_bytes(p, &data, &len) && data != NULL && len <= sizeof(ctx->th)) {
         memcpy(ctx->th, data, len);
         ctx->hlen = len;
     }

@@ -135,7 +135,7 @@ static int proof_set_ctx_params(void *vctx, const OSSL_PARAM params[])
         const void *key = NULL;
         size_t len = 0;
 
-        if (!OSSL_PARAM_get_octet_string_ptr(p, &key, &len)) {
+        if (!prov_get_bytes(p, &key, &len)) {
             PROV_RAISE(ctx->prov, PARAM_TYPE);
             return 0;
         }

@@ -161,7 +161,7 @@ int prov_param_choice(const struct mtls_provctx *prov, const OSSL_PARAM *p,
 {
     const char *value = NULL;
 
-    if (!OSSL_PARAM_get_utf8_string_ptr(p, &value) || value == NULL) {
+    if (!prov_get_text(p, &value) || value == NULL) {
         PROV_RAISE(prov, PARAM_TYPE);
         return -1;
     }

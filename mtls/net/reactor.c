@@ -122,7 +122,8 @@ void mtls_reactor_on_fork_child(mtls_fork_child_fn *fn)
     fork_child_fn = fn;
 }
 
-/* Runs first inside OPENSSL_cleanup: after it nothing of ours calls libcrypto any more. */
+/* Before libcrypto cleans up: first inside OPENSSL_cleanup, which OpenSSL 4 runs as a destructor,
+ * after every exit handler, if at all. Nothing of ours calls libcrypto any more. */
 static void at_exit(void)
 {
     struct mtls_reactor *r;
@@ -141,7 +142,11 @@ static void at_exit(void)
 static void process_init(void)
 {
     pthread_atfork(mtls_engine_lock, mtls_engine_unlock, fork_child);
+#if OPENSSL_VERSION_MAJOR >= 4
+    atexit(at_exit);
+#else
     OPENSSL_atexit(at_exit);
+#endif
 }
 
 /* ---- watches ---- */

@@ -6,7 +6,7 @@
  * mtls_reactor_get() makes a new, empty one. So it does where the program has closed the reactor's
  * descriptors (becoming a daemon, for one): what watches and timers the old one had is never called
  * again and its descriptors are nobody's to close. The thread is started by mtls_reactor_start(),
- * blocks every signal, and is stopped by OPENSSL_atexit. */
+ * blocks every signal, and is stopped at exit, before libcrypto goes. */
 #ifndef MTLS_NET_REACTOR_H
 #define MTLS_NET_REACTOR_H
 

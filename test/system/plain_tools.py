@@ -35,7 +35,8 @@ class Certificates:
         self.folder = folder
         self.ca, self.ca_key = folder / "ca.pem", folder / "ca.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                self.ca_key, "-out", self.ca, "-subj", "/CN=test authority", "-days", "30")
+                self.ca_key, "-out", self.ca, "-subj", "/CN=test authority", "-days", "30",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         self.cert, self.key = self.issue("server", "DNS:localhost,IP:127.0.0.1")
         self.client_cert, self.client_key = self.issue("client", "DNS:client.example")
 
@@ -44,7 +45,8 @@ class Certificates:
         cert, ext = self.folder / f"{name}.pem", self.folder / f"{name}.ext"
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
                 "-out", request, "-subj", f"/CN={name}")
-        ext.write_text(f"subjectAltName={names}\n")
+        ext.write_text(f"subjectAltName={names}\nsubjectKeyIdentifier=hash\n"
+                       "authorityKeyIdentifier=keyid\n")  # Python from 3.13 on demands them
         openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial",
                 "-out", cert, "-days", "30", "-extfile", ext)
         return cert, key

@@ -244,9 +244,7 @@ static void client_certificate(SSL_CTX *ctx, bool can_sign)
     X509_gmtime_adj(X509_getm_notBefore(cert), -60);
     X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
     X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC,
-                               (const unsigned char *)"Alice", -1, -1, 0);
-    X509_set_issuer_name(cert, X509_get_subject_name(cert));
+    pair_names(cert, "Alice");
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
     public_half = d2i_PUBKEY(NULL, &from, len); /* CertificateVerify fails */
     assert_int_equal(SSL_CTX_use_certificate(ctx, cert), 1);

@@ -366,11 +366,10 @@ static void self_signed(SSL_CTX *ctx)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = X509_new();
-    X509_NAME *name;
+    X509_NAME *name = X509_NAME_new();
 
     assert_non_null(key);
     assert_non_null(cert);
-    name = X509_get_subject_name(cert);
     assert_int_equal(X509_set_version(cert, X509_VERSION_3), 1);
     assert_int_equal(ASN1_INTEGER_set(X509_get_serialNumber(cert), 1), 1);
     assert_non_null(X509_gmtime_adj(X509_getm_notBefore(cert), -60));
@@ -378,7 +377,9 @@ static void self_signed(SSL_CTX *ctx)
     assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
                                                 (const uint8_t *)"server.test", -1, -1, 0),
                      1);
+    assert_int_equal(X509_set_subject_name(cert, name), 1);
     assert_int_equal(X509_set_issuer_name(cert, name), 1);
+    X509_NAME_free(name);
     assert_int_equal(X509_set_pubkey(cert, key), 1);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
     assert_int_equal(SSL_CTX_use_certificate(ctx, cert), 1);

@@ -28,10 +28,19 @@
 static EVP_PKEY *pair_key;
 static X509 *pair_cert;
 
+/* A self-signed certificate's subject and issuer. */
+static inline void pair_names(X509 *cert, const char *text)
+{
+    X509_NAME *name = X509_NAME_new();
+
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)text, -1, -1, 0);
+    assert_int_equal(X509_set_subject_name(cert, name), 1);
+    assert_int_equal(X509_set_issuer_name(cert, name), 1);
+    X509_NAME_free(name);
+}
+
 static inline void pair_certificate(void)
 {
-    X509_NAME *name;
-
     if (pair_cert != NULL)
         return;
     pair_key = EVP_EC_gen("P-256");
@@ -41,10 +50,7 @@ static inline void pair_certificate(void)
     X509_gmtime_adj(X509_getm_notBefore(pair_cert), -60);
     X509_gmtime_adj(X509_getm_notAfter(pair_cert), 3600);
     X509_set_pubkey(pair_cert, pair_key);
-    name = X509_get_subject_name(pair_cert);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"server.example",
-                               -1, -1, 0);
-    X509_set_issuer_name(pair_cert, name);
+    pair_names(pair_cert, "server.example");
     assert_true(X509_sign(pair_cert, pair_key, EVP_sha256()) > 0);
 }
 

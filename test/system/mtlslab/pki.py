@@ -1,6 +1,7 @@
 """Certificates: the real authority, the rogue one that the client trusts as well, and client ones."""
 
 import datetime
+import hashlib
 import ipaddress
 import os
 
@@ -11,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NAME = "server.example"
 OTHER_NAME = "other.example"
+_CA_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
 
 
 def _name(common):
@@ -29,7 +31,7 @@ class Authority:
             file.write(self.cert.public_bytes(serialization.Encoding.PEM))
 
     def _build(self, subject, public_key, alternatives, usage):
-        now = datetime.datetime.utcnow()
+        now = datetime.datetime.now(datetime.timezone.utc)
         issuer = subject if alternatives is None and usage is None else self.cert.subject
         builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer)
                    .public_key(public_key).serial_number(x509.random_serial_number())
@@ -39,8 +41,12 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key),
                                         False)
-        if not is_ca:
+        if is_ca:
+            builder = builder.add_extension(_CA_USAGE, True)
+        else:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
+            builder = builder.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
         return builder.sign(self.key, hashes.SHA256())
@@ -78,9 +84,11 @@ class Pki:
         self.rogue_cert, self.rogue_key = self.rogue.issue("rogue", [NAME], addresses)
         self.client_cert, self.client_key = self.clients.issue("alice", ["alice.example"],
                                                                client=True)
-        # An RSA-4096 one: its Certificate and CertificateVerify overflow libssl's 4 KiB buffer.
+        # An RSA-4096 one: its Certificate and CertificateVerify overflow libssl's 4 KiB buffer, also
+        # where libssl compresses certificates.
         self.big_client_cert, self.big_client_key = self.clients.issue(
-            "bob", [f"{'b' * 40}{n}.example" for n in range(80)], client=True, bits=4096)
+            "bob", [f"{hashlib.sha256(bytes([n])).hexdigest()[:60]}.example" for n in range(120)],
+            client=True, bits=4096)
         self.cafile = self.real.cafile
         # What a client with a rogue authority in its store trusts.
         self.bundle = os.path.join(self.folder, "bundle.pem")
