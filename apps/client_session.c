@@ -207,7 +207,8 @@ static int set_names(const struct client *c, SSL *ssl)
         return c->config.no_verify ||
                X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host_name(c)) == 1;
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (!c->config.no_verify && SSL_set1_host(ssl, host_name(c)) != 1)
+    if (!c->config.no_verify &&
+        X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), host_name(c), 0) != 1)
         return 0;
     return SSL_set_tlsext_host_name(ssl, host_name(c)) == 1;
 }

@@ -36,7 +36,8 @@ static SSL *ssl_new(int fd, SSL_SESSION *session)
     SSL *ssl = SSL_new(client.ctx);
 
     bench_check(ssl != NULL && SSL_set_tlsext_host_name(ssl, BENCH_NAME) == 1 &&
-                    SSL_set1_host(ssl, BENCH_NAME) == 1 && SSL_set_fd(ssl, fd) == 1 &&
+                    X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), BENCH_NAME, 0) == 1 &&
+                    SSL_set_fd(ssl, fd) == 1 &&
                     (session == NULL || SSL_set_session(ssl, session) == 1),
                 "SSL_new");
     return ssl;

@@ -178,7 +178,7 @@ static void keeping_clients(unsigned port, int count, const char *words, int tel
         if (i == WARM)
             began = in_use();
         SSL_set_tlsext_host_name(ssl, BENCH_NAME);
-        SSL_set1_host(ssl, BENCH_NAME);
+        X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), BENCH_NAME, 0);
         SSL_set_fd(ssl, tcp_to(port));
         bench_check(SSL_connect(ssl) == 1, "SSL_connect");
         bench_check(words == NULL || mtls_get_outcome(ssl) == MTLS_OUTCOME_VERIFIED, "outcome");

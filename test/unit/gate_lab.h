@@ -195,7 +195,7 @@ static inline void end_open(struct end *e)
         SSL_set_connect_state(e->ssl);
     if (!e->server) {
         SSL_set_tlsext_host_name(e->ssl, "server.example");
-        SSL_set1_host(e->ssl, "server.example");
+        X509_VERIFY_PARAM_set1_host(SSL_get0_param(e->ssl), "server.example", 0);
     }
     if (e->session != NULL)
         SSL_set_session(e->ssl, e->session);

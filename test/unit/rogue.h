@@ -472,7 +472,7 @@ static inline SSL *visitor_new(SSL_CTX *ctx)
 
     SSL_set_connect_state(ssl);
     SSL_set_tlsext_host_name(ssl, "server.example");
-    SSL_set1_host(ssl, "server.example");
+    X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), "server.example", 0);
     return ssl;
 }
 

@@ -46,7 +46,7 @@ static SSL *client_new(struct fixture *f, SSL_SESSION *session)
     SSL *ssl = SSL_new(f->client);
 
     SSL_set_tlsext_host_name(ssl, "server.example");
-    SSL_set1_host(ssl, "server.example");
+    X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), "server.example", 0);
     if (session != NULL)
         SSL_set_session(ssl, session);
     SSL_set_fd(ssl, pair_connect("127.0.0.1", f->port));
