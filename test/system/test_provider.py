@@ -2,9 +2,11 @@
 
 Needs MTLS_BUILD, the build folder; no network namespace."""
 
+import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -46,10 +48,20 @@ def write_cnf(path, providers, words=""):
 # ---- The module file
 
 
+def needed_by(path):
+    return subprocess.run(["readelf", "-d", path], check=True, capture_output=True, text=True).stdout
+
+
+@functools.lru_cache(maxsize=None)
+def libcrypto():
+    """The file name of the libcrypto that the openssl command uses."""
+    return re.search(r"libcrypto\.so\.\d+", needed_by(OPENSSL)).group(0)
+
+
 def test_module_needs_libcrypto_alone_and_exports_its_entry():
     module = str(MODULES / "mtls.so")
-    needed = subprocess.run(["readelf", "-d", module], check=True, capture_output=True, text=True).stdout
-    assert "libcrypto.so.3" in needed
+    needed = needed_by(module)
+    assert libcrypto() in needed
     assert "libssl" not in needed and "libmtls" not in needed
     symbols = subprocess.run(["nm", "-D", "--defined-only", module], check=True, capture_output=True,
                              text=True).stdout
@@ -145,7 +157,7 @@ def test_without_the_default_provider_the_reason_is_told(tmp_path):
 
 WORDS = """
 import ctypes, sys
-crypto = ctypes.CDLL("libcrypto.so.3")
+crypto = ctypes.CDLL(sys.argv[1])
 class Param(ctypes.Structure):
     _fields_ = [("key", ctypes.c_char_p), ("type", ctypes.c_uint), ("data", ctypes.c_void_p),
                 ("size", ctypes.c_size_t), ("returned", ctypes.c_size_t)]
@@ -163,7 +175,7 @@ print(text.value.decode() if ok else "refused")
 def words_of(cnf):
     """What any program reads from the provider in the default library context."""
     env = {"PATH": "/usr/bin:/bin", "OPENSSL_MODULES": str(MODULES), "OPENSSL_CONF": str(cnf)}
-    return subprocess.run([sys.executable, "-c", WORDS], env=env, check=True, capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-c", WORDS, libcrypto()], env=env, check=True, capture_output=True, text=True,
                           timeout=60).stdout.strip()
 
 
