@@ -79,6 +79,12 @@ static inline void bench_nodelay(int fd)
     bench_check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0, "TCP_NODELAY");
 }
 
+/* bench_bare.c: the server's end on a thread of its own, returns its port; the client's, before and
+ * after the handshake. */
+unsigned bench_bare_serve(void);
+int bench_bare_begin(unsigned port);
+void bench_bare_end(int fd);
+
 /* words NULL: plain TLS. */
 static inline SSL_CTX *bench_ctx(bool server, const char *words)
 {

@@ -10,7 +10,7 @@ enum { THREADS_MAX = 64 };
 
 static struct {
     const char *host, *words, *cafile;
-    unsigned port;
+    unsigned port, bare; /* bare: port of the second connection without a protocol, 0 = none */
     SSL_CTX *ctx;
     bool announce, resume;
     int count, threads, warm;
@@ -56,8 +56,11 @@ static void ssl_end(SSL *ssl)
 static SSL *handshake(SSL_SESSION *session)
 {
     SSL *ssl = ssl_new(tcp_connect(), session);
+    int bare = client.bare != 0 ? bench_bare_begin(client.bare) : -1;
 
     bench_check(SSL_connect(ssl) == 1, "SSL_connect");
+    if (bare >= 0)
+        bench_bare_end(bare);
     return ssl;
 }
 
@@ -264,6 +267,9 @@ static void option(int opt)
     case 'b':
         client.bytes = strtoull(optarg, NULL, 10);
         break;
+    case 'B':
+        client.bare = (unsigned)atoi(optarg);
+        break;
     case 'A':
         client.announce = true;
         break;
@@ -277,13 +283,19 @@ static void option(int opt)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
-        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
-        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
-        {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
-        {"bytes", required_argument, NULL, 'b'},   {"announce", no_argument, NULL, 'A'},
-        {"resume", no_argument, NULL, 'r'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"port", required_argument, NULL, 'P'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cafile", required_argument, NULL, 'a'},
+                                            {"cpu", required_argument, NULL, 'p'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"warm", required_argument, NULL, 'W'},
+                                            {"bytes", required_argument, NULL, 'b'},
+                                            {"announce", no_argument, NULL, 'A'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)

@@ -181,7 +181,7 @@ static bool tell(void)
     return true;
 }
 
-static void listen_on(const char *host, const char *path2)
+static void listen_on(const char *host, const char *path2, unsigned bare)
 {
     struct sockaddr_in sin = bench_addr(host, 0);
     socklen_t len = sizeof(sin);
@@ -191,7 +191,8 @@ static void listen_on(const char *host, const char *path2)
                     listen(server.listener, BACKLOG) == 0 &&
                     getsockname(server.listener, (struct sockaddr *)&sin, &len) == 0,
                 "listen");
-    printf("{\"port\": %u, \"path2\": \"%s\"}\n", ntohs(sin.sin_port), path2 != NULL ? path2 : "");
+    printf("{\"port\": %u, \"path2\": \"%s\", \"bare\": %u}\n", ntohs(sin.sin_port),
+           path2 != NULL ? path2 : "", bare);
 }
 
 static void loop(void)
@@ -224,11 +225,15 @@ static void loop(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'}, {"cert", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'k'},  {"words", required_argument, NULL, 'w'},
-        {"cpu", required_argument, NULL, 'p'},  {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"cert", required_argument, NULL, 'c'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cpu", required_argument, NULL, 'p'},
+                                            {"bare", no_argument, NULL, 'B'},
+                                            {NULL, 0, NULL, 0}};
     const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL;
+    bool bare = false;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -248,6 +253,9 @@ int main(int argc, char **argv)
         case 'p':
             bench_pin(atoi(optarg));
             break;
+        case 'B':
+            bare = true;
+            break;
         default:
             return 1;
         }
@@ -256,7 +264,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     server.ctx = bench_server_ctx(words, cert, key);
     server.path2 = words != NULL && strstr(words, "reactor=app") != NULL ? mtls_pollable_fd() : -1;
-    listen_on(host, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL);
+    listen_on(host, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL,
+              bare ? bench_bare_serve() : 0);
     loop();
     return 0;
 }

@@ -56,15 +56,17 @@ def show(s, digits=3, unit=""):
 class Server:
     """A running bench_server. ns: inside a network namespace."""
 
-    def __init__(self, pki, words=None, host="127.0.0.1", ns=None, cpu=SERVER_CPU):
+    def __init__(self, pki, words=None, host="127.0.0.1", ns=None, cpu=SERVER_CPU, options=()):
         argv = ["ip", "netns", "exec", ns] if ns else []
         argv += [program("bench_server"), "--host", host, "--cert", pki.cert, "--key", pki.key]
         argv += ["--cpu", str(cpu)] if cpu is not None else []
         argv += ["--words", words] if words else []
+        argv += options
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)
         first = json.loads(self.process.stdout.readline())
         self.host, self.port, self.path2 = host, first["port"], first["path2"]
+        self.bare = first["bare"]
 
     def mark(self):
         """What it has done so far."""
@@ -102,6 +104,7 @@ def client(server, cafile, mode, *options, words=None, ns=None, cpu=CLIENT_CPU):
 # name, which server, the client's words, options of its own, compared with, outcome that all must have
 HANDSHAKES = (
     ("plain", "plain", None, (), None, None),
+    ("plain, bare 2nd connection", "bare", None, (), "plain", None),
     ("fresh path 2", "hooked", PATH2 + " reuse=off", (), "plain", "verified"),
     ("fresh, reactor=app", "app", PATH2 + " reuse=off", (), "plain", "verified"),
     ("kept path 2", "hooked", PATH2, (), "plain", "verified"),
@@ -116,6 +119,7 @@ def handshake_batch(server, cafile, case, batch):
     """Microseconds of CPU a handshake: server's, client's."""
     name, _, words, options, _, outcome = case
     warm = () if words is None else ("--warm", 1)
+    warm += ("--bare", server.bare) if server.bare else ()
     before = server.settle()
     result = client(server, cafile, "handshakes", "--count", batch, *warm, *options, words=words)
     after = server.settle()
@@ -128,7 +132,8 @@ def handshake_batch(server, cafile, case, batch):
 
 def handshakes(pki, size):
     """Part 1."""
-    servers = {"plain": Server(pki), "hooked": Server(pki, SERVER_WORDS), "app": Server(pki, SERVER_WORDS + " reactor=app"),
+    servers = {"plain": Server(pki), "bare": Server(pki, options=["--bare"]), "hooked": Server(pki, SERVER_WORDS),
+               "app": Server(pki, SERVER_WORDS + " reactor=app"),
                "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer"))}
     took = {case[0]: [] for case in HANDSHAKES}
     for number in range(size["rounds"] + 1):  # the first is not counted
@@ -284,11 +289,11 @@ def print_handshakes(rows):
     print("\nServer CPU for each handshake, us (median, quartiles); ratio to the plain one of the same round")
     for name, row in rows.items():
         ratio = f"  x {show(row['server_ratio'])}" if "server_ratio" in row else ""
-        print(f"  {name:18} {show(row['server_us'], 1):28}{ratio}")
+        print(f"  {name:26} {show(row['server_us'], 1):28}{ratio}")
     print("Client CPU likewise")
     for name, row in rows.items():
         ratio = f"  x {show(row['client_ratio'])}" if "client_ratio" in row else ""
-        print(f"  {name:18} {show(row['client_us'], 1):28}{ratio}")
+        print(f"  {name:26} {show(row['client_us'], 1):28}{ratio}")
 
 
 def print_throughput(rows, size):
