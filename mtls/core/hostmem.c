@@ -4,7 +4,7 @@
  *
  *     mtls-hosts 1
  *     key KEY
- *     host HASH VERIFIED EXPIRES K SCOPE ADDRESSES      (0 .. 4096 lines, strictly rising HASH)
+ *     host HASH VERIFIED EXPIRES K SCOPE ADDRESSES [SERVER-KEY]   (0 .. 4096 lines, rising HASH)
  *     end COUNT CHECKSUM
  *
  * KEY: the file's random key, 64 lower-case hexadecimal digits. HASH: HMAC-SHA-256 under KEY over
@@ -12,7 +12,8 @@
  * "|" and the TLS port in decimal. VERIFIED, EXPIRES: seconds since the epoch. K: paths that had to
  * confirm, 1 .. 8. SCOPE: 0 .. 3 (1 client-distinct, 2 server-distinct). ADDRESSES: up to 8 path-2
  * addresses "ADDR:PORT" or
- * "[ADDR]:PORT" with commas between, or "-". COUNT: the number of host lines. CHECKSUM: SHA-256
+ * "[ADDR]:PORT" with commas between, or "-". SERVER-KEY: 64 hexadecimal digits, where the server has
+ * one (SMKEX). COUNT: the number of host lines. CHECKSUM: SHA-256
  * over all bytes before it; it finds damage, it is no protection against someone who may write the
  * file.
  *
@@ -31,7 +32,7 @@ enum {
     HASH_LEN = 32,
     ADDR_TEXT_MAX = 56,
     HEAD_TEXT_MAX = 96,
-    HOST_TEXT_MAX = 5 + 64 + 2 * 20 + 4 + 8 + MTLS_HOSTMEM_ADDRS_MAX * ADDR_TEXT_MAX,
+    HOST_TEXT_MAX = 5 + 64 + 2 * 20 + 4 + 8 + 65 + MTLS_HOSTMEM_ADDRS_MAX * ADDR_TEXT_MAX,
     END_TEXT_MAX = 96,
 };
 
@@ -191,6 +192,9 @@ static int copy_record(struct mtls_host_record *to, const struct mtls_host_recor
     to->expires_at = rec->expires_at;
     to->k = rec->k;
     to->scope = rec->scope;
+    to->has_key = rec->has_key;
+    if (rec->has_key)
+        memcpy(to->key, rec->key, sizeof(to->key));
     to->naddr = rec->naddr;
     for (uint8_t i = 0; i < rec->naddr; i++) {
         char text[ADDR_TEXT_MAX];
@@ -292,6 +296,11 @@ static size_t format_entry(const struct entry *e, char *out)
     }
     if (e->rec.naddr == 0)
         out[n++] = '-';
+    if (e->rec.has_key) {
+        out[n++] = ' ';
+        hex(out + n, e->rec.key);
+        n += 2 * sizeof(e->rec.key);
+    }
     out[n++] = '\n';
     return n;
 }
@@ -389,7 +398,7 @@ static bool take_addr(struct cursor *c, struct mtls_addr *out)
     struct mtls_host h;
     size_t n = 0;
 
-    while (c->p < c->end && *c->p != ',' && *c->p != '\n' && *c->p != '\0' && n + 1 < sizeof(text))
+    while (c->p < c->end && *c->p != ',' && *c->p != ' ' && *c->p != '\n' && *c->p != '\0' && n + 1 < sizeof(text))
         text[n++] = *c->p++;
     text[n] = '\0';
     if (mtls_host_parse(&h, text) != 0 || h.addr.family == 0 || h.addr.port == 0)
@@ -401,14 +410,14 @@ static bool take_addr(struct cursor *c, struct mtls_addr *out)
 
 static bool take_addrs(struct cursor *c, struct mtls_host_record *rec)
 {
-    if (take(c, "-\n"))
+    if (take(c, "-"))
         return true;
     do {
         if (rec->naddr == MTLS_HOSTMEM_ADDRS_MAX || !take_addr(c, &rec->addrs[rec->naddr]))
             return false;
         rec->naddr++;
     } while (take(c, ","));
-    return take(c, "\n");
+    return true;
 }
 
 static bool take_entry(struct cursor *c, struct entry *e)
@@ -424,7 +433,10 @@ static bool take_entry(struct cursor *c, struct entry *e)
         return false;
     e->rec.k = (uint8_t)k;
     e->rec.scope = (uint8_t)scope;
-    return take_addrs(c, &e->rec);
+    if (!take_addrs(c, &e->rec))
+        return false;
+    e->rec.has_key = take(c, " ");
+    return (!e->rec.has_key || take_hex(c, e->rec.key)) && take(c, "\n");
 }
 
 static int parse_entries(struct mtls_hostmem *m, struct cursor *c)
@@ -464,7 +476,7 @@ static int parse_end(const struct mtls_hostmem *m, struct cursor *c)
 
 int mtls_hostmem_parse(struct mtls_hostmem **out, const char *text, size_t len)
 {
-    struct cursor c = {.text = text, .p = text, .end = text + len};
+    struct cursor c = {.text = text, .p = text, .end = len > 0 ? text + len : text};
     struct mtls_hostmem *m = NULL;
     uint8_t key[KEY_LEN];
     int r = MTLS_ERR_HOSTS_CORRUPT;

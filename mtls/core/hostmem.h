@@ -17,6 +17,8 @@ enum {
 struct mtls_host_record {
     int64_t verified_at, expires_at;
     uint8_t k, scope;
+    bool has_key;
+    uint8_t key[32]; /* the server's long-term key (SMKEX) */
     uint8_t naddr;
     struct mtls_addr
         addrs[MTLS_HOSTMEM_ADDRS_MAX]; /* path-2 addresses of a session verified by exporter

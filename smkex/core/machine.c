@@ -287,12 +287,6 @@ int smkex_machine_answer(struct smkex_machine *m)
 
 /* ---- Bytes of the exchange ---- */
 
-uint8_t *smkex_exchange_room(struct smkex_machine *m, size_t *len)
-{
-    *len = smkex_machine_missing(m);
-    return m->received + m->received_len;
-}
-
 size_t smkex_machine_missing(const struct smkex_machine *m)
 {
     int whole;
@@ -300,8 +294,21 @@ size_t smkex_machine_missing(const struct smkex_machine *m)
     if (m->state != SMKEX_STATE_WAIT)
         return 0;
     whole = m->received_len >= SMKEX_HEAD_LEN ? smkex_message_length(m->received, m->received_len)
-                                              : SMKEX_HEAD_LEN;
+                                              : SMKEX_MESSAGE_MIN;
     return whole > 0 ? (size_t)whole - m->received_len : 0;
+}
+
+bool smkex_machine_is_refused(const struct smkex_machine *m)
+{
+    return m->received_len > SMKEX_HEAD_LEN && m->received[SMKEX_HEAD_LEN] == 0;
+}
+
+/* Nothing is read of what may stand behind the message. */
+uint8_t *smkex_exchange_room(struct smkex_machine *m, size_t *len)
+{
+    *len = m->received_len < SMKEX_HEAD_LEN ? SMKEX_HEAD_LEN - m->received_len
+                                            : smkex_machine_missing(m);
+    return m->received + m->received_len;
 }
 
 int smkex_exchange_filled(struct smkex_machine *m, size_t len)

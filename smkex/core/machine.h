@@ -47,8 +47,11 @@ int smkex_machine_error(const struct smkex_machine *m); /* FAILED: MTLS_ERR_* */
 /* NULL: nothing must be read now (OFFERED, KEYED, FAILED, unread data). Before OPEN never beyond
  * the message that is awaited. */
 uint8_t *smkex_machine_room(struct smkex_machine *m, size_t *len);
-/* Of that message: so many bytes are missing, as far as is known (0: not in WAIT). */
+/* Of that message so many bytes are missing, at least, as far as is known (0: not in WAIT). More
+ * than *len of room: the end is not known yet. */
 size_t smkex_machine_missing(const struct smkex_machine *m);
+/* Client: a refusal is coming in; it is no use waiting for path 2 with its last byte. */
+bool smkex_machine_is_refused(const struct smkex_machine *m);
 /* len of them came. Errors: what the bytes are guilty of; the machine has failed then. */
 MTLS_NODISCARD int smkex_machine_filled(struct smkex_machine *m, size_t len);
 /* Path 1 ended. Errors: MTLS_ERR_PEER_CLOSED (before OPEN), MTLS_ERR_SMKEX_TRUNCATED (without

@@ -19,6 +19,7 @@ enum smkex_refusal {
 enum {
     SMKEX_MAGIC_LEN = 8,
     SMKEX_HEAD_LEN = 10, /* magic and length */
+    SMKEX_MESSAGE_MIN = SMKEX_HEAD_LEN + 1,
     SMKEX_BODY_MAX = 1024,
     SMKEX_MESSAGE_MAX = SMKEX_HEAD_LEN + SMKEX_BODY_MAX,
     SMKEX_SHARE_MAX = 65,
