@@ -84,7 +84,7 @@ static int look(int fd, const char *path)
     if (why == NULL)
         return 0;
     snprintf(text, sizeof(text), "%.180s %s: cannot be protected", path, why);
-    preload_log_event(preload_settings.refuse_exec ? "refused" : "unhooked", "", text);
+    preload_log_event(preload_settings.refuse_exec ? "refused" : "notice", "", text);
     if (!preload_settings.refuse_exec)
         return 0;
     errno = EACCES;

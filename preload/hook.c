@@ -41,13 +41,13 @@ static void raise_error(const char *text, const void *code)
 
 static void outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *json, void *arg)
 {
-    struct mtls_path_info info;
+    struct mtls_path_info info = {.remote = ""};
+    bool known = ssl != NULL && preload_libmtls.get_path(ssl, 0, &info) == 1;
 
-    preload_log_session(json);
+    preload_log_session(json, known ? info.remote : "");
     /* Not where libssl itself ended the handshake, or we did in a fork. */
-    if (what == MTLS_OUTCOME_FAILED && ssl != NULL && reason != MTLS_ERR_ABANDONED &&
-        reason != MTLS_ERR_FORKED && strstr(json, "\"role\": \"client\"") != NULL &&
-        preload_libmtls.get_path(ssl, 0, &info) == 1)
+    if (what == MTLS_OUTCOME_FAILED && known && reason != MTLS_ERR_ABANDONED &&
+        reason != MTLS_ERR_FORKED && strstr(json, "\"role\": \"client\"") != NULL)
         preload_guard_failed(info.remote, -1);
 }
 

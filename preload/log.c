@@ -171,13 +171,14 @@ static void member(const char *json, const char *name, char *out, size_t size)
     }
 }
 
-void preload_log_session(const char *json)
+void preload_log_session(const char *json, const char *peer)
 {
     static const char *const kept[] = {"outcome", "reason", "message", "role", "scope", "name"};
     char line[LINE_MAX_LEN + 1], value[256], outcome[32], message[160], name[256];
     int n = head(line, sizeof(line), "session"), saved = errno;
     size_t i;
 
+    n += snprintf(line + n, sizeof(line) - (size_t)n, ", \"peer\": \"%s\"", peer);
     if (json[0] == '{' && (size_t)n + strlen(json) + 3 <= sizeof(line)) {
         n += snprintf(line + n, sizeof(line) - (size_t)n, ", %s\n", json + 1);
     } else { /* too long for one write(): what matters most */

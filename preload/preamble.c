@@ -77,7 +77,7 @@ static bool socks(const uint8_t *data, size_t len)
         return false;
     if (data[0] == 5 && len == 2u + data[1])
         return true; /* methods */
-    if (data[0] == 5 && data[1] == 1 && data[2] == 0 && len >= 10)
+    if (data[0] == 5 && data[1] == 1 && data[2] == 0 && len >= 8)
         return len == (data[3] == 1 ? 10u : data[3] == 4 ? 22u : data[3] == 3 ? 7u + data[4] : 0u);
     return data[0] == 4 && data[1] == 1 && len >= 9 && data[len - 1] == 0;
 }
@@ -105,7 +105,7 @@ static bool ldap(const uint8_t *data, size_t len)
 
     if (len < 7 || len > 64 || data[0] != 0x30 || data[1] != len - 2 || data[2] != 2)
         return false;
-    return (len == 7 && data[5] == 0x42) ||
+    return (len == 7 && data[3] == 1 && data[5] == 0x42) ||
            (data[3] <= 4 && data[4u + data[3]] == 0x77 &&
             memmem(data, len, oid, sizeof(oid) - 1) == data + len - (sizeof(oid) - 1));
 }

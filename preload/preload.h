@@ -62,8 +62,8 @@ bool preload_enforcing(void);
 /* Opens the log while the program may. */
 void preload_log_open(void);
 /* A session's report, JSON as libmtls makes it. */
-void preload_log_session(const char *json);
-/* "unhooked" or "refused"; peer may be "". */
+void preload_log_session(const char *json, const char *peer);
+/* "unhooked", "refused", or "notice", which says nothing of a connection; peer may be "". */
 void preload_log_event(const char *event, const char *peer, const char *why);
 /* The other end of fd as text: "ADDR:PORT", "" where there is none. */
 void preload_peer_text(int fd, char *out, size_t size);

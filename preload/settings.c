@@ -106,5 +106,5 @@ __attribute__((constructor)) static void start(void)
         return;
     preload_guard_start();
     if (is_go())
-        preload_log_event("unhooked", "", "a Go program makes its system calls itself");
+        preload_log_event("notice", "", "a Go program makes its system calls itself");
 }

@@ -1,0 +1,190 @@
+"""What the preload library refuses: TLS that libmtls does not know, plaintext after a failed
+verification; and what it lets pass."""
+
+import os
+import subprocess
+
+import pytest
+
+from conftest import SECRET
+from mtlslab import attack, stock, tools
+from preload_tools import LIBRARY, Wrap, client_words, curl_argv
+
+PYTHON = "/usr/bin/python3"
+WORDS = "policy=require path2=dev=p2"
+
+
+def gnutls(lab, pki, peer, wrap):
+    return lab.run(lab.client, wrap.argv([
+        "gnutls-cli", "--x509cafile", pki.cafile, "--sni-hostname", pki.name, "--verify-hostname",
+        pki.name, "--logfile", "/dev/null", "--port", peer.port, lab.addr]), stdin=stock.GET)
+
+
+def test_other_tls_client(lab, pki, www, tmp_path):
+    peer = stock.s_server(lab, pki, www=www)
+    refused = Wrap(tmp_path, WORDS)
+    proc = gnutls(lab, pki, peer, refused)
+    assert proc.wait() != 0 and SECRET not in proc.stdout, proc.log()
+    line = refused.wait(event="refused")[0]
+    assert line["peer"] == f"{lab.addr}:{peer.port}" and "libgnutls" in line["why"], line
+    for name, words, unhooked in (("allow", WORDS, "allow"), ("off", "policy=off", "refuse")):
+        wrap = Wrap(tmp_path, words, name=name, MTLSIZE_UNHOOKED=unhooked)
+        proc = gnutls(lab, pki, peer, wrap)
+        assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+        assert len(wrap.lines("unhooked")) == (name == "allow") and not wrap.lines("refused")
+
+
+def test_other_tls_server(lab, pki, tmp_path):
+    for name, unhooked, works in (("refuse", "refuse", False), ("allow", "allow", True)):
+        port = lab.port()
+        wrap = Wrap(tmp_path, "policy=require listen=127.0.0.1:0", name=name,
+                    MTLSIZE_UNHOOKED=unhooked)
+        proc = lab.spawn(lab.server, wrap.argv([
+            "gnutls-serv", "--http", "--port", port, "--x509certfile", pki.cert, "--x509keyfile",
+            pki.key]))
+        proc.wait_listening(port)
+        got = tools.curl(lab, pki, lab.addr, port, "/")
+        assert (got.wait() == 0) == works, got.log()
+        assert wrap.wait(event="unhooked" if works else "refused")
+
+
+def test_bytes_that_only_look_like_tls(lab, pki, tmp_path):
+    """A file, a pipe and data that begins like a record are not TLS handshakes."""
+    hello = bytes.fromhex("1603010200010001fc0303") + bytes(500)
+    script = f"""
+import os, socket
+hello = bytes.fromhex("{hello.hex()}")
+with open("{tmp_path}/file", "wb", buffering=0) as file:
+    file.write(hello)
+a, b = socket.socketpair()
+a.sendall(hello)
+listener = socket.create_server(("127.0.0.1", 0))
+c = socket.create_connection(listener.getsockname())
+c.sendall(b"first")
+for text in (hello[:3], b"\\x16" + bytes(600), b"\\x16\\x03\\x03\\x00\\x28" + bytes([7] * 40)):
+    c.sendall(text)
+print("all sent")
+c.sendall(hello)
+"""
+    wrap = Wrap(tmp_path, WORDS)
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script]))
+    assert proc.wait() != 0 and b"all sent" in proc.stdout, proc.log()
+    assert b"ConnectionAbortedError" in proc.stderr and len(wrap.lines("refused")) == 1, proc.log()
+
+
+RETRY = """
+import socket, ssl, sys
+cafile, name, host, port, other = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+def plain(port, *texts):
+    with socket.create_connection((host, int(port)), timeout=10) as conn:
+        for text in texts:
+            conn.sendall(text)
+def attempt(what, fn, *args):
+    try:
+        fn(*args)
+        print(what, "fine", flush=True)
+    except OSError as e:
+        print(what, type(e).__name__, flush=True)
+def tls():
+    with socket.create_connection((host, int(port)), timeout=10) as conn:
+        with context.wrap_socket(conn, server_hostname=name):
+            pass
+get = b"GET / HTTP/1.0\\r\\n\\r\\n"
+attempt("before", plain, port, get)
+attempt("tls", tls)
+attempt("after", plain, port, get)
+attempt("smtp", plain, port, b"EHLO me\\r\\n", b"STARTTLS\\r\\n")
+attempt("mail", plain, port, b"EHLO me\\r\\n", b"MAIL FROM:<a@b>\\r\\n")
+attempt("sslrequest", plain, port, bytes.fromhex("0000000804d2162f"))
+attempt("startup", plain, port, bytes.fromhex("00000009000300007500"))
+attempt("other", plain, other, get)
+attempt("again", tls)
+"""
+
+
+def test_no_plaintext_after_a_failed_verification(lab, pki, server, tmp_path):
+    """The same program, with and without an interceptor; another port is another matter."""
+    other = lab.port()
+    lab.spawn(lab.server, [PYTHON, "-m", "http.server", "-b", lab.addr, other]).wait_listening(other)
+    argv = [PYTHON, "-c", RETRY, pki.bundle, pki.name, server.host, server.port, other]
+    fine = Wrap(tmp_path, client_words(lab, server), name="fine")
+    proc = lab.run(lab.client, fine.argv(argv))
+    assert proc.wait() == 0 and proc.stdout.decode().split() == [
+        word for what in ("before", "tls", "after", "smtp", "mail", "sslrequest", "startup", "other",
+                          "again") for word in (what, "fine")], proc.log()
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    proc = lab.run(lab.client, wrap.argv(argv))
+    aborted = "ConnectionAbortedError"
+    assert proc.stdout.decode().split() == [
+        "before", "fine", "tls", "SSLError", "after", aborted, "smtp", "fine", "mail", aborted,
+        "sslrequest", "fine", "startup", aborted, "other", "fine", "again", "SSLError"], proc.log()
+    assert len(wrap.lines("refused")) == 3
+    assert all("plaintext" in line["why"] for line in wrap.lines("refused"))
+
+
+def test_a_child_that_was_forked_knows(lab, pki, server, tmp_path):
+    script = RETRY.split("get = b")[0] + """
+import os
+attempt("tls", tls)
+if os.fork() == 0:
+    attempt("child", plain, port, b"GET / HTTP/1.0\\r\\n\\r\\n")
+    os._exit(0)
+os.wait()
+"""
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script, pki.bundle, pki.name, server.host,
+                                          server.port, 0]))
+    assert proc.stdout.decode().split() == ["tls", "SSLError", "child", "ConnectionAbortedError"]
+
+
+def test_library_missing_is_no_plain_tls(lab, pki, server, tmp_path):
+    """libmtls cannot be loaded: no SSL_CTX is made, and the program says why."""
+    wrap = Wrap(tmp_path, client_words(lab, server), MTLSIZE_LIBRARY=f"{tmp_path}/none.so")
+    proc = lab.run(lab.client, wrap.argv(curl_argv(pki, server.host, server.port)))
+    assert proc.wait() != 0 and SECRET not in proc.stdout, proc.log()
+    assert "none.so" in wrap.lines("refused")[0]["why"]
+    assert len(server.sessions()) == 0
+    bad = Wrap(tmp_path, "policy=requires", name="bad")
+    proc = lab.run(lab.client, bad.argv(["openssl", "s_client", "-connect",
+                                         tools.join(server.host, server.port)]), stdin=b"")
+    assert proc.wait() != 0 and b"bad value" in proc.stderr, proc.log()
+
+
+@pytest.fixture(scope="module")
+def static_program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("static")
+    source = folder / "hello.c"
+    source.write_text('#include <unistd.h>\nint main(void) { return write(1, "ran\\n", 4) != 4; }\n')
+    subprocess.run(["cc", "-static", "-o", str(folder / "hello"), str(source)], check=True)
+    return str(folder / "hello")
+
+
+def test_static_program(lab, tmp_path, static_program):
+    """Noted, because nothing of ours is in it; refused only where that was asked for."""
+    for name, unhooked, runs in (("noted", "refuse", True), ("refused", "refuse-exec", False)):
+        wrap = Wrap(tmp_path, WORDS, name=name, MTLSIZE_UNHOOKED=unhooked)
+        for argv in (["sh", "-c", f"{static_program}; echo $?"], ["env", static_program],
+                     [PYTHON, "-c", f"import subprocess; subprocess.run(['{static_program}'])"]):
+            proc = lab.run(lab.client, wrap.argv(argv))
+            assert (b"ran" in proc.stdout) == runs, proc.log()
+        lines = wrap.lines("notice" if runs else "refused")
+        assert len(lines) == 3 and all("linked statically" in line["why"] for line in lines), lines
+
+
+def test_emptied_environment(lab, tmp_path):
+    """A program that replaces itself without an environment keeps the protection (nginx's upgrade);
+    one that took LD_PRELOAD away meant it."""
+    script = ("import os, sys; os.execve('/usr/bin/env', ['env'], "
+              "{k: os.environ[k] for k in sys.argv[1:] if k in os.environ})")
+    wrap = Wrap(tmp_path, WORDS)
+    for kept, back in (([], True), (["PATH"], True), (["MTLS_CONFIG"], False)):
+        proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script, *kept]))
+        assert (f"LD_PRELOAD={LIBRARY}".encode() in proc.stdout) == back, proc.log()
+        assert f"MTLS_CONFIG={WORDS}".encode() in proc.stdout, proc.log()
+    allowed = Wrap(tmp_path, WORDS, name="allow", MTLSIZE_UNHOOKED="allow")
+    proc = lab.run(lab.client, allowed.argv([PYTHON, "-c", script]))
+    assert b"LD_PRELOAD" not in proc.stdout
+    assert os.path.exists(LIBRARY)
