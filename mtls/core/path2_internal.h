@@ -6,18 +6,25 @@
 
 #include "outbuf.h"
 #include "path2_server.h"
+#include "path2_shared.h"
 #include "pending.h"
+
+/* Open claims of a join here: its own eight, and for each the guest that a moving one leaves. */
+enum { MTLS_P2S_JOIN_CLAIMS_MAX = 2 * MTLS_SLOTS_MAX };
 
 struct mtls_p2s {
     struct mtls_crypto *crypto;
     struct mtls_p2s_config config;
     struct mtls_p2s_events events;
     void *arg;
+    struct mtls_p2s_shared shared; /* no function: this process is alone */
+    void *shared_arg;
     struct mtls_pending pending;
     struct mtls_link conns; /* all of them */
     size_t nroom, nbusy;    /* that have not ended: with room, and above it */
     /* queues: connections without HELLO, without claim, without room; claims */
     struct mtls_link fresh, idle, busy, wait;
+    struct mtls_link told;       /* queue: claims for which another process has to speak */
     struct mtls_p2s_stats stats; /* waiting_claims and ended_joins live in pending */
 };
 
@@ -31,6 +38,8 @@ struct mtls_p2s_conn {
     struct mtls_frame_reader reader;
     struct mtls_source *source; /* NULL: busy, or ended */
     bool busy;                  /* there is no room for it */
+    bool moving;                /* its claims go on in another process */
+    bool guest;                 /* the connection is another process's, and takes no room here */
     uint32_t last_id;
     uint8_t nclaims;
     bool preface_sent;
@@ -48,6 +57,9 @@ struct mtls_p2s_claim {
     uint8_t proofs; /* bit per slot to which a PROOF went */
     bool confirmed; /* a CONFIRM came, for this slot */
     uint8_t confirmed_slot;
+    mtls_member via[MTLS_SLOTS_MAX];  /* whose PROOF that of a slot was; 0: ours */
+    mtls_member told[MTLS_SLOTS_MAX]; /* who has sessions for it and was told */
+    uint8_t ntold;
     uint8_t p2[MTLS_SHA256_LEN];
 };
 
@@ -109,6 +121,19 @@ MTLS_NODISCARD int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstam
 /* Handles a CONFIRM for an open claim. */
 MTLS_NODISCARD int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim,
                                           const struct mtls_frame *confirm);
+/* How many sessions with this join there are, in all processes. */
+unsigned mtls_p2s_sessions(const struct mtls_p2s *s, const struct mtls_join *join);
+/* The claim is about to end: tells whom it concerns. */
+void mtls_p2s_claim_over(struct mtls_p2s_claim *claim, mtls_tstamp now);
+/* No session here is its any more, but another process has one. */
+void mtls_p2s_claim_leave_to_others(struct mtls_p2s_claim *claim, mtls_tstamp now);
+MTLS_NODISCARD int mtls_p2s_claim_forward(struct mtls_p2s_claim *claim, uint8_t slot,
+                                          const struct mtls_frame *confirm);
+/* Leaves the queue of those that wait, or that others speak for. */
+void mtls_p2s_claim_unwait(struct mtls_p2s_claim *claim);
+/* Puts a claim among those of its connection and its join. */
+MTLS_NODISCARD int mtls_p2s_claim_attach(struct mtls_p2s_claim *claim,
+                                         const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now);
 /* Ends and frees a claim, in silence. */
 void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now);
 /* Frees a session that is no longer on its join. */

@@ -103,6 +103,8 @@ void mtls_p2s_room_leave(struct mtls_p2s_conn *c)
     struct mtls_p2s *s = c->server;
 
     mtls_list_remove(&c->in_source);
+    if (c->guest)
+        return;
     if (c->busy) {
         s->nbusy--;
         return;

@@ -31,6 +31,7 @@ int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c, const struct mtls
     mtls_list_init(&s->idle);
     mtls_list_init(&s->busy);
     mtls_list_init(&s->wait);
+    mtls_list_init(&s->told);
     *out = s;
     return 0;
 }
@@ -91,7 +92,10 @@ void mtls_p2s_conn_free(struct mtls_p2s_conn *c)
     mtls_p2s_conn_end(c, MTLS_ERR_PATH_CLOSED, 0);
     mtls_list_remove(&c->all);
     mtls_outbuf_clear(&c->out);
-    c->server->stats.conns--;
+    if (c->guest)
+        c->server->stats.guests--;
+    else
+        c->server->stats.conns--;
     free(c);
 }
 
@@ -121,7 +125,7 @@ void mtls_p2s_conn_close(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
 
 void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now)
 {
-    if (c->busy)
+    if (c->busy || c->guest)
         return;
     mtls_p2s_room_rest(c, c->nclaims == 0 && c->err == 0);
     if (c->nclaims > 0 || c->err < 0)
@@ -314,7 +318,8 @@ int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len
 
 mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
 {
-    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->busy, &s->wait, &s->pending.ended};
+    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->busy,
+                                        &s->wait,  &s->told, &s->pending.ended};
     mtls_tstamp first = MTLS_TSTAMP_NEVER;
 
     for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++) {
@@ -334,11 +339,11 @@ static void close_due(struct mtls_link *queue, mtls_tstamp now)
         mtls_p2s_conn_close(MTLS_OWNER(t, struct mtls_p2s_conn, timer), MTLS_ERR_PATH_TIMEOUT, now);
 }
 
-void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
+static void end_due(struct mtls_link *queue, mtls_tstamp now)
 {
     struct mtls_due *t;
 
-    while ((t = mtls_due_first(&s->wait, now)) != NULL) {
+    while ((t = mtls_due_first(queue, now)) != NULL) {
         struct mtls_p2s_claim *claim = MTLS_OWNER(t, struct mtls_p2s_claim, wait);
         struct mtls_p2s_conn *c = claim->conn;
         uint32_t id = claim->id;
@@ -346,6 +351,12 @@ void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
         mtls_p2s_claim_end(claim, now);
         mtls_p2s_conn_fail(c, id, MTLS_FAIL_NO_SESSION, now);
     }
+}
+
+void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
+{
+    end_due(&s->wait, now);
+    end_due(&s->told, now);
     close_due(&s->fresh, now);
     close_due(&s->idle, now);
     close_due(&s->busy, now);

@@ -51,6 +51,8 @@ MTLS_NODISCARD int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c,
 /* Frees everything that is left; no call-back runs. */
 void mtls_p2s_free(struct mtls_p2s *s);
 void mtls_p2s_set_config(struct mtls_p2s *s, const struct mtls_p2s_config *config);
+struct mtls_p2s_shared; /* path2_shared.h: other processes serve path 2 with this one */
+void mtls_p2s_set_shared(struct mtls_p2s *s, const struct mtls_p2s_shared *shared, void *arg);
 
 /* A connection was accepted from peer (source limits go by IPv4 address or IPv6 /56). Where its
  * source, or the server, has no room, the oldest connection without a HELLO goes (close call-back),
@@ -96,6 +98,7 @@ void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now);
 
 struct mtls_p2s_stats {
     size_t conns, sessions, waiting_claims, claims, ended_joins;
+    size_t guests; /* claims of other processes' connections, see path2_shared.h */
     uint64_t ready_ok, ready_busy, ready_not_here, proofs, confirmed, confirm_wrong, conn_errors,
         evicted;
 };

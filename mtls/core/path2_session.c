@@ -7,25 +7,25 @@
 
 /* ---- Claims ---- */
 
-static void stop_waiting(struct mtls_p2s_claim *claim)
+void mtls_p2s_claim_unwait(struct mtls_p2s_claim *claim)
 {
+    mtls_due_stop(&claim->wait);
     if (claim->source == NULL)
         return;
-    mtls_due_stop(&claim->wait);
     mtls_pending_unwait(&claim->conn->server->pending, claim->source);
     claim->source = NULL;
 }
 
-/* Puts the claim among those of its connection and of its join, which is made if there is none. */
-static int attach(struct mtls_p2s_claim *claim, struct mtls_join *join,
-                  const uint8_t key[MTLS_JOIN_LEN], mtls_tstamp now)
+int mtls_p2s_claim_attach(struct mtls_p2s_claim *claim, const uint8_t key[MTLS_JOIN_LEN],
+                          mtls_tstamp now)
 {
     struct mtls_p2s *s = claim->conn->server;
+    struct mtls_join *join = mtls_pending_find(&s->pending, key, now);
     int rc;
 
     if (join == NULL && (rc = mtls_pending_add(&s->pending, key, &join)) < 0)
         return rc;
-    if (join->nsessions == 0) {
+    if (join->nsessions == 0 && !claim->conn->guest) {
         rc = mtls_pending_wait(&s->pending, claim->conn->source->node.key, s->config.max_pending,
                                s->config.per_source, &claim->source);
         if (rc < 0) {
@@ -43,27 +43,46 @@ static int attach(struct mtls_p2s_claim *claim, struct mtls_join *join,
     return 0;
 }
 
+static int enter_shared(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now)
+{
+    return s->shared.claim_add != NULL ? s->shared.claim_add(s->shared_arg, join, now) : 0;
+}
+
+static void leave_shared(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now)
+{
+    if (s->shared.claim_end != NULL)
+        s->shared.claim_end(s->shared_arg, join, now);
+}
+
 enum mtls_ready_status mtls_p2s_claim_admit(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
                                             const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now,
                                             struct mtls_p2s_claim **out, uint8_t *fail)
 {
     struct mtls_join *j = mtls_pending_find(&c->server->pending, join, now);
     struct mtls_p2s_claim *claim;
+    int rc;
 
     *out = NULL;
     if (c->nclaims == MTLS_P2S_CLAIMS_MAX)
         return MTLS_READY_BUSY;
-    if (j != NULL && (j->is_ended || j->nclaims == MTLS_SLOTS_MAX)) {
+    if (j != NULL && (j->is_ended || j->nclaims >= MTLS_SLOTS_MAX)) {
         *fail = j->is_ended ? MTLS_FAIL_NO_SESSION : MTLS_FAIL_LIMIT;
         return MTLS_READY_OK;
     }
+    if ((rc = enter_shared(c->server, join, now)) < 0) {
+        *fail = rc == MTLS_ERR_JOIN_REUSED ? MTLS_FAIL_NO_SESSION : MTLS_FAIL_LIMIT;
+        return rc == MTLS_ERR_NOMEM ? MTLS_READY_BUSY : MTLS_READY_OK;
+    }
     claim = calloc(1, sizeof(*claim));
-    if (claim == NULL)
+    if (claim == NULL) {
+        leave_shared(c->server, join, now);
         return MTLS_READY_BUSY;
+    }
     claim->conn = c;
     claim->id = hello->claim;
     claim->path = hello->u.hello.path;
-    if (attach(claim, j, join, now) < 0) {
+    if (mtls_p2s_claim_attach(claim, join, now) < 0) {
+        leave_shared(c->server, join, now);
         free(claim);
         return MTLS_READY_BUSY;
     }
@@ -77,7 +96,8 @@ void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now)
     struct mtls_join *join = claim->join;
     struct mtls_link *l;
 
-    stop_waiting(claim);
+    mtls_p2s_claim_unwait(claim);
+    mtls_p2s_claim_over(claim, now);
     for (l = join->sessions.next; l != &join->sessions; l = l->next) {
         struct mtls_p2s_session *x = MTLS_OWNER(l, struct mtls_p2s_session, in_join);
 
@@ -97,14 +117,51 @@ void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now)
 
 /* ---- PROOF ---- */
 
+/* The member that this very claim became when its connection was another process's. */
+static struct mtls_p2s_member *member_again(struct mtls_p2s_session *x,
+                                            const struct mtls_p2s_claim *claim)
+{
+    for (size_t i = 0; i < x->nmembers; i++) {
+        struct mtls_p2s_member *m = x->members[i];
+
+        if (memcmp(m->counted.p2, claim->p2, MTLS_SHA256_LEN) == 0 &&
+            m->counted.path == claim->path) {
+            m->claim = claim;
+            return m;
+        }
+    }
+    return NULL;
+}
+
+static int send_proof(struct mtls_p2s_session *x, struct mtls_p2s_claim *claim,
+                      const struct mtls_p2s_member *m)
+{
+    struct mtls_p2s *s = x->server;
+    uint8_t frame[MTLS_PROOF_LEN];
+    int rc;
+
+    mtls_frame_proof(frame, claim->id, x->slot, mtls_p2s_sessions(s, x->join) > 1 /* [PRF-3] */,
+                     m->counted.tag_s);
+    rc = mtls_p2s_conn_send(claim->conn, frame, sizeof(frame));
+    if (rc < 0)
+        return rc;
+    claim->proofs |= (uint8_t)(1u << x->slot);
+    s->stats.proofs++;
+    return 0;
+}
+
 /* PROOF of x on claim, which joins x's members [PRF-1]. Nothing when x has its claims [SRV-5]. */
 static int prove(struct mtls_p2s_session *x, struct mtls_p2s_claim *claim)
 {
     struct mtls_p2s *s = x->server;
     struct mtls_p2s_member *m;
-    uint8_t frame[MTLS_PROOF_LEN];
     int rc;
 
+    m = member_again(x, claim);
+    if (m != NULL && (claim->proofs >> x->slot & 1) != 0)
+        return 0;
+    if (m != NULL)
+        return send_proof(x, claim, m);
     if (x->nmembers == MTLS_SLOTS_MAX)
         return 0;
     m = calloc(1, sizeof(*m));
@@ -116,14 +173,9 @@ static int prove(struct mtls_p2s_session *x, struct mtls_p2s_claim *claim)
     rc = mtls_confirm_server_tag(s->crypto, &x->keys, claim->p2, m->counted.tag_s);
     if (rc < 0)
         goto out;
-    mtls_frame_proof(frame, claim->id, x->slot, x->join->nsessions > 1 /* [PRF-3] */,
-                     m->counted.tag_s);
-    rc = mtls_p2s_conn_send(claim->conn, frame, sizeof(frame));
-    if (rc < 0)
+    if ((claim->proofs >> x->slot & 1) == 0 && (rc = send_proof(x, claim, m)) < 0)
         goto out;
-    claim->proofs |= (uint8_t)(1u << x->slot);
     x->members[x->nmembers++] = m;
-    s->stats.proofs++;
     m = NULL;
 out:
     free(m);
@@ -135,7 +187,9 @@ int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstamp now)
     struct mtls_p2s_conn *c = claim->conn;
     struct mtls_join *join = claim->join;
     uint8_t frame[MTLS_FAIL_LEN];
-    bool hope = join->nsessions == 0; /* of a PROOF, now or later */
+    /* of a PROOF, now or later, of this process or another */
+    bool hope =
+        join->nsessions == 0 || (!c->guest && mtls_p2s_sessions(c->server, join) > join->nsessions);
     struct mtls_link *l;
     int rc;
 
@@ -170,7 +224,7 @@ static size_t sort_members(const struct mtls_p2s_session *x, const struct mtls_p
         sorted[at] = x->members[i];
     }
     for (size_t i = 0; i < x->nmembers; i++)
-        if (sorted[i]->claim == claim)
+        if (memcmp(sorted[i]->counted.p2, claim->p2, MTLS_SHA256_LEN) == 0)
             self = i;
     return self;
 }
@@ -248,6 +302,8 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
         return MTLS_ERR_FRAME_CLAIM;
     claim->confirmed = true;
     claim->confirmed_slot = slot;
+    if (claim->via[slot] != 0)
+        return mtls_p2s_claim_forward(claim, slot, f);
     x = session_in(claim->join, slot);
     if (x == NULL) /* it ended while CONFIRM was under way */
         return 0;
@@ -282,6 +338,7 @@ int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
     struct mtls_join *j = mtls_pending_find(&s->pending, join, now);
     struct mtls_p2s_session *x;
     struct mtls_link *l;
+    int rc;
 
     if (j != NULL && j->is_ended) /* [SRV-8] */
         return MTLS_ERR_JOIN_REUSED;
@@ -295,23 +352,32 @@ int mtls_p2s_session_new(struct mtls_p2s_session **out, struct mtls_p2s *s,
         free(x);
         return MTLS_ERR_NOMEM;
     }
+    if (s->shared.session_add != NULL) {
+        rc = s->shared.session_add(s->shared_arg, join, now, &x->slot);
+        if (rc < 0) {
+            mtls_pending_drop(&s->pending, j);
+            free(x);
+            return rc;
+        }
+    } else {
+        x->slot = j->slots_used++;
+    }
     x->server = s;
     x->user = user;
     x->join = j;
-    x->slot = j->slots_used++;
     mtls_list_append(&j->sessions, &x->in_join);
     j->nsessions++;
     s->stats.sessions++;
     for (l = j->claims.next; l != &j->claims; l = l->next)
-        stop_waiting(MTLS_OWNER(l, struct mtls_p2s_claim, in_join));
+        mtls_p2s_claim_unwait(MTLS_OWNER(l, struct mtls_p2s_claim, in_join));
     *out = x;
     return 0;
 }
 
 int mtls_p2s_session_keys(struct mtls_p2s_session *x, const struct mtls_keys *keys, mtls_tstamp now)
 {
-    struct mtls_p2s_conn *failed[MTLS_SLOTS_MAX];
-    int errors[MTLS_SLOTS_MAX], result = 0;
+    struct mtls_p2s_conn *failed[MTLS_P2S_JOIN_CLAIMS_MAX];
+    int errors[MTLS_P2S_JOIN_CLAIMS_MAX], result = 0;
     struct mtls_link *l;
     size_t n = 0;
 
@@ -346,23 +412,38 @@ void mtls_p2s_session_wipe(struct mtls_p2s_session *x)
     free(x);
 }
 
+/* A claim that has nothing to wait for when the join's last session here ends. */
+static struct mtls_p2s_claim *ends_with(struct mtls_join *join, bool elsewhere)
+{
+    struct mtls_link *l;
+
+    for (l = join->claims.next; l != &join->claims; l = l->next) {
+        struct mtls_p2s_claim *claim = MTLS_OWNER(l, struct mtls_p2s_claim, in_join);
+
+        if (!elsewhere || claim->conn->guest)
+            return claim;
+    }
+    return NULL;
+}
+
 /* Claims that have nothing to wait for once x is gone: all if it is the last, else those that
  * confirmed it. */
 static void end_claims(struct mtls_p2s_session *x, uint8_t fail_reason, mtls_tstamp now)
 {
     struct mtls_join *join = x->join;
+    struct mtls_p2s_claim *claim;
     struct mtls_link *l, *next;
+    bool elsewhere;
 
     for (l = join->claims.next; l != &join->claims; l = next) {
-        struct mtls_p2s_claim *claim = MTLS_OWNER(l, struct mtls_p2s_claim, in_join);
-
+        claim = MTLS_OWNER(l, struct mtls_p2s_claim, in_join);
         next = l->next;
         if (claim->confirmed && claim->confirmed_slot == x->slot)
             mtls_p2s_claim_end(claim, now);
     }
-    while (join->nsessions == 1 && !mtls_list_empty(&join->claims)) {
-        struct mtls_p2s_claim *claim =
-            MTLS_OWNER(join->claims.next, struct mtls_p2s_claim, in_join);
+    elsewhere =
+        !mtls_list_empty(&join->claims) && mtls_p2s_sessions(x->server, join) > join->nsessions;
+    while (join->nsessions == 1 && (claim = ends_with(join, elsewhere)) != NULL) {
         struct mtls_p2s_conn *c = claim->conn;
         bool silent = x->confirmed || claim->confirmed;
         uint32_t id = claim->id;
@@ -371,6 +452,8 @@ static void end_claims(struct mtls_p2s_session *x, uint8_t fail_reason, mtls_tst
         if (!silent)
             mtls_p2s_conn_fail(c, id, fail_reason, now);
     }
+    for (l = join->claims.next; join->nsessions == 1 && l != &join->claims; l = l->next)
+        mtls_p2s_claim_leave_to_others(MTLS_OWNER(l, struct mtls_p2s_claim, in_join), now);
 }
 
 void mtls_p2s_session_free(struct mtls_p2s_session *x, uint8_t fail_reason, mtls_tstamp now)
@@ -384,8 +467,14 @@ void mtls_p2s_session_free(struct mtls_p2s_session *x, uint8_t fail_reason, mtls
     s = x->server;
     end_claims(x, fail_reason, now);
     mtls_list_remove(&x->in_join);
+    if (s->shared.session_end != NULL)
+        s->shared.session_end(s->shared_arg, join->node.key, x->slot, now);
     mtls_p2s_session_wipe(x);
     s->stats.sessions--;
-    if (--join->nsessions == 0)
+    if (--join->nsessions > 0)
+        return;
+    if (s->shared.session_end != NULL) /* who remembers it, too */
+        mtls_pending_drop(&s->pending, join);
+    else
         mtls_pending_end(&s->pending, join, now, s->config.ended_ttl);
 }

@@ -1,0 +1,30 @@
+/* Concept: the memory that the processes of a service share: the directory (core/directory.h), its
+ * lock, and this process's place in it. Made with the listener, inherited by fork; with a name
+ * (share=NAME) processes of one user that are not related find it too (shm_open, mode 0600). Engine
+ * lock held for every call; nothing is called back. */
+#ifndef MTLS_NET_SHARE_H
+#define MTLS_NET_SHARE_H
+
+#include "../core/crypto.h"
+#include "../core/directory.h"
+
+/* Makes or finds the memory; once. name: "" for this process and its children alone. Errors:
+ * MTLS_ERR_NOMEM, MTLS_ERR_CRYPTO, MTLS_ERR_IO, MTLS_ERR_LISTEN (the name is another user's, of
+ * another version, or not what it should be). */
+MTLS_NODISCARD int mtls_share_open(const char *name, uint32_t max_pending, struct mtls_crypto *c);
+bool mtls_share_is_open(void);
+
+/* NULL: there is none, or another process has it and does not give it back. */
+struct mtls_dir *mtls_share_lock(void);
+void mtls_share_unlock(void);
+
+/* This process becomes a member, under a socket of this name; the dead are forgotten. Errors:
+ * MTLS_ERR_LIMIT, MTLS_ERR_IO (lock). */
+MTLS_NODISCARD int mtls_share_enter(const uint8_t name[MTLS_DIR_NAME_LEN], mtls_tstamp now,
+                                    mtls_tstamp ended_ttl);
+mtls_member mtls_share_self(void); /* 0: not a member */
+void mtls_share_leave(mtls_tstamp now, mtls_tstamp ended_ttl);
+/* In a fork child: its parent is the member. */
+void mtls_share_fork_child(void);
+
+#endif
