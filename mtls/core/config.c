@@ -89,6 +89,20 @@ static int set_u32(struct layer *l, const struct word *w, char *value)
     return 0;
 }
 
+/* The name of shared memory, too: nothing that leads elsewhere. */
+static int set_share(struct layer *l, const struct word *w, char *value)
+{
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    size_t len = strlen(value);
+
+    if (len == 0 || len > MTLS_SHARE_NAME_MAX || strspn(value, legal) != len)
+        return bad(l, w, value, "must be none, or 1 to 64 letters, digits, _ and -");
+    memset(l->c.share, 0, sizeof(l->c.share));
+    if (strcmp(value, "none") != 0)
+        memcpy(l->c.share, value, len);
+    return 0;
+}
+
 static int set_advertise(struct layer *l, const struct word *w, char *value)
 {
     uint32_t n;
@@ -275,6 +289,7 @@ static const struct word words[] = {
     {"memory", set_u32, false, AT(memory_s), 0, 315360000},
     {"max-pending", set_u32, false, AT(max_pending), 1, 1048576},
     {"per-source", set_u32, false, AT(per_source), 1, 1048576},
+    {"share", set_share, false, AT(share), 0, 0},
 };
 #undef AT
 enum { NWORDS = sizeof(words) / sizeof(words[0]) };
@@ -463,5 +478,7 @@ int mtls_config_format(const struct mtls_config *c, char *out, size_t cap)
     put_u32(&o, "memory", c->memory_s, d.memory_s);
     put_u32(&o, "max-pending", c->max_pending, d.max_pending);
     put_u32(&o, "per-source", c->per_source, d.per_source);
+    if (c->share[0] != '\0')
+        put(&o, "share", "%s", c->share);
     return o.full ? MTLS_ERR_ARG : (int)o.len;
 }

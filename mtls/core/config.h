@@ -21,6 +21,7 @@ enum {
     MTLS_FILE_MAX = 1023,
     MTLS_CONFIG_TEXT_MAX = 8192,
     MTLS_LISTEN_MAX = 8,
+    MTLS_SHARE_NAME_MAX = 64,
     MTLS_TLS_PORTS_MAX = 16
 };
 
@@ -59,6 +60,7 @@ struct mtls_config {
     int32_t advertise; /* -1 = port of the first listener */
     uint32_t memory_s;
     uint32_t max_pending, per_source;
+    char share[MTLS_SHARE_NAME_MAX + 1]; /* empty = none */
 };
 
 void mtls_config_init(struct mtls_config *c); /* the defaults of doc/architecture.md */

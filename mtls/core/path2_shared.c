@@ -381,7 +381,7 @@ int mtls_p2s_conn_import(struct mtls_p2s_conn **out, struct mtls_p2s *s,
             rc = mtls_p2s_claim_prove(claim, now);
     }
     if (rc < 0) {
-        mtls_p2s_conn_free(c);
+        mtls_p2s_conn_moved(c);
         return rc;
     }
     *out = c;

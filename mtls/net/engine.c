@@ -44,6 +44,7 @@ int mtls_engine_crypto(struct mtls_crypto **out)
         return 0;
     }
     mtls_reactor_on_fork_child(engine_fork_child);
+    mtls_reactor_on_exit(mtls_service_exit);
     engine.libctx = OSSL_LIB_CTX_new();
     if (engine.libctx == NULL)
         return MTLS_ERR_NOMEM;

@@ -1,5 +1,5 @@
-/* Concept: what happens to the engine in a fork child. One owner (the engine) registers one
- * function. */
+/* Concept: what happens to the engine in a fork child, and at exit. One owner (the engine)
+ * registers the functions. */
 #ifndef MTLS_NET_FORK_H
 #define MTLS_NET_FORK_H
 
@@ -8,5 +8,9 @@
  * without using the reactor: their memory is the child's to leak or free. */
 typedef void mtls_fork_child_fn(void);
 void mtls_reactor_on_fork_child(mtls_fork_child_fn *fn);
+
+/* Runs at exit with the engine lock held, when the reactor's thread has ended. */
+typedef void mtls_exit_fn(void);
+void mtls_reactor_on_exit(mtls_exit_fn *fn);
 
 #endif

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "path2_conns.h"
 #include "path2_socket.h"
+#include "path2_workers.h"
 #include "reactor.h"
 #include "route.h"
 
@@ -31,15 +33,6 @@ struct listener {
     int fd;
     struct mtls_addr asked, bound;
     struct mtls_watch *watch;
-};
-
-struct conn {
-    struct conn *prev, *next;
-    int fd;
-    bool closing, in_event;
-    struct mtls_addr local, peer;
-    struct mtls_watch *watch;
-    struct mtls_p2s_conn *p2s;
 };
 
 struct mtls_service_session {
@@ -85,10 +78,12 @@ static void conn_free(struct conn *c)
 {
     bool lost = mtls_watch_lost(c->watch);
 
+    c->closing = c->in_event = true; /* nothing more is done for it by what its end calls */
     list_remove(c);
     mtls_p2s_conn_free(c->p2s);
+    mtls_workers_conn_freed(c);
     mtls_watch_free(c->watch);
-    if (!lost)
+    if (!lost && c->fd >= 0)
         close(c->fd);
     free(c);
 }
@@ -102,6 +97,10 @@ static void flush(struct conn *c)
 
     if (len == 0)
         return;
+    if (c->fd < 0) {
+        mtls_workers_guest_flush(c);
+        return;
+    }
     n = send(c->fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0)
         mtls_p2s_conn_sent(c->p2s, (size_t)n);
@@ -179,6 +178,8 @@ static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     c->in_event = false;
     if (c->closing)
         conn_free(c);
+    else
+        mtls_workers_settle(c, now);
     arm_expiry();
 }
 
@@ -246,8 +247,11 @@ static void out_of_files(struct listener *l, mtls_tstamp now)
 
     if (poll(&p, 1, 0) <= 0 || service.closing != NULL)
         return;
-    if (!mtls_p2s_evict(service.p2s, now) && mtls_watch_set(l->watch, 0) == 0)
-        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    if (mtls_p2s_evict(service.p2s, now))
+        return;
+    mtls_watch_free(l->watch); /* EPOLLEXCLUSIVE cannot be changed */
+    l->watch = NULL;
+    mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
 }
 
 static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
@@ -270,15 +274,24 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     arm_expiry();
 }
 
-static void accept_again(void *arg, mtls_tstamp now)
+static int listeners_watch(struct mtls_reactor *r)
 {
     size_t i;
+    int err = 0;
 
-    for (i = 0; i < service.nlisteners; i++) {
-        if (service.listeners[i].watch != NULL &&
-            mtls_watch_set(service.listeners[i].watch, EPOLLIN) != 0)
-            mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    for (i = 0; err == 0 && i < service.nlisteners; i++) {
+        struct listener *l = &service.listeners[i];
+
+        if (l->watch == NULL) /* a connection wakes one of the processes that share the listener */
+            err = mtls_watch_new(&l->watch, r, l->fd, EPOLLIN | EPOLLEXCLUSIVE, accept_event, l);
     }
+    return err;
+}
+
+static void accept_again(void *arg, mtls_tstamp now)
+{
+    if (listeners_watch(service.reactor) != 0)
+        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
 }
 
 static void limits_of(const struct mtls_config *config, struct mtls_p2s_config *limits)
@@ -362,7 +375,6 @@ static void reactor_changed(struct mtls_reactor *r)
  * late. */
 static int service_watch(struct mtls_reactor *r)
 {
-    size_t i;
     int err;
 
     if (r == NULL)
@@ -374,14 +386,8 @@ static int service_watch(struct mtls_reactor *r)
     if (service.accept_again == NULL &&
         (err = mtls_timer_new(&service.accept_again, r, accept_again, NULL)) != 0)
         return err;
-    for (i = 0; i < service.nlisteners; i++) {
-        struct listener *l = &service.listeners[i];
-
-        if (l->watch == NULL &&
-            (err = mtls_watch_new(&l->watch, r, l->fd, EPOLLIN, accept_event, l)) != 0)
-            return err;
-    }
-    return 0;
+    mtls_workers_enter(r, service.p2s, service.config.ended_ttl);
+    return listeners_watch(r);
 }
 
 static int service_resume(struct mtls_reactor *r)
@@ -416,6 +422,8 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
     uint8_t i;
     int err = service_init(config);
 
+    if (err == 0 && config->nlisten > 0)
+        err = mtls_workers_open(config);
     for (i = 0; err == 0 && i < config->nlisten; i++) {
         struct listener *l = listener_find(&config->listen[i]);
 
@@ -425,7 +433,8 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
             l = &service.listeners[service.nlisteners];
             memset(l, 0, sizeof(*l));
             l->asked = config->listen[i];
-            err = mtls_path2_listen(&l->asked, &l->fd, &l->bound);
+            err = config->share[0] != '\0' ? mtls_path2_listen_shared(&l->asked, &l->fd, &l->bound)
+                                           : mtls_path2_listen(&l->asked, &l->fd, &l->bound);
             if (err == 0)
                 service.nlisteners++;
         }
@@ -497,11 +506,114 @@ void mtls_service_fork_child(void)
 {
     struct conn *c;
 
-    for (c = service.conns; c != NULL; c = c->next)
-        close(c->fd);
-    for (c = service.closing; c != NULL; c = c->next)
-        close(c->fd);
+    for (c = service.conns; c != NULL; c = c->next) {
+        if (c->fd >= 0)
+            close(c->fd);
+    }
+    for (c = service.closing; c != NULL; c = c->next) {
+        if (c->fd >= 0)
+            close(c->fd);
+    }
+    mtls_workers_fork_child();
     service.conns = service.closing = NULL;
     reactor_changed(NULL);
     service.p2s = NULL;
+}
+
+void mtls_service_exit(void)
+{
+    if (service.p2s != NULL)
+        mtls_workers_exit(mtls_now());
+}
+
+/* ---- What path2_workers.c needs ---- */
+
+struct mtls_p2s *mtls_conns_p2s(void)
+{
+    return service.p2s;
+}
+
+struct conn *mtls_conns_first(void)
+{
+    return service.conns;
+}
+
+void mtls_conn_add(struct conn *c)
+{
+    list_add(&service.conns, c);
+}
+
+void mtls_conn_flush(struct conn *c)
+{
+    flush(c);
+}
+
+void mtls_conn_close(struct conn *c)
+{
+    on_close(NULL, c, 0);
+}
+
+void mtls_conn_free(struct conn *c)
+{
+    conn_free(c);
+}
+
+void mtls_conn_read(struct conn *c, mtls_tstamp now)
+{
+    conn_event(c, EPOLLIN, now);
+}
+
+void mtls_conns_accept(mtls_tstamp now)
+{
+    size_t i;
+
+    for (i = 0; i < service.nlisteners; i++) {
+        if (service.listeners[i].watch != NULL)
+            accept_event(&service.listeners[i], EPOLLIN, now);
+    }
+}
+
+void mtls_conns_arm(void)
+{
+    arm_expiry();
+}
+
+int mtls_conn_adopt(int fd, const struct mtls_conn_state *state, struct conn **out, mtls_tstamp now)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    int err = c == NULL ? MTLS_ERR_NOMEM : 0;
+
+    if (err == 0 && (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
+                     mtls_addr_from_sockaddr(&c->peer, (struct sockaddr *)&ss, len) != 0))
+        err = MTLS_ERR_IO;
+    len = sizeof(ss);
+    if (err == 0 && (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
+                     mtls_addr_from_sockaddr(&c->local, (struct sockaddr *)&ss, len) != 0))
+        err = MTLS_ERR_IO;
+    if (err == 0) {
+        c->fd = fd;
+        c->in_event = true;
+        err = mtls_p2s_conn_import(&c->p2s, service.p2s, &c->peer, state, c, now);
+    }
+    if (err == 0) {
+        err = mtls_watch_new(&c->watch, service.reactor, fd, EPOLLIN | EPOLLRDHUP, conn_event, c);
+        if (err != 0)
+            mtls_p2s_conn_moved(c->p2s);
+    }
+    if (err != 0) {
+        free(c);
+        close(fd);
+        return err;
+    }
+    list_add(&service.conns, c);
+    flush(c);
+    c->in_event = false;
+    if (c->closing) {
+        c->closing = false;
+        on_close(NULL, c, 0);
+    }
+    *out = c;
+    return 0;
 }

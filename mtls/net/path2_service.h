@@ -41,6 +41,8 @@ void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reas
                                mtls_tstamp now);
 
 void mtls_service_stats(struct mtls_p2s_stats *out);
+/* At exit: what this process has goes to others of the service. */
+void mtls_service_exit(void);
 void mtls_service_fork_child(void);
 
 #endif

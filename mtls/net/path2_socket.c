@@ -221,7 +221,7 @@ uint32_t mtls_path2_rtt_us(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_rtt : 0;
 }
 
-int mtls_path2_listen(const struct mtls_addr *addr, int *fd, struct mtls_addr *bound)
+static int listen_on(const struct mtls_addr *addr, bool shared, int *fd, struct mtls_addr *bound)
 {
     struct sockaddr_storage ss;
     socklen_t len;
@@ -233,6 +233,7 @@ int mtls_path2_listen(const struct mtls_addr *addr, int *fd, struct mtls_addr *b
     if (s < 0)
         return MTLS_ERR_LISTEN;
     if (set_int(s, SOL_SOCKET, SO_REUSEADDR, 1) != 0 ||
+        (shared && set_int(s, SOL_SOCKET, SO_REUSEPORT, 1) != 0) ||
         (addr->family == 6 && set_int(s, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
         set_int(s, IPPROTO_TCP, TCP_NODELAY, 1) != 0 || bind(s, (struct sockaddr *)&ss, len) != 0)
         goto fail;
@@ -247,4 +248,14 @@ int mtls_path2_listen(const struct mtls_addr *addr, int *fd, struct mtls_addr *b
 fail:
     (void)close(s);
     return MTLS_ERR_LISTEN;
+}
+
+int mtls_path2_listen(const struct mtls_addr *addr, int *fd, struct mtls_addr *bound)
+{
+    return listen_on(addr, false, fd, bound);
+}
+
+int mtls_path2_listen_shared(const struct mtls_addr *addr, int *fd, struct mtls_addr *bound)
+{
+    return listen_on(addr, true, fd, bound);
 }

@@ -36,6 +36,9 @@ uint32_t mtls_path2_rtt_us(int fd); /* TCP_INFO; 0 = unknown */
  * allows, TCP_NODELAY is inherited); *bound is the real address. Errors: MTLS_ERR_LISTEN. */
 MTLS_NODISCARD int mtls_path2_listen(const struct mtls_addr *addr, int *fd,
                                      struct mtls_addr *bound);
+/* The same with SO_REUSEPORT: other processes of this user may open it, too. */
+MTLS_NODISCARD int mtls_path2_listen_shared(const struct mtls_addr *addr, int *fd,
+                                            struct mtls_addr *bound);
 
 /* The specs that `auto` stands for, most different first: other devices that are up with a usable
  * address and a default route (or an on-link one to dst), never path 1's device, never a loopback,

@@ -6,6 +6,7 @@
 #ifndef MTLS_NET_PEERS_H
 #define MTLS_NET_PEERS_H
 
+#include "../core/crypto.h"
 #include "../core/handover.h"
 #include "reactor.h"
 

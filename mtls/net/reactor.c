@@ -68,6 +68,7 @@ static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 static struct mtls_reactor *the_reactor, *lost_reactors;
 static bool stopped;
 static mtls_fork_child_fn *fork_child_fn;
+static mtls_exit_fn *exit_fn;
 
 mtls_tstamp mtls_now(void)
 {
@@ -122,6 +123,11 @@ void mtls_reactor_on_fork_child(mtls_fork_child_fn *fn)
     fork_child_fn = fn;
 }
 
+void mtls_reactor_on_exit(mtls_exit_fn *fn)
+{
+    exit_fn = fn;
+}
+
 /* Before libcrypto cleans up: first inside OPENSSL_cleanup, which OpenSSL 4 runs as a destructor,
  * after every exit handler, if at all. Nothing of ours calls libcrypto any more. */
 static void at_exit(void)
@@ -137,6 +143,10 @@ static void at_exit(void)
         if (write(r->wake_fd, &one, sizeof(one)) == sizeof(one))
             pthread_join(r->thread, NULL);
     }
+    mtls_engine_lock();
+    if (r != NULL && exit_fn != NULL)
+        exit_fn();
+    mtls_engine_unlock();
 }
 
 static void process_init(void)
