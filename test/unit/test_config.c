@@ -163,6 +163,8 @@ static const struct {
     {"max-pending=1048576", "max-pending=1048577", MTLS_ERR_CONFIG_VALUE, "max-pending"},
     {"max-pending=1", "max-pending=0", MTLS_ERR_CONFIG_VALUE, "max-pending"},
     {"per-source=1", "per-source=0", MTLS_ERR_CONFIG_VALUE, "per-source"},
+    {"share=web_1-a", "share=../web", MTLS_ERR_CONFIG_VALUE, "share"},
+    {"share=none", "share=web.1", MTLS_ERR_CONFIG_VALUE, "share"},
     {"path2=auto", "path2=auto,", MTLS_ERR_CONFIG_SYNTAX, "path2"},
     {"path2=auto", "path2=Auto", MTLS_ERR_CONFIG_SYNTAX, "Auto"},
     {"path2=auto", "path2=auto,auto", MTLS_ERR_CONFIG_SYNTAX, "auto"},
@@ -442,7 +444,7 @@ static void format(void **state)
     assert_round_trip("policy=prefer path2=local=192.0.2.7,port=4434 path2=auto need=2 name=a.b "
                       "deadline=2000 grace=1500 early=off tfo=off reuse=off hosts=/h resume=0 "
                       "reactor=app listen=127.0.0.1:0,[::1]:914 advertise=0 address=192.0.2.9:1 "
-                      "tls-port=443,8443 memory=0 max-pending=1 per-source=2");
+                      "tls-port=443,8443 memory=0 max-pending=1 per-source=2 share=web");
     assert_int_equal(apply(&c, "listen=[::1]:0,0.0.0.0:914 need=1 path2=auto"), 0);
     assert_true(mtls_config_format(&c, out, sizeof(out)) > 0);
     assert_string_equal(out, "path2=auto listen=[::1]:0 listen=0.0.0.0:914");

@@ -21,6 +21,7 @@
 #include <openssl/ssl.h>
 
 #include "mtls/mtls.h"
+#include "mtls/ossl/session.h"
 
 enum { THREADS_MAX = 64, READY_TRIES = 5000 };
 
@@ -46,16 +47,24 @@ static void must(bool right, const char *what)
 
 /* ---- A BIO whose first write waits for path 2's READY ---- */
 
-static void wait_for_ready(SSL *ssl)
+static bool path2_is_ready(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+    struct mtls_path_status status = {0};
+
+    mtls_engine_lock();
+    if (s != NULL && s->hs != NULL && s->hs->npaths > 0 && s->hs->paths[0].claim != NULL)
+        mtls_path2_claim_status(s->hs->paths[0].claim, &status);
+    mtls_engine_unlock();
+    return status.ready_seen;
+}
+
+static void wait_for_ready(const SSL *ssl)
 {
     struct timespec ms = {.tv_nsec = 1000000};
-    struct mtls_path_info info;
 
-    for (int i = 0; i < READY_TRIES; i++) {
-        if (mtls_get_path(ssl, 1, &info) == 1 && strcmp(info.state, "ready") == 0)
-            return;
+    for (int i = 0; i < READY_TRIES && !path2_is_ready(ssl); i++)
         nanosleep(&ms, NULL);
-    }
 }
 
 static int late_write(BIO *bio, const char *data, int len)
