@@ -16,6 +16,7 @@
 
 #include <mtls/mtls.h>
 
+#include "complain.h"
 #include "client.h"
 #include "linger.h"
 #include "options.h"
@@ -65,7 +66,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
     bool ok;
 
     if (len < 0 || (size_t)len >= sizeof temp || (fd = mkostemp(temp, O_CLOEXEC)) < 0) {
-        fprintf(stderr, "%s: --sess-out %s: %s\n", PROG, sess_out, strerror(errno));
+        complain_warning(PROG, "--sess-out %s: %s", sess_out, strerror(errno));
         return 0;
     }
     if ((f = fdopen(fd, "w")) == NULL) {
@@ -76,7 +77,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
     ok = PEM_write_SSL_SESSION(f, session) == 1;
     ok = fclose(f) == 0 && ok;
     if (!ok || rename(temp, sess_out) < 0) {
-        fprintf(stderr, "%s: --sess-out %s: %s\n", PROG, sess_out, strerror(errno));
+        complain_warning(PROG, "--sess-out %s: %s", sess_out, strerror(errno));
         unlink(temp);
     }
     return 0;
@@ -91,12 +92,12 @@ static int check_sess_out(void)
                        slash != NULL ? (int)(slash + 1 - sess_out) : 0, sess_out);
 
     if (len < 0 || (size_t)len >= sizeof folder) {
-        fprintf(stderr, "%s: --sess-out: too long\n", PROG);
+        complain(PROG, "--sess-out: too long");
         return -1;
     }
     if (access(folder, W_OK | X_OK) == 0)
         return 0;
-    fprintf(stderr, "%s: --sess-out %s: %s\n", PROG, sess_out, strerror(errno));
+    complain(PROG, "--sess-out %s: %s", sess_out, strerror(errno));
     return -1;
 }
 
@@ -105,7 +106,7 @@ static int load_session(struct client *c)
     FILE *f = fopen(c->config.sess_in, "re");
 
     if (f == NULL) {
-        fprintf(stderr, "%s: --sess-in %s: %s\n", PROG, c->config.sess_in, strerror(errno));
+        complain(PROG, "--sess-in %s: %s", c->config.sess_in, strerror(errno));
         return -1;
     }
     c->resume = PEM_read_SSL_SESSION(f, NULL, NULL, NULL);
@@ -116,10 +117,9 @@ static int load_session(struct client *c)
 static int setup_trust(const struct client_config *c, SSL_CTX *ctx)
 {
     if (c->no_verify) {
-        fprintf(stderr,
-                "%s: WARNING: --unsafe-no-verify: the server's certificate is NOT checked;\n"
-                "%s: WARNING: anybody on path 1 can be the server\n",
-                PROG, PROG);
+        complain_warning(PROG,
+                         "--unsafe-no-verify: the server's certificate is NOT checked; anybody "
+                         "on path 1 can be the server");
         return 0;
     }
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
@@ -199,7 +199,7 @@ static int find_server(struct client *c)
                     (unsigned)config->timeout_s * 1000, &c->server.list, &why) == 0)
         return 0;
     if (!c->out.json) {
-        fprintf(stderr, "%s: %s: %s\n", PROG, config->server.host, why);
+        complain(PROG, "%s: %s", config->server.host, why);
         return -1;
     }
     snprintf(peer, sizeof peer, "%s:%u", config->server.host, config->server.port);
@@ -231,7 +231,7 @@ static int start_forward(struct client *c)
 
     c->listeners = listeners_new(c->loop, on_accept, c);
     if (c->listeners == NULL || listeners_add(c->listeners, c->config.forward, &why) < 0) {
-        fprintf(stderr, "%s: --forward %s: %s\n", PROG, c->config.forward, why);
+        complain(PROG, "--forward %s: %s", c->config.forward, why);
         return -1;
     }
     listeners_run(c->listeners, true);
@@ -273,7 +273,7 @@ static int run(struct client *c)
         if (start_forward(c) < 0)
             return EXIT_USAGE;
     } else if (client_session_start(c, -1, "") < 0) {
-        fprintf(stderr, "%s: out of memory\n", PROG);
+        complain(PROG, "out of memory");
         return EXIT_NETWORK;
     }
     ev_run(c->loop, 0);
@@ -295,6 +295,7 @@ int main(int argc, char **argv)
     struct client *c = &client;
     int rv = EXIT_USAGE;
 
+    complain_mode(argc, argv);
     switch (client_config_parse(&c->config, argc, argv)) {
     case CLIENT_CONFIG_HELP:
         return EXIT_FINE;

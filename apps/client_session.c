@@ -92,6 +92,8 @@ static void show(struct client_session *cs, struct report *r)
             report_line(o, r);
         else
             report_plain(o, r);
+        if (first && cs->client->config.hosts != NULL)
+            report_memory(o, r, cs->client->config.hosts);
     }
     cs->shown = true;
 }

@@ -1,6 +1,8 @@
 /* Command-line flags from one table. */
 #include "options.h"
 
+#include "complain.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -8,13 +10,13 @@
 
 int usage_error(const char *prog, const char *fmt, ...)
 {
+    char text[900];
     va_list ap;
 
-    fprintf(stderr, "%s: ", prog);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\n%s --help lists the flags\n", prog);
+    complain(prog, "%s\n%s --help lists the flags", text, prog);
     return -1;
 }
 

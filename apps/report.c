@@ -121,12 +121,36 @@ static const char *message_of(const struct report *r)
     return r->message;
 }
 
+/* Which paths it was that failed. */
+static void print_failed_paths(const struct report *r)
+{
+    struct mtls_path_info p;
+
+    if (library_outcome(r) != MTLS_OUTCOME_FAILED)
+        return;
+    for (size_t i = 1; mtls_get_path(r->ssl, i, &p) == 1; i++) {
+        if (*p.spec != '\0' && strcmp(p.state, "confirmed") != 0)
+            fprintf(stderr, " (path2=%s%s%s)", p.spec, *p.remote != '\0' ? " to " : "", p.remote);
+    }
+}
+
 void report_line(const struct output *o, const struct report *r)
 {
     const char *message = message_of(r);
 
-    fprintf(stderr, "%s: %s: %s%s%s\n", o->prog, r->peer, mtls_outcome_name(outcome_of(r)),
+    fprintf(stderr, "%s: %s: %s%s%s", o->prog, r->peer, mtls_outcome_name(outcome_of(r)),
             message != NULL ? ": " : "", message != NULL ? message : "");
+    print_failed_paths(r);
+    fputc('\n', stderr);
+}
+
+void report_memory(const struct output *o, const struct report *r, const char *file)
+{
+    int error = library_outcome(r) != MTLS_OUTCOME_NONE ? mtls_get_memory_error(r->ssl) : 0;
+
+    if (error != 0 && !o->json)
+        fprintf(stderr, "%s: %s: not remembered in %s: %s\n", o->prog, r->peer, file,
+                mtls_error_string(error));
 }
 
 void report_plain(const struct output *o, const struct report *r)

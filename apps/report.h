@@ -46,6 +46,8 @@ void output_json(char *line);
 char *report_json(const struct report *r);
 /* The session in one line for people ("" is never returned). */
 void report_line(const struct output *o, const struct report *r);
+/* Says in one line, unless in JSON, that the server could not be written to the memory. */
+void report_memory(const struct output *o, const struct report *r, const char *file);
 /* Says in one line that a hooked session is ordinary TLS, and why; of any other it says nothing. */
 void report_plain(const struct output *o, const struct report *r);
 /* Both paths, what they share, the outcome, the time each step took, counted from start_us. */

@@ -14,6 +14,7 @@
 
 #include <mtls/mtls.h>
 
+#include "complain.h"
 #include "server.h"
 #include "linger.h"
 #include "options.h"
@@ -32,18 +33,17 @@ static int load_ticket_key(SSL_CTX *ctx, const char *file)
     int rv = -1;
 
     if (f == NULL) {
-        fprintf(stderr, "%s: %s: %s\n", PROG, file, strerror(errno));
+        complain(PROG, "%s: %s", file, strerror(errno));
         return -1;
     }
     setvbuf(f, NULL, _IONBF, 0);
     len = fread(key, 1, sizeof key, f);
     if (fstat(fileno(f), &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        fprintf(stderr,
-                "%s: warning: %s can be read by others; whoever reads it reads resumed sessions\n",
-                PROG, file);
+        complain_warning(PROG, "%s can be read by others; whoever reads it reads resumed sessions",
+                         file);
     fclose(f);
     if (len != TICKET_KEY_BYTES)
-        fprintf(stderr, "%s: %s: not %d bytes\n", PROG, file, TICKET_KEY_BYTES);
+        complain(PROG, "%s: not %d bytes", file, TICKET_KEY_BYTES);
     else if (SSL_CTX_set_tlsext_ticket_keys(ctx, key, TICKET_KEY_BYTES) != 1)
         tls_setup_error(PROG, file);
     else
@@ -113,6 +113,8 @@ static int setup_tls(struct server *s)
     if (s->hooked && strstr(c->words.text, "policy=require") != NULL &&
         mtls_ssl_ctx_get0_listener(s->ctx, 0) == NULL)
         return usage_error(PROG, "--policy require needs --path2-listen: no client could confirm");
+    if (s->hooked && mtls_ssl_ctx_get0_listener(s->ctx, 0) == NULL)
+        complain_warning(PROG, "no --path2-listen: no session can be verified here");
     return 0;
 }
 
@@ -122,8 +124,8 @@ static int setup_service(struct server *s)
     const char *why;
 
     if (c->service == SERVICE_WWW && (s->www_root = www_open_root(c->www)) < 0) {
-        fprintf(stderr, "%s: %s: %s\n", PROG, c->www,
-                errno == ENOSYS ? "this kernel cannot confine paths (openat2)" : strerror(errno));
+        complain(PROG, "%s: %s", c->www,
+                 errno == ENOSYS ? "this kernel cannot confine paths (openat2)" : strerror(errno));
         return -1;
     }
     if (c->service != SERVICE_FORWARD)
@@ -132,7 +134,7 @@ static int setup_service(struct server *s)
     s->backend.looked_up_at = ev_now(s->loop);
     if (addr_lookup(c->forward.host, c->forward.port, AF_UNSPEC, LOOKUP_MS, &s->backend.list,
                     &why) < 0) {
-        fprintf(stderr, "%s: --forward %s: %s\n", PROG, c->forward.host, why);
+        complain(PROG, "--forward %s: %s", c->forward.host, why);
         return -1;
     }
     return 0;
@@ -147,7 +149,7 @@ static int setup_listeners(struct server *s)
         return -1;
     for (size_t i = 0; i < s->config.listen_count; i++)
         if (listeners_add(s->listeners, s->config.listen[i], &why) < 0) {
-            fprintf(stderr, "%s: --listen %s: %s\n", PROG, s->config.listen[i], why);
+            complain(PROG, "--listen %s: %s", s->config.listen[i], why);
             return -1;
         }
     return 0;
@@ -254,6 +256,7 @@ int main(int argc, char **argv)
     int rv = EXIT_USAGE;
 
     s->www_root = -1;
+    complain_mode(argc, argv);
     switch (server_config_parse(&s->config, argc, argv)) {
     case SERVER_CONFIG_HELP:
         return EXIT_FINE;

@@ -1,6 +1,8 @@
 /* What client and server set up alike on an SSL_CTX. */
 #include "tls_setup.h"
 
+#include "complain.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,10 +29,10 @@ int tls_setup_error(const char *prog, const char *what)
     ERR_peek_error_all(NULL, NULL, NULL, &data, &flags);
     if (reason == NULL)
         reason = ERR_SYSTEM_ERROR(first) ? strerror(ERR_GET_REASON(first)) : "failed";
-    fprintf(stderr, "%s: %s: %s", prog, what, reason);
     if (data != NULL && (flags & ERR_TXT_STRING) != 0 && *data != '\0' && strcmp(data, reason) != 0)
-        fprintf(stderr, " (%s)", data);
-    fputc('\n', stderr);
+        complain(prog, "%s: %s (%s)", what, reason, data);
+    else
+        complain(prog, "%s: %s", what, reason);
     ERR_clear_error();
     return -1;
 }

@@ -25,7 +25,7 @@ extern "C" {
     X(CONFIG_KEY, -101, "config-unknown-word", "configuration: unknown word")                     \
     X(CONFIG_VALUE, -102, "config-value", "configuration: bad value")                             \
     X(CONFIG_CONFLICT, -103, "config-conflict", "configuration: words contradict each other")     \
-    X(HOSTS_FILE, -104, "hosts-file-unreadable", "memory of verified hosts cannot be read")       \
+    X(HOSTS_FILE, -104, "hosts-file-unreadable", "memory of verified hosts cannot be read or written")       \
     X(HOSTS_CORRUPT, -105, "hosts-file-corrupt", "memory of verified hosts is corrupt")           \
     X(LISTEN, -106, "listen-failed", "path-2 listener could not be opened")                       \
     X(PROVIDER, -107, "provider-missing", "the mtls provider could not be loaded")                \

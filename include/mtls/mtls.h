@@ -122,6 +122,11 @@ MTLS_API unsigned mtls_get_scope(const SSL *ssl);
 /* How many secondary paths confirmed. */
 MTLS_API unsigned mtls_get_confirmed(const SSL *ssl);
 
+/* 0, or the MTLS_ERR_* because of which a verified host could not be written to the memory of
+ * verified hosts (hosts=FILE). The session is verified all the same; the next one to this host is
+ * not protected by the memory. */
+MTLS_API int mtls_get_memory_error(const SSL *ssl);
+
 /* One path of a session; strings live as long as the SSL or until its next handshake. */
 struct mtls_path_info {
     const char *local, *remote; /* "ADDR:PORT"; "" = unknown */

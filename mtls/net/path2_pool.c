@@ -99,7 +99,7 @@ static void note_times(struct mtls_path2_claim *claim)
 {
     if (claim->conn != NULL) {
         claim->times.connected_at = claim->conn->connected_at;
-        if (claim->wire != NULL)
+        if (claim->wire != NULL && claim->conn->flushed_at != 0)
             claim->times.hello_at = claim->wire->hello_at > claim->conn->flushed_at
                                         ? claim->wire->hello_at
                                         : claim->conn->flushed_at;

@@ -79,6 +79,13 @@ unsigned mtls_get_confirmed(const SSL *ssl)
     return s != NULL && s->outcome == MTLS_OUTCOME_VERIFIED ? s->confirmed_paths : 0;
 }
 
+int mtls_get_memory_error(const SSL *ssl)
+{
+    const struct mtls_session *s = settled(ssl);
+
+    return s != NULL ? s->memory_error : 0;
+}
+
 int mtls_get_path(const SSL *ssl, size_t index, struct mtls_path_info *info)
 {
     struct mtls_session *s = settled(ssl);

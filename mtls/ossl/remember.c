@@ -117,21 +117,19 @@ static struct mtls_verified *verified_new(const struct mtls_session *s)
     return v;
 }
 
-static void verified_write(const char *file, const struct mtls_verified *v)
+static int verified_write(const char *file, const struct mtls_verified *v)
 {
     const struct mtls_host_record *r = &v->record;
     struct mtls_host_record before;
     int64_t now_at = mtls_wallclock();
     int rc;
 
-    if (r->expires_at == r->verified_at) { /* the server wants to be forgotten */
-        (void)!mtls_hostfile_forget(file, v->name, v->port);
-        return;
-    }
+    if (r->expires_at == r->verified_at) /* the server wants to be forgotten */
+        return mtls_hostfile_forget(file, v->name, v->port);
     rc = mtls_hostfile_get(file, v->name, v->port, now_at, &before);
     if (rc < 0 || (rc == 1 && r->verified_at - before.verified_at < REFRESH_S))
-        return;
-    (void)!mtls_hostfile_put(file, v->name, v->port, r, now_at);
+        return rc;
+    return mtls_hostfile_put(file, v->name, v->port, r, now_at);
 }
 
 /* Only where the certificate was accepted and the name was checked. [MEM] */
@@ -145,9 +143,12 @@ void mtls_remember_verified(struct mtls_session *s)
 
 void mtls_remember_checked(struct mtls_session *s)
 {
+    int rc;
+
     if (s->verified == NULL || !name_checked(s))
         return;
-    verified_write(s->hook->config.hosts, s->verified);
+    rc = verified_write(s->hook->config.hosts, s->verified);
+    s->memory_error = (int16_t)(rc < 0 ? rc : 0);
     mtls_remember_drop(s);
 }
 

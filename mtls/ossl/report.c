@@ -357,6 +357,8 @@ static void put_report(BIO *out, struct mtls_session *s, enum mtls_outcome outco
         put_path(out, report, i);
     BIO_puts(out, "]");
     put_times(out, s);
+    if (s->memory_error != 0)
+        put_member(out, "memory_error", mtls_error_name(s->memory_error));
     BIO_puts(out, "}");
 }
 

@@ -144,6 +144,7 @@ struct mtls_session {
     int given_fd; /* mtls_set_fd(), -1 */
     enum mtls_phase phase : 8;
     enum mtls_outcome outcome : 8;
+    int16_t memory_error; /* why a verified host could not be written to the memory, or 0 */
     uint8_t scope, confirmed_paths;
     bool server, offered; /* offered: our extension is in the ClientHello */
     bool name_checked;    /* mtls_name_checked() */

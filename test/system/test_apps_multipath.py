@@ -47,6 +47,24 @@ def test_refusal_in_words(lab, pki, www):
     assert "failed" in text and len(text.splitlines()) <= 8, text
 
 
+def test_failed_path_is_named(lab, pki, server):
+    """The error says which of the configured paths it was; a path that worked is not named."""
+    words = f"dev=nodev0,remote={tools.join(server.host, server.path2_port)}"
+    result = client(lab, pki, server, path2=[words])
+    check.refused(result, "path2-bind")
+    assert result.line["times_us"]["hello"] is None
+    code, text, _ = shown(lab, pki, server, path2=[words])
+    assert code == tools.EXIT_UNVERIFIED and words in text, text
+
+
+def test_memory_that_cannot_be_written_is_told(lab, pki, server, tmp_path):
+    """A session is verified all the same, but not silently: the next one would be a first contact again."""
+    result = client(lab, pki, server, "--hosts", "/proc/no/such")
+    assert result.outcome == "verified" and result.line["memory_error"].startswith("hosts-file"), result
+    result = client(lab, pki, server, "--hosts", tmp_path / "hosts")
+    assert result.outcome == "verified" and "memory_error" not in result.line, result
+
+
 def test_literal_host_is_path_2s_address_too(lab, pki, server, www):
     """[--path2 without remote=, HOST an address]: the address that the user typed is admissible."""
     words = [f"dev=p2,port={server.path2_port}"]

@@ -210,7 +210,7 @@ def test_unknown_authority_and_unsafe_no_verify(serve, site):
     assert (done.returncode, done.stdout) == (3, b"") and b"certificate" in done.stderr
     done = run(CLIENT, "--policy", "off", "--get", "/", "--unsafe-no-verify", f"localhost:{server.port}")
     assert (done.returncode, done.stdout) == (0, b"<p>front</p>\n")
-    assert b"WARNING" in done.stderr and b"NOT checked" in done.stderr
+    assert b"warning" in done.stderr and b"NOT checked" in done.stderr
 
 
 def test_reload_takes_the_new_certificate(start, serve, certs, tmp_path):
@@ -406,6 +406,9 @@ def test_client_usage_errors(args):
     done = run(CLIENT, *args)
     assert done.returncode == 1 and done.stderr.startswith(b"mtls-client: ")
     assert done.stdout == b""
+    said = json.loads(run(CLIENT, "--json", *args).stderr.splitlines()[-1])
+    if args.count("--json=yes") == 0:
+        assert said["outcome"] == "failed" and said["event"] == "error" and said["message"] != ""
 
 
 def test_server_usage_errors(certs, site):
