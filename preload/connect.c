@@ -2,10 +2,13 @@
  * looked up are remembered for one purpose: to open path 2 early. Nothing is trusted because of
  * them. */
 #include <errno.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "preload.h"
@@ -96,12 +99,24 @@ PRELOAD_PUBLIC int getaddrinfo(const char *node, const char *service, const stru
     return rc;
 }
 
-static bool is_stream(int fd)
+uint64_t preload_identity(int fd)
 {
-    int type = 0;
-    socklen_t len = sizeof(type);
+    struct stat st;
+    int saved = errno;
+    uint64_t id = fstat(fd, &st) == 0 ? (uint64_t)st.st_ino << 8 | 1 : 1;
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+    errno = saved;
+    return id;
+}
+
+bool preload_is_stream(int fd)
+{
+    int type = 0, saved = errno;
+    socklen_t len = sizeof(type);
+    bool stream = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+
+    errno = saved;
+    return stream;
 }
 
 static void before_connect(int fd, const struct sockaddr *to, socklen_t len)
@@ -109,7 +124,7 @@ static void before_connect(int fd, const struct sockaddr *to, socklen_t len)
     char name[NAME_MAX_LEN + 1];
     int saved = errno;
 
-    if (is_stream(fd)) {
+    if (preload_is_stream(fd)) {
         preload_guard_connect(fd, to);
         if (preload_settings.client && preload_library_ready(true))
             preload_library_connect(fd, to, len, name_get(to, name) ? name : NULL);
@@ -128,8 +143,10 @@ PRELOAD_PUBLIC int connect(int fd, const struct sockaddr *to, socklen_t len)
 
 /* ---- the end of a descriptor ---- */
 
-static inline void gone(int fd)
+static inline void gone(int fd, const void *code)
 {
+    if (__atomic_load_n(&preload_copies, __ATOMIC_RELAXED) != 0 && !preload_is_library(code))
+        preload_library_closed(fd);
     if (__atomic_load_n(&preload_holds, __ATOMIC_RELAXED) != 0)
         preload_hold_close(fd);
     if (__atomic_load_n(&preload_guards, __ATOMIC_RELAXED) != 0)
@@ -138,20 +155,43 @@ static inline void gone(int fd)
 
 PRELOAD_PUBLIC int close(int fd)
 {
-    gone(fd);
+    gone(fd, __builtin_return_address(0));
     return REAL(close)(fd);
+}
+
+static void gone_between(unsigned from, unsigned to, const void *code)
+{
+    unsigned fd;
+
+    if (__atomic_load_n(&preload_copies, __ATOMIC_RELAXED) == 0)
+        return;
+    for (fd = from; fd <= to && fd < 65536; fd++)
+        gone((int)fd, code);
+}
+
+PRELOAD_PUBLIC int close_range(unsigned from, unsigned to, int flags)
+{
+    if ((flags & (int)CLOSE_RANGE_CLOEXEC) == 0)
+        gone_between(from, to, __builtin_return_address(0));
+    return REAL(close_range)(from, to, flags);
+}
+
+PRELOAD_PUBLIC void closefrom(int from)
+{
+    gone_between(from > 0 ? (unsigned)from : 0, UINT_MAX, __builtin_return_address(0));
+    REAL(closefrom)(from);
 }
 
 PRELOAD_PUBLIC int dup2(int from, int to)
 {
     if (from != to)
-        gone(to);
+        gone(to, __builtin_return_address(0));
     return REAL(dup2)(from, to);
 }
 
 PRELOAD_PUBLIC int dup3(int from, int to, int flags)
 {
     if (from != to)
-        gone(to);
+        gone(to, __builtin_return_address(0));
     return REAL(dup3)(from, to, flags);
 }

@@ -14,7 +14,7 @@
 enum { FDS = 65536, FAILED_MAX = 256, WATCH_S = 60, ADDRESS_MAX = 56, PREAMBLE_MAX = 16384 };
 
 unsigned preload_guards;
-static uint8_t guarded[FDS]; /* atomic */
+static uint64_t guarded[FDS]; /* the socket's identity, 0: not guarded; atomic */
 
 /* Shared with the children that the program forks; an entry holds while until is in the future. */
 static struct failed {
@@ -41,26 +41,31 @@ static int64_t now_s(void)
     return ts.tv_sec;
 }
 
-static void guard_set(int fd, uint8_t on)
+static void guard_set(int fd, bool on)
 {
-    uint8_t before;
+    uint64_t before;
 
     if (fd < 0 || fd >= FDS)
         return;
-    before = __atomic_exchange_n(&guarded[fd], on, __ATOMIC_ACQ_REL);
-    if (before != on)
+    before = __atomic_exchange_n(&guarded[fd], on ? preload_identity(fd) : 0, __ATOMIC_ACQ_REL);
+    if ((before != 0) != on)
         __atomic_add_fetch(&preload_guards, on ? 1u : -1u, __ATOMIC_ACQ_REL);
 }
 
 static bool guard_get(int fd)
 {
-    return fd >= 0 && fd < FDS && __atomic_load_n(&guarded[fd], __ATOMIC_ACQUIRE) != 0;
+    uint64_t whose = fd >= 0 && fd < FDS ? __atomic_load_n(&guarded[fd], __ATOMIC_ACQUIRE) : 0;
+
+    if (whose == 0 || whose == preload_identity(fd))
+        return whose != 0;
+    guard_set(fd, false); /* the number is another socket's by now */
+    return false;
 }
 
 void preload_guard_close(int fd)
 {
     if (guard_get(fd))
-        guard_set(fd, 0);
+        guard_set(fd, false);
 }
 
 void preload_guard_failed(const char *address, int fd)
@@ -73,7 +78,7 @@ void preload_guard_failed(const char *address, int fd)
     __atomic_store_n(&failed->entry[i].until, 0, __ATOMIC_RELEASE);
     strcpy(failed->entry[i].address, address);
     __atomic_store_n(&failed->entry[i].until, now_s() + WATCH_S, __ATOMIC_RELEASE);
-    guard_set(fd, 1);
+    guard_set(fd, true);
 }
 
 static bool has_failed(const char *address)
@@ -151,7 +156,7 @@ int preload_guard_send(int fd, const struct iovec *iov, size_t n, const void *co
     enum preload_hello hello = preload_hello_look(fd, iov, n);
 
     if (hello == PRELOAD_HELLO_HOOKED)
-        guard_set(fd, 0);
+        guard_set(fd, false);
     if (hello == PRELOAD_HELLO_UNHOOKED)
         return unhooked(fd, code);
     if (hello == PRELOAD_HELLO_HOOKED || !guard_get(fd) || preload_is_library(code) ||

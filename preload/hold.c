@@ -13,7 +13,8 @@
 enum { FDS = 65536, NAP_NS = 2 * 1000 * 1000 };
 
 unsigned preload_holds;
-static uint8_t held[FDS]; /* enum mtls_interpose_hold; atomic */
+static uint8_t held[FDS];   /* enum mtls_interpose_hold; atomic */
+static uint64_t whose[FDS]; /* atomic */
 
 bool preload_hold(int fd, int how)
 {
@@ -21,6 +22,8 @@ bool preload_hold(int fd, int how)
 
     if (fd < 0 || fd >= FDS)
         return false;
+    if (how != MTLS_INTERPOSE_FREE)
+        __atomic_store_n(&whose[fd], preload_identity(fd), __ATOMIC_RELEASE);
     before = __atomic_exchange_n(&held[fd], (uint8_t)how, __ATOMIC_ACQ_REL);
     if ((before != MTLS_INTERPOSE_FREE) != (how != MTLS_INTERPOSE_FREE))
         __atomic_add_fetch(&preload_holds, how != MTLS_INTERPOSE_FREE ? 1u : -1u, __ATOMIC_ACQ_REL);
@@ -56,6 +59,10 @@ ssize_t preload_hold_limit(int fd, size_t want)
     if (fd < 0 || fd >= FDS ||
         (how = __atomic_load_n(&held[fd], __ATOMIC_ACQUIRE)) == MTLS_INTERPOSE_FREE)
         return (ssize_t)want;
+    if (__atomic_load_n(&whose[fd], __ATOMIC_ACQUIRE) != preload_identity(fd)) {
+        (void)preload_hold(fd, MTLS_INTERPOSE_FREE);
+        return (ssize_t)want;
+    }
     if (ioctl(fd, FIONREAD, &there) != 0)
         return (ssize_t)want;
     if (how == MTLS_INTERPOSE_TAIL) {

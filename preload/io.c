@@ -15,7 +15,7 @@ enum { RECORD_HANDSHAKE = 22 };
 
 static inline bool noted(int fd)
 {
-    if (preload_thread.marked)
+    if (preload_thread.marked && preload_is_stream(fd)) /* not what the program logs meanwhile */
         preload_thread.fd = fd;
     return __atomic_load_n(&preload_guards, __ATOMIC_RELAXED) != 0;
 }

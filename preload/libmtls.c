@@ -13,7 +13,9 @@ struct preload_libmtls preload_libmtls;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void *handle; /* libmtls, atomic */
-static uintptr_t text_from, text_to;
+static struct text {
+    uintptr_t at, from, to;
+} texts[2];           /* of libmtls, and of libcares, which works for it */
 static void *its_new; /* SSL_CTX_new as libmtls has it */
 static char error[256];
 
@@ -41,9 +43,16 @@ static bool hold(int fd, enum mtls_interpose_hold how)
     return preload_hold(fd, how);
 }
 
-static struct mtls_interpose operations_now = {
-    sizeof(operations_now), NULL, begin, end, again, preload_hello_expect,
-    preload_hello_forget,   hold};
+unsigned preload_copies;
+
+static struct mtls_interpose operations = {.size = sizeof(operations),
+                                           .begin = begin,
+                                           .end = end,
+                                           .again = again,
+                                           .hello = preload_hello_expect,
+                                           .forget = preload_hello_forget,
+                                           .copies = &preload_copies,
+                                           .hold = hold};
 
 /* ---- loading ---- */
 
@@ -72,18 +81,19 @@ static void *open_library(void)
     return found != NULL ? found : dlopen(MTLS_SONAME, RTLD_NOW | RTLD_LOCAL);
 }
 
-static int find_text(struct dl_phdr_info *info, size_t size, void *at)
+static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
 {
+    struct text *text = arg;
     ElfW(Half) i;
 
     for (i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
         uintptr_t from = info->dlpi_addr + p->p_vaddr;
 
-        if (p->p_type == PT_LOAD && (p->p_flags & PF_X) != 0 && (uintptr_t)at >= from &&
-            (uintptr_t)at < from + p->p_memsz) {
-            text_from = from;
-            text_to = from + p->p_memsz;
+        if (p->p_type == PT_LOAD && (p->p_flags & PF_X) != 0 && text->at >= from &&
+            text->at < from + p->p_memsz) {
+            text->from = from;
+            text->to = from + p->p_memsz;
             return 1;
         }
     }
@@ -99,6 +109,7 @@ static bool take(void *lib)
     } wanted[] = {
         {&m->attach, "mtls_interpose_attach"},
         {&m->learned, "mtls_interpose_learned"},
+        {&m->closed, "mtls_interpose_closed"},
         {&m->ctx_msg_callback, "mtls_interpose_ctx_msg_callback"},
         {&m->ssl_msg_callback, "mtls_interpose_ssl_msg_callback"},
         {&m->connect, "mtls_interpose_connect"},
@@ -116,8 +127,8 @@ static bool take(void *lib)
             return false;
         memcpy(wanted[i].where, &fn, sizeof(fn));
     }
-    operations_now.config = preload_settings.config;
-    return m->attach(&operations_now) == 1;
+    operations.config = preload_settings.config;
+    return m->attach(&operations) == 1;
 }
 
 static void load(void)
@@ -131,7 +142,10 @@ static void load(void)
         return;
     }
     its_new = dlsym(lib, "SSL_CTX_new");
-    dl_iterate_phdr(find_text, (void *)(uintptr_t)preload_libmtls.hook);
+    texts[0].at = (uintptr_t)preload_libmtls.hook;
+    texts[1].at = (uintptr_t)dlsym(lib, "ares_library_init");
+    dl_iterate_phdr(find_text, &texts[0]);
+    dl_iterate_phdr(find_text, &texts[1]);
     __atomic_store_n(&handle, lib, __ATOMIC_RELEASE);
 }
 
@@ -161,7 +175,14 @@ const char *preload_library_error(void)
 
 bool preload_is_library(const void *address)
 {
-    return (uintptr_t)address >= text_from && (uintptr_t)address < text_to;
+    uintptr_t at = (uintptr_t)address;
+
+    return (at >= texts[0].from && at < texts[0].to) || (at >= texts[1].from && at < texts[1].to);
+}
+
+void preload_library_closed(int fd)
+{
+    preload_libmtls.closed(fd);
 }
 
 void preload_library_connect(int fd, const struct sockaddr *to, socklen_t len, const char *name)

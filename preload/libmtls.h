@@ -10,6 +10,7 @@
 struct preload_libmtls {
     __typeof__(&mtls_interpose_attach) attach;
     __typeof__(&mtls_interpose_learned) learned;
+    __typeof__(&mtls_interpose_closed) closed;
     __typeof__(&mtls_interpose_ctx_msg_callback) ctx_msg_callback;
     __typeof__(&mtls_interpose_ssl_msg_callback) ssl_msg_callback;
     __typeof__(&mtls_interpose_connect) connect;

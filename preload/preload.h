@@ -87,6 +87,8 @@ struct sockaddr;
 bool preload_is_library(const void *address);
 /* libmtls is there; load: or can be had for a program that has libssl. */
 bool preload_library_ready(bool load);
+extern unsigned preload_copies; /* atomic: descriptors that libmtls has copies of */
+void preload_library_closed(int fd);
 void preload_library_connect(int fd, const struct sockaddr *to, socklen_t len, const char *name);
 
 /* ---- hello.c: ClientHello and ServerHello in what is sent --------------------------------------
@@ -111,6 +113,12 @@ void preload_guard_connect(int fd, const struct sockaddr *to);
 void preload_guard_close(int fd);
 /* A verification of a connection to this address ("ADDR:PORT") failed. */
 void preload_guard_failed(const char *address, int fd);
+
+/* connect.c */
+bool preload_is_stream(int fd);
+/* What tells a socket from another that has its number later (fclose() and the kernel's own closing
+ * are not seen here); never 0. */
+uint64_t preload_identity(int fd);
 
 /* ---- hold.c: reads that are left in the kernel -------------------------------------------------
  */

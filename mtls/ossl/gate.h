@@ -49,6 +49,8 @@ bool mtls_gate_is_nonblocking(const struct mtls_session *s);
 void mtls_gate_hold_reads(struct mtls_session *s);
 /* Whether it is; brings the hold to its end if the session need not wait any more. */
 bool mtls_gate_holds_reads(struct mtls_session *s);
+/* Lock held: the application has closed its descriptor: our copies of it must not outlive it. */
+void mtls_gate_closed(int fd);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 
@@ -76,6 +78,8 @@ struct mtls_gate {
     bool gated;      /* SO_RCVLOWAT is raised on dup_fd */
     bool was_silent; /* the first wait needed no SO_RCVLOWAT */
     int dup_fd, lowat, saved_lowat, async_fd;
+    int dup_of; /* dup_fd's original */
+    struct mtls_gate *next_dup, **dup_link;
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */
     mtls_tstamp last_call;

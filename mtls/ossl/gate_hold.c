@@ -110,14 +110,51 @@ static void lowat_set(struct mtls_gate *g, int value)
     setsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
 }
 
+static struct mtls_gate *duplicates; /* engine lock: gates with one */
+
 /* The application may close its own descriptor, and the number may be used again. */
 static bool duplicate(struct mtls_gate *g, int fd)
 {
-    if (g->dup_fd < 0)
-        g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+    if (g->dup_fd >= 0)
+        return true;
+    g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
     if (g->dup_fd < 0)
         g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* few descriptors are allowed */
-    return g->dup_fd >= 0;
+    if (g->dup_fd < 0)
+        return false;
+    g->dup_of = fd;
+    g->next_dup = duplicates;
+    g->dup_link = &duplicates;
+    if (duplicates != NULL)
+        duplicates->dup_link = &g->next_dup;
+    duplicates = g;
+    mtls_interpose_copies(1);
+    return true;
+}
+
+static void duplicate_close(struct mtls_gate *g)
+{
+    if (g->dup_fd < 0)
+        return;
+    close(g->dup_fd);
+    g->dup_fd = -1;
+    *g->dup_link = g->next_dup;
+    if (g->next_dup != NULL)
+        g->next_dup->dup_link = g->dup_link;
+    mtls_interpose_copies(-1);
+}
+
+void mtls_gate_closed(int fd)
+{
+    struct mtls_gate *g, *next;
+
+    for (g = duplicates; g != NULL; g = next) {
+        next = g->next_dup;
+        if (g->dup_of != fd)
+            continue;
+        duplicate_close(g);
+        g->gated = g->waiting = g->held = false;
+    }
 }
 
 static bool gate_on(struct mtls_gate *g, int fd, int lowat)
@@ -150,11 +187,8 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
         g->waiting = false;
         (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE); /* before the descriptor wakes */
         ungate(g);
-        if (fail && g->dup_fd >= 0) {
+        if (fail && g->dup_fd >= 0)
             shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
-            close(g->dup_fd); /* the application may have closed its own, without SSL_free() */
-            g->dup_fd = -1;
-        }
         if (g->async_fd >= 0) {
             n = write(g->async_fd, &one, sizeof(one));
             (void)n;
@@ -172,9 +206,7 @@ void mtls_gate_settle(struct mtls_session *s)
     (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE);
     if (s->generation == mtls_engine_generation()) /* a child shares the parent's socket */
         ungate(g);
-    if (g->dup_fd >= 0)
-        close(g->dup_fd);
-    g->dup_fd = -1;
+    duplicate_close(g);
 }
 
 void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
@@ -335,8 +367,6 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
     if (way != WAY_LOWAT || s->gate->gated)
         s->gate->last_call = mtls_now();
     s->gate->waiting = way == WAY_LOWAT || s->gate->held;
-    if (way == WAY_LOWAT)
-        mtls_interpose_again(s);
     return MTLS_HOLD_RETRY;
 }
 
@@ -421,5 +451,7 @@ enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write, struct mtls
         ungate(s->gate);
     }
     mtls_engine_unlock();
+    if (hold == MTLS_HOLD_RETRY) /* without the lock: it runs code of the application */
+        mtls_interpose_again(s);
     return hold;
 }

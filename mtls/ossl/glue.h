@@ -89,6 +89,7 @@ int mtls_interpose_write(struct mtls_session *s, BIO *next, const char *in, int 
 void mtls_interpose_hello(struct mtls_session *s, const uint8_t *msg, size_t len);
 void mtls_interpose_forget(struct mtls_session *s); /* not under the engine lock */
 void mtls_interpose_again(struct mtls_session *s);
+void mtls_interpose_copies(int more); /* descriptors that are duplicated */
 bool mtls_interpose_hold(struct mtls_session *s, int how);
 bool mtls_interpose_idle(const struct mtls_session *s);
 void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int version,

@@ -103,6 +103,21 @@ void mtls_interpose_again(struct mtls_session *s)
     o->again(false);
 }
 
+void mtls_interpose_copies(int more)
+{
+    const struct mtls_interpose *o = ops();
+
+    if (o != NULL)
+        __atomic_add_fetch(o->copies, (unsigned)more, __ATOMIC_RELAXED);
+}
+
+void mtls_interpose_closed(int fd)
+{
+    mtls_engine_lock();
+    mtls_gate_closed(fd);
+    mtls_engine_unlock();
+}
+
 /* ---- held reads ---- */
 
 bool mtls_interpose_hold(struct mtls_session *s, int how)

@@ -36,6 +36,9 @@ struct mtls_interpose {
      * wanted from the thread that sends it, before it is sent; NULL: it is not. */
     void (*hello)(const uint8_t random[32], void *who);
     void (*forget)(void *who); /* waits for a running mtls_interpose_learned() */
+    /* How many descriptors libmtls has copies of; atomic. While it is not 0 the library wants to
+     * know what the program closes. */
+    unsigned *copies;
     /* false: this descriptor cannot be held. */
     bool (*hold)(int fd, enum mtls_interpose_hold how);
 };
@@ -45,6 +48,9 @@ MTLS_API int mtls_interpose_attach(const struct mtls_interpose *ops);
 
 /* The descriptor on which the hello of who leaves. */
 MTLS_API void mtls_interpose_learned(void *who, int fd);
+
+/* The program is about to close this descriptor. */
+MTLS_API void mtls_interpose_closed(int fd);
 
 /* The program's own message call-back of a hooked SSL_CTX, or of an SSL made from one; its argument
  * stays in libssl. 1, or 0: not hooked, or cb is libmtls's own: to be passed on to libssl. Raises

@@ -1,11 +1,13 @@
 """Unmodified programs under the preload library: verified, refused, and told why."""
 
 import os
+import time
 
 import pytest
 
 from conftest import SECRET
 from mtlslab import attack, stock, tools
+from mtlslab.proc import DEADLINE
 from preload_tools import (LIBRARY, Wrap, client_words, curl_argv, nginx, wrapped_server)
 
 PYTHON = "/usr/bin/python3"
@@ -148,3 +150,99 @@ def test_child_without_tls_is_unchanged(lab, tmp_path):
     assert fds.stdout == bare.stdout
     assert wrap.lines() == []
     assert os.path.exists(LIBRARY)
+
+
+EARLY = """
+import socket, ssl, sys
+cafile, name, port = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+with socket.create_connection((name, int(port)), timeout=20) as plain:
+    print("connected", flush=True)
+    sys.stdin.readline()
+    with context.wrap_socket(plain, server_hostname=name) as conn:
+        conn.sendall(b"GET /file HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" % name.encode())
+        while data := conn.recv(65536):
+            sys.stdout.buffer.write(data)
+"""
+
+
+def wait_connected(pid, port):
+    """Until somebody is connected to this port in the namespace of pid."""
+    limit = time.monotonic() + DEADLINE
+    while time.monotonic() < limit:
+        with open(f"/proc/{pid}/net/tcp", encoding="ascii") as rows:
+            for row in rows:
+                word = row.split()
+                if word[3] == "01" and word[1].endswith(f":{port:04X}"):
+                    return
+        time.sleep(0.01)
+    raise AssertionError(f"nobody connected to {port}")
+
+
+def test_path2_opens_with_connect(lab, pki, www, tmp_path):
+    """Path 2 does not wait for the ClientHello where the name that was looked up is one that the
+    configuration names; of another host it learns nothing early."""
+    far = lab.server_addr(2)
+    server = tools.Server(lab, pki, www=www, path2_listen=[tools.join(far, 0)])
+    for words, early in (({}, False), ({"name": pki.name}, True)):
+        wrap = Wrap(tmp_path, client_words(lab, server, host=far, tfo="off", **words),
+                    name=f"early{early}")
+        proc = lab.spawn(lab.client, wrap.argv([PYTHON, "-c", EARLY, pki.cafile, pki.name,
+                                                server.port]), stdin=True)
+        proc.wait_text("connected")
+        if early:
+            wait_connected(server.proc.pid, server.path2_port)
+        proc.write(b"\n")
+        assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+        (line,) = wrap.wait(outcome="verified")
+        assert (line["times_us"]["path2_connected"] < 0) == early, line
+
+
+def test_datagram_tls_is_left_alone(lab, pki, tmp_path):
+    port = lab.port()
+    lab.spawn(lab.server, ["openssl", "s_server", "-dtls1_2", "-accept", f"{lab.addr}:{port}", "-cert",
+                           pki.cert, "-key", pki.key, "-quiet"], stdin=True, name="dtls")
+    wrap = Wrap(tmp_path, "policy=require path2=dev=p2")
+    client = lab.spawn(lab.client, wrap.argv([
+        "openssl", "s_client", "-dtls1_2", "-connect", f"{lab.addr}:{port}", "-CAfile", pki.cafile,
+        "-verify_return_error"]), stdin=True)
+    client.wait_text("Verify return code: 0 (ok)")
+    assert wrap.lines() == []
+
+
+CLOSES = """
+import os, socket, ssl, sys
+cafile, name, host, port = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+plain = socket.create_connection((host, int(port)))
+plain.setblocking(False)
+conn = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+import select
+while True:
+    try:
+        conn.do_handshake()
+    except ssl.SSLWantReadError:
+        if not select.select([conn], [], [], 0.5)[0]:
+            break  # held: path 2 is silent
+print("copies", sum(os.path.realpath(f"/proc/self/fd/{n}") == os.path.realpath(f"/proc/self/fd/{conn.fileno()}")
+                    for n in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{n}")))
+inode = os.path.realpath(f"/proc/self/fd/{conn.fileno()}")
+os.close(conn.fileno())
+print("left", sum(os.path.realpath(f"/proc/self/fd/{n}") == inode for n in os.listdir("/proc/self/fd")
+                  if os.path.lexists(f"/proc/self/fd/{n}")), flush=True)
+os.read(0, 1)
+conn.detach()
+"""
+
+
+def test_close_before_free(lab, pki, server, tmp_path):
+    """The program closes its socket in mid-handshake and keeps the SSL: no copy of ours keeps the
+    connection open."""
+    attack.path2_relay(lab, server.path2_port, "--hold", "proof:5000")
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    proc = lab.spawn(lab.client, wrap.argv([PYTHON, "-c", CLOSES, pki.cafile, pki.name, server.host,
+                                            server.port]), stdin=True)
+    proc.wait_text("left 0")
+    proc.wait_text("copies 2")
+    proc.write(b"x")
+    assert proc.wait() == 0, proc.log()
