@@ -74,9 +74,8 @@ struct mtls_gate {
     bool alert_sent;
     bool flight_out; /* server: its Finished was flushed */
     /* holding; L */
-    bool waiting;    /* readiness is owed to the application */
-    bool gated;      /* SO_RCVLOWAT is raised on dup_fd */
-    bool was_silent; /* the first wait needed no SO_RCVLOWAT */
+    bool waiting; /* readiness is owed to the application */
+    bool gated;   /* SO_RCVLOWAT is raised on dup_fd */
     int dup_fd, lowat, saved_lowat, async_fd;
     int dup_of; /* dup_fd's original */
     struct mtls_gate *next_dup, **dup_link;

@@ -350,22 +350,9 @@ static enum mtls_hold failed(struct mtls_decision *d, int reason)
     return MTLS_HOLD_FAIL;
 }
 
-/* A server has just written its flight: nothing is there to be held back yet, and CONFIRM mostly
- * comes before the client's Finished does. So the socket is left as it is the first time; if the
- * application is woken too early after all, that was one wake-up. */
-static bool is_silent(struct mtls_session *s, int fd, int ready)
-{
-    if (!s->server || s->gate->was_silent || s->gate->gated || (ready & POLLIN) != 0 ||
-        SSL_get_rfd(s->ssl) != fd || !duplicate(s->gate, fd))
-        return false;
-    s->gate->was_silent = true;
-    return true;
-}
-
 static enum mtls_hold retry(struct mtls_session *s, enum way way)
 {
-    if (way != WAY_LOWAT || s->gate->gated)
-        s->gate->last_call = mtls_now();
+    s->gate->last_call = mtls_now();
     s->gate->waiting = way == WAY_LOWAT || s->gate->held;
     return MTLS_HOLD_RETRY;
 }
@@ -409,8 +396,6 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         ready = way == WAY_LOWAT ? poll_now(fd) : 0;
         if (peer_gone(ready))
             return failed(d, MTLS_ERR_PEER_CLOSED);
-        if (way == WAY_LOWAT && is_silent(s, fd, ready))
-            return retry(s, way);
         if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd, LOWAT_FIRST))
             return failed(
                 d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */
