@@ -134,7 +134,7 @@ class Proc:
             return fits[skip] if len(fits) > skip else None
         return self.wait_until(test, f"JSON line with {match}", timeout)
 
-    def wait_listening(self, port, timeout=None):
+    def wait_listening(self, port, timeout=None, tables=("tcp", "tcp6")):
         """Waits until a TCP socket listens on port in the namespace of the process."""
         limit = time.monotonic() + (timeout or DEADLINE)
         wanted = f":{port:04X}"
@@ -142,7 +142,7 @@ class Proc:
         while time.monotonic() < limit:
             if self.popen.poll() is not None:
                 raise ProcError(f"{self.name} ended before it listened\n{self.log()}")
-            for table in ("tcp", "tcp6"):
+            for table in tables:
                 try:
                     with open(f"/proc/{self.pid}/net/{table}", encoding="ascii") as rows:
                         for row in rows:
