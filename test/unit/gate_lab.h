@@ -4,13 +4,29 @@
 #define TEST_GATE_LAB_H
 
 #include "gate_relay.h"
+#include "uring_poll.h"
 
-#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 
 #include <openssl/async.h>
 
-enum style { BLOCKING, POLLED, LEVEL, EDGE, MEMORY, MEMORY_FD, ASYNC, STYLES };
+enum style {
+    BLOCKING,
+    POLLED,
+    LEVEL, /* epoll, level-triggered */
+    EDGE,
+    MEMORY, /* memory BIOs; MEMORY_FD: and mtls_set_fd() */
+    MEMORY_FD,
+    ASYNC, /* SSL_MODE_ASYNC */
+    SELECTED,
+    ONESHOT, /* epoll, one-shot */
+    URING,
+    CUSTOM, /* a BIO of the application, on a socket that it does not tell */
+    CUSTOM_FD,
+    PAIR_FD, /* a BIO pair */
+    STYLES
+};
 enum op { HANDSHAKE, WRITE, READ };
 
 /* A spinning end would burn all the time that path 2 is held (300 ms); a handshake alone takes a
@@ -34,6 +50,7 @@ struct end {
     uint16_t port;
     /* results */
     SSL *ssl;
+    BIO *network; /* the far side of memory BIOs or of a pair: NULL = the SSL's own */
     int fd, epoll, rc, ssl_error, queue, got;
     char text[128]; /* of the last entry on the error queue */
     unsigned calls, wants_async;
@@ -67,12 +84,24 @@ static inline bool fd_wait(int fd, short events)
     return poll(&p, 1, LAB_LIMIT_MS) == 1;
 }
 
+/* Whether the client can judge its paths. */
+static inline bool tells_fd(enum style style)
+{
+    return style != MEMORY && style != CUSTOM;
+}
+
+static inline bool in_memory(const struct end *e)
+{
+    return e->style == MEMORY || e->style == MEMORY_FD || e->style == PAIR_FD;
+}
+
 static inline bool mem_flush(struct end *e)
 {
     char buf[4096];
     int n;
 
-    while ((n = BIO_read(SSL_get_wbio(e->ssl), buf, sizeof(buf))) > 0) {
+    while ((n = BIO_read(e->network != NULL ? e->network : SSL_get_wbio(e->ssl), buf,
+                         sizeof(buf))) > 0) {
         int sent = 0;
 
         while (sent < n) {
@@ -95,11 +124,68 @@ static inline bool mem_fill(struct end *e)
         return false;
     n = recv(e->fd, buf, sizeof(buf), MSG_DONTWAIT);
     if (n > 0)
-        return BIO_write(SSL_get_rbio(e->ssl), buf, (int)n) == n;
+        return BIO_write(e->network != NULL ? e->network : SSL_get_rbio(e->ssl), buf, (int)n) == n;
     if (n < 0 && errno == EAGAIN)
         return true;
-    BIO_set_mem_eof_return(SSL_get_rbio(e->ssl), 0);
+    if (e->network != NULL)
+        BIO_shutdown_wr(e->network);
+    else
+        BIO_set_mem_eof_return(SSL_get_rbio(e->ssl), 0);
     return true;
+}
+
+/* The application's own BIO, like curl's: it answers no BIO_C_GET_FD. */
+static inline int custom_read(BIO *b, char *out, int len)
+{
+    ssize_t n = recv((int)(intptr_t)BIO_get_data(b), out, (size_t)len, 0);
+
+    BIO_clear_retry_flags(b);
+    if (n < 0 && errno == EAGAIN)
+        BIO_set_retry_read(b);
+    return (int)n;
+}
+
+static inline int custom_write(BIO *b, const char *in, int len)
+{
+    ssize_t n = send((int)(intptr_t)BIO_get_data(b), in, (size_t)len, MSG_NOSIGNAL);
+
+    BIO_clear_retry_flags(b);
+    if (n < 0 && errno == EAGAIN)
+        BIO_set_retry_write(b);
+    return (int)n;
+}
+
+static inline long custom_ctrl(BIO *b, int cmd, long num, void *ptr)
+{
+    return cmd == BIO_CTRL_FLUSH || cmd == BIO_CTRL_DUP;
+}
+
+static inline int custom_create(BIO *b)
+{
+    BIO_set_init(b, 1);
+    return 1;
+}
+
+static BIO_METHOD *custom_method;
+
+static inline void custom_make(void)
+{
+    custom_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "application's own");
+    BIO_meth_set_read(custom_method, custom_read);
+    BIO_meth_set_write(custom_method, custom_write);
+    BIO_meth_set_ctrl(custom_method, custom_ctrl);
+    BIO_meth_set_create(custom_method, custom_create);
+}
+
+static inline BIO *custom_bio(int fd)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    BIO *b;
+
+    pthread_once(&once, custom_make);
+    b = BIO_new(custom_method);
+    BIO_set_data(b, (void *)(intptr_t)fd);
+    return b;
 }
 
 static inline bool async_wait(struct end *e)
@@ -112,9 +198,20 @@ static inline bool async_wait(struct end *e)
            SSL_get_all_async_fds(e->ssl, &fd, &n) == 1 && fd_wait(fd, POLLIN);
 }
 
+static inline bool select_wait(int fd, bool write)
+{
+    struct timeval limit = {.tv_sec = LAB_LIMIT_MS / 1000};
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(fd, &set);
+    return select(fd + 1, write ? NULL : &set, write ? &set : NULL, NULL, &limit) == 1;
+}
+
 static inline bool end_wait(struct end *e, int err)
 {
-    struct epoll_event ev = {.events = err == SSL_ERROR_WANT_WRITE ? EPOLLOUT : EPOLLIN};
+    bool write = err == SSL_ERROR_WANT_WRITE;
+    struct epoll_event ev = {.events = write ? EPOLLOUT : EPOLLIN};
 
     if (err == SSL_ERROR_WANT_ASYNC)
         return async_wait(e);
@@ -126,11 +223,18 @@ static inline bool end_wait(struct end *e, int err)
         /* fall through */
     case EDGE:
         return epoll_wait(e->epoll, &ev, 1, LAB_LIMIT_MS) == 1;
+    case ONESHOT:
+        return oneshot_wait(e->epoll, e->fd, write ? POLLOUT : POLLIN, LAB_LIMIT_MS);
+    case URING:
+        return uring_wait(e->epoll, e->fd, write ? POLLOUT : POLLIN, LAB_LIMIT_MS);
+    case SELECTED:
+        return select_wait(e->fd, write);
     case MEMORY:
     case MEMORY_FD:
+    case PAIR_FD:
         return err == SSL_ERROR_WANT_READ && mem_fill(e);
     default:
-        return fd_wait(e->fd, err == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN);
+        return fd_wait(e->fd, write ? POLLOUT : POLLIN);
     }
 }
 
@@ -146,7 +250,7 @@ static inline int end_call(struct end *e, enum op op, uint8_t *buf, size_t len)
     e->ssl_error = SSL_get_error(e->ssl, rc);
     e->queue = mtls_last_error();
     ERR_error_string_n(ERR_peek_last_error(), e->text, sizeof(e->text));
-    if (e->style == MEMORY || e->style == MEMORY_FD)
+    if (in_memory(e))
         (void)mem_flush(e);
     return rc;
 }
@@ -178,11 +282,39 @@ static inline void end_socket(struct end *e)
     e->epoll = -1;
     if (e->style != BLOCKING)
         fcntl(e->fd, F_SETFL, fcntl(e->fd, F_GETFL) | O_NONBLOCK);
-    if (e->style != LEVEL && e->style != EDGE)
+    if (e->style != LEVEL && e->style != EDGE && e->style != ONESHOT && e->style != URING)
         return;
     e->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (e->style == ONESHOT || e->style == URING)
+        return;
     ev.events = e->style == EDGE ? ev.events : EPOLLIN;
     epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->fd, &ev);
+}
+
+static inline void end_bios(struct end *e)
+{
+    BIO *b;
+
+    switch (e->style) {
+    case MEMORY:
+    case MEMORY_FD:
+        SSL_set_bio(e->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+        break;
+    case PAIR_FD:
+        assert_int_equal(BIO_new_bio_pair(&b, 0, &e->network, 0), 1);
+        SSL_set_bio(e->ssl, b, b);
+        break;
+    case CUSTOM:
+    case CUSTOM_FD:
+        b = custom_bio(e->fd);
+        SSL_set_bio(e->ssl, b, b);
+        break;
+    default:
+        SSL_set_fd(e->ssl, e->fd);
+        break;
+    }
+    if (e->style == MEMORY_FD || e->style == PAIR_FD || e->style == CUSTOM_FD)
+        assert_int_equal(mtls_set_fd(e->ssl, e->fd), 1);
 }
 
 static inline void end_open(struct end *e)
@@ -199,12 +331,7 @@ static inline void end_open(struct end *e)
     }
     if (e->session != NULL)
         SSL_set_session(e->ssl, e->session);
-    if (e->style == MEMORY || e->style == MEMORY_FD)
-        SSL_set_bio(e->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-    else
-        SSL_set_fd(e->ssl, e->fd);
-    if (e->style == MEMORY_FD)
-        assert_int_equal(mtls_set_fd(e->ssl, e->fd), 1);
+    end_bios(e);
     if (e->style == ASYNC)
         SSL_set_mode(e->ssl, SSL_MODE_ASYNC);
     if (e->ready != NULL)
@@ -214,7 +341,9 @@ static inline void end_open(struct end *e)
 static inline void end_close(struct end *e)
 {
     SSL_free(e->ssl);
+    BIO_free(e->network);
     e->ssl = NULL;
+    e->network = NULL;
     if (e->epoll >= 0)
         close(e->epoll);
     close(e->fd);
@@ -254,7 +383,7 @@ static inline void *end_main(void *arg)
     if (!e->keep) {
         if (SSL_is_init_finished(e->ssl))
             SSL_shutdown(e->ssl);
-        if (e->style == MEMORY || e->style == MEMORY_FD)
+        if (in_memory(e))
             (void)mem_flush(e);
         end_close(e);
     }

@@ -80,7 +80,7 @@ static void gone(void **state)
     int style;
 
     for (style = 0; style < STYLES; style++) {
-        if (style != MEMORY)
+        if (tells_fd((enum style)style))
             gone_once((enum style)style, false, false);
         gone_once((enum style)style, true, false);
     }
@@ -108,7 +108,7 @@ static void no_descriptor_left(void **state)
         l.c.port = l.port; /* without the relay */
         l.c.style = (enum style)(i % STYLES);
         l.s.style = (enum style)(i / STYLES % STYLES);
-        if (l.c.style == MEMORY)
+        if (!tells_fd(l.c.style))
             l.c.style = MEMORY_FD;
         if (i % 10 == 9)
             relay_flip(&l.p2, 4, relay_seen(&l.p2, C2S, 4) + 1, 10); /* and some that fail */
