@@ -115,6 +115,11 @@ static const uint8_t retry_random[RANDOM_LEN] = {
     0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91,
     0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C};
 
+bool mtls_random_is_retry(const uint8_t random[32])
+{
+    return memcmp(random, retry_random, RANDOM_LEN) == 0;
+}
+
 static bool set_once(bool *flag)
 {
     bool first = !*flag;
@@ -157,7 +162,7 @@ static bool server_hello_parse(const uint8_t *body, size_t len, struct server_he
         (id_len = take(&r, 1)) == NULL || *id_len > SESSION_ID_MAX || take(&r, *id_len) == NULL ||
         !take16(&r, &sh->suite) || take(&r, 1) == NULL)
         return false;
-    sh->retry = memcmp(random, retry_random, RANDOM_LEN) == 0;
+    sh->retry = mtls_random_is_retry(random);
     if (r.left == 0)
         return true; /* TLS 1.2 and before may have no extensions at all */
     if (!take16(&r, &ext_len) || ext_len != r.left)

@@ -43,6 +43,8 @@ struct mtls_transcript_facts {
     bool client_auth; /* a CertificateRequest was seen */
     uint16_t suite;
 };
+/* Whether a ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3). */
+bool mtls_random_is_retry(const uint8_t random[32]);
 void mtls_transcript_facts(const struct mtls_transcript *t, struct mtls_transcript_facts *out);
 
 #endif

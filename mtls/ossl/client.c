@@ -6,6 +6,7 @@
 
 #include "../core/confirm.h"
 #include "../net/route.h"
+#include "gate.h"
 #include "glue.h"
 
 /* A literal is admissible for path 2 if somebody typed it [PATH-1]; SNI holds names alone, and a
@@ -330,7 +331,8 @@ static mtls_tstamp worth_waiting(const struct mtls_session *s, const struct mtls
     if (in->paths[i].state != MTLS_PATH_READY || s->hs->paths[i].claim == NULL)
         return 0;
     mtls_path2_claim_times(s->hs->paths[i].claim, &times);
-    end = times.ready_at + PROOF_AFTER_READY_US + 2ull * in->paths[i].rtt_us;
+    end = times.ready_at + 2ull * in->paths[i].rtt_us +
+          (s->gate->keeping ? s->hook->config.grace_ms * 1000ull : PROOF_AFTER_READY_US);
     return end < in->grace_end_at ? end : in->grace_end_at;
 }
 
@@ -385,8 +387,14 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
     }
     grace(s, &in);
     in.grace_end_at = hs->grace_end_at;
-    if (hs->before_flight && !at_write && now < hs->deadline_at)
-        return wait_before_flight(s, &in, now);
+    if (s->gate != NULL && s->gate->keeping && (in.remembered || in.policy == MTLS_POLICY_REQUIRE))
+        in.grace_end_at =
+            hs->deadline_at; /* without path 2 nothing comes of it, and none is blocked */
+    if (hs->before_flight && !at_write) {
+        if (now < hs->deadline_at)
+            return wait_before_flight(s, &in, now);
+        in.answered = MTLS_OFFER_YES; /* too late for either answer: what path 2 lacks is said */
+    }
     return mtls_decide(&in, now);
 }
 

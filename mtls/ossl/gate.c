@@ -170,8 +170,10 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
     client_learn(s, &facts);
     if (mtls_gate_holds_reads(s))
         return MTLS_HOLD_PASS; /* the end of what is in the kernel stays there */
-    if (s->hs->answered == MTLS_OFFER_UNKNOWN && !s->hs->old_tls)
+    if (s->hs->answered == MTLS_OFFER_UNKNOWN && !s->hs->old_tls) {
+        mtls_gate_keep_flight(s, facts.server_hello);
         return hold_before_flight(s, &facts, d);
+    }
     if (s->hs->answered != MTLS_OFFER_YES)
         mtls_client_answered(s);
     hold = mtls_gate_hold(s, false, d);
@@ -179,6 +181,20 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
         mtls_session_decide(s, MTLS_OUTCOME_PLAIN, d->reason);
     g->read_open = hold == MTLS_HOLD_PASS;
     return hold;
+}
+
+/* What path 2 lacked, if path 1 was in time. */
+static int late_reason(struct mtls_session *s)
+{
+    struct mtls_decision d = {MTLS_WAIT, 0, 0};
+
+    mtls_engine_lock();
+    if (s->gate->kept) {
+        s->hs->before_flight = true;
+        d = mtls_session_evaluate(s, false, mtls_now());
+    }
+    mtls_engine_unlock();
+    return d.verdict == MTLS_FAILED && d.reason != 0 ? d.reason : MTLS_ERR_DEADLINE;
 }
 
 static int gate_read(BIO *b, char *out, int len)
@@ -214,7 +230,7 @@ static int gate_read(BIO *b, char *out, int len)
         return pass_read(b, out, len);
     }
     if (!mtls_gate_await_data(s)) /* [TIM] one deadline, for a silent peer too */
-        return fail_read(s, MTLS_ERR_DEADLINE);
+        return fail_read(s, late_reason(s));
     n = pass_read(b, out, s->server ? len : mtls_gate_record_part(s->gate, len));
     if (n > 0 && !s->server)
         mtls_gate_record_got(s->gate, out, n);

@@ -51,6 +51,9 @@ void mtls_gate_hold_reads(struct mtls_session *s);
 bool mtls_gate_holds_reads(struct mtls_session *s);
 /* Lock held: the application has closed its descriptor: our copies of it must not outlive it. */
 void mtls_gate_closed(int fd);
+/* Client, not inside another record: keeps the server's flight in the kernel until path 2 has
+ * answered, where the application would take it out and could not be woken again. */
+void mtls_gate_keep_flight(struct mtls_session *s, bool server_hello);
 /* Lock held: nothing is owed any more; SO_RCVLOWAT back, descriptor closed. */
 void mtls_gate_settle(struct mtls_session *s);
 
@@ -75,6 +78,9 @@ struct mtls_gate {
     bool flight_out; /* server: its Finished was flushed */
     /* holding; L */
     bool waiting; /* readiness is owed to the application */
+    bool keeping; /* the server's flight has not been read, and stays in the kernel */
+    bool kept;    /* it has come while it was kept */
+    bool looking; /* what came first is not known yet */
     bool gated;   /* SO_RCVLOWAT is raised on dup_fd */
     int dup_fd, lowat, saved_lowat, async_fd;
     int dup_of; /* dup_fd's original */
@@ -91,6 +97,10 @@ struct mtls_gate {
 
 enum { TYPE_CCS = 20, TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };
 
+/* gate_records.c: what the server's first bytes are. */
+enum { MTLS_HELLO_PEEK = 5 + 4 + 2 + 32 };
+enum mtls_peek { MTLS_PEEK_MORE, MTLS_PEEK_SERVER_HELLO, MTLS_PEEK_OTHER };
+enum mtls_peek mtls_gate_peek(const uint8_t *head, size_t len);
 /* gate_records.c: how many bytes of a read belong to the record under way; what came of it; whether
  * what is about to be written may pass before the decision (0), or needs it (1). */
 int mtls_gate_record_part(const struct mtls_gate *g, int len);

@@ -27,6 +27,7 @@ enum {
     NAP_WINDOW_US = 20000, /* ... this long: an event loop with many such peers is not stalled */
     NAP_MANY_US = 100,     /* over the budget, and there are several such peers */
     SLICE_US = 100000,     /* a blocking wait looks at its socket so often */
+    LOOK_US = 5000,        /* whether the first record that has come may stay in the kernel */
     WRITE_WAIT_US = 50000, /* negotiated, non-blocking application at the write: so long at most */
 };
 
@@ -36,9 +37,13 @@ static struct { /* engine lock */
     const struct mtls_session *last; /* only compared */
 } naps;
 
-static int path1_fd(const struct mtls_session *s)
+/* What the application waits on: the descriptor that libssl reads from, else the one we were told.
+ */
+static int wake_fd(const struct mtls_session *s)
 {
-    return mtls_session_fd(s);
+    int fd = SSL_get_rfd(s->ssl);
+
+    return fd >= 0 ? fd : s->given_fd;
 }
 
 static bool is_nonblocking(int fd)
@@ -48,9 +53,23 @@ static bool is_nonblocking(int fd)
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
+/* Only there does SO_RCVLOWAT silence a descriptor, and wake the application when it is lowered:
+ * not on pipes and local sockets. */
+static bool is_tcp(int fd)
+{
+    int domain = 0, type = 0;
+    socklen_t len = sizeof(domain);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
+        return false;
+    len = sizeof(type);
+    return (domain == AF_INET || domain == AF_INET6) &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
 bool mtls_gate_is_nonblocking(const struct mtls_session *s)
 {
-    int fd = path1_fd(s);
+    int fd = wake_fd(s);
 
     return fd >= 0 && is_nonblocking(fd);
 }
@@ -97,8 +116,12 @@ static enum way way_of(struct mtls_session *s, int fd)
         s->gate->junk = pending;
     if (pending > 0 && !(s->server && pending <= s->gate->junk))
         return WAY_BLOCK;
-    if (fd >= 0 && is_nonblocking(fd))
-        return WAY_LOWAT;
+    if (fd >= 0 && is_nonblocking(fd)) {
+        if (is_tcp(fd))
+            return WAY_LOWAT;
+        /* What comes later wakes the application by itself. */
+        return (poll_now(fd) & POLLIN) == 0 ? WAY_RETRY : WAY_BLOCK;
+    }
     return BIO_find_type(next, BIO_TYPE_MEM) != NULL || BIO_find_type(next, BIO_TYPE_BIO) != NULL
                ? WAY_RETRY
                : WAY_BLOCK;
@@ -209,6 +232,74 @@ void mtls_gate_settle(struct mtls_session *s)
     duplicate_close(g);
 }
 
+/* ---- a client with memory BIOs, before the server's flight has come ----
+ * What the application has taken out of the kernel cannot wake it again. So the whole flight stays
+ * there until path 2 has answered, whenever it comes: SO_RCVLOWAT is raised behind the ClientHello.
+ * A HelloRetryRequest, an alert or another protocol must not wait for path 2, so the reactor looks.
+ */
+
+static bool keeps_flight(const struct mtls_session *s)
+{
+    const struct mtls_gate *g = s->gate;
+    const struct mtls_handshake *hs = s->hs;
+    BIO *next = BIO_next(g->rfilter);
+
+    return !g->held && !g->flight_open && g->rhave == 0 && g->rbody == 0 && hs->paths_started &&
+           !hs->record_offered && s->given_fd >= 0 && SSL_get_rfd(s->ssl) < 0 &&
+           (BIO_find_type(next, BIO_TYPE_MEM) != NULL ||
+            BIO_find_type(next, BIO_TYPE_BIO) != NULL) &&
+           BIO_pending(next) <= 0 && is_nonblocking(s->given_fd) && is_tcp(s->given_fd);
+}
+
+void mtls_gate_keep_flight(struct mtls_session *s, bool server_hello)
+{
+    struct mtls_gate *g = s->gate;
+    bool keep = !server_hello && s->timer != NULL && keeps_flight(s);
+    struct mtls_decision d;
+    mtls_tstamp now;
+
+    if (!keep && !g->keeping)
+        return;
+    mtls_engine_lock();
+    now = mtls_now();
+    g->looking = keep && (g->looking || !g->keeping);
+    g->keeping = s->hs->before_flight = keep;
+    if (keep) {
+        d = mtls_session_evaluate(s, false, now);
+        if (d.verdict != MTLS_WAIT || (!g->gated && !gate_on(g, s->given_fd, LOWAT_FIRST)))
+            g->keeping = s->hs->before_flight = false;
+        else
+            mtls_timer_set(s->timer, g->looking && now + LOOK_US < d.next ? now + LOOK_US : d.next);
+    }
+    g->waiting = g->keeping;
+    if (!g->keeping)
+        ungate(g);
+    mtls_engine_unlock();
+}
+
+/* Whether what has come may stay where it is; *next is when to look again. */
+static bool flight_stays(struct mtls_session *s, mtls_tstamp now, mtls_tstamp *next)
+{
+    struct mtls_gate *g = s->gate;
+    uint8_t head[MTLS_HELLO_PEEK];
+    ssize_t n;
+
+    if (!g->keeping || !g->looking)
+        return true;
+    n = recv(g->dup_fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
+    switch (mtls_gate_peek(head, n > 0 ? (size_t)n : 0)) {
+    case MTLS_PEEK_MORE:
+        *next = now + LOOK_US < *next ? now + LOOK_US : *next;
+        return true;
+    case MTLS_PEEK_SERVER_HELLO:
+        g->looking = false;
+        g->kept = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
 void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
 {
     struct mtls_decision d;
@@ -223,7 +314,7 @@ void mtls_session_wake(struct mtls_session *s, mtls_tstamp now)
         mtls_timer_set(s->timer, s->hs->deadline_at);
         return;
     }
-    if (d.verdict == MTLS_WAIT)
+    if (d.verdict == MTLS_WAIT && flight_stays(s, now, &d.next))
         mtls_timer_set(s->timer, d.next);
     else
         mtls_gate_release(s, d.verdict == MTLS_FAILED);
@@ -361,7 +452,7 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
  */
 static int brief(const struct mtls_session *s, int fd, bool at_write)
 {
-    if (fd < 0 || !is_nonblocking(fd))
+    if (fd < 0 || !is_nonblocking(fd) || !is_tcp(fd))
         return 0;
     if (at_write)
         return s->hs->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;
@@ -371,7 +462,7 @@ static int brief(const struct mtls_session *s, int fd, bool at_write)
 static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mtls_decision *d)
 {
     mtls_tstamp began = mtls_now(), now, until;
-    int fd = path1_fd(s);
+    int fd = wake_fd(s);
     enum way way = WAY_BLOCK;
     bool waits = false, napped = false;
     int hurry, ready;
@@ -412,7 +503,7 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         if (hurry != 0 && until > began + WRITE_WAIT_US)
             until = began + WRITE_WAIT_US;
         wait_blocking(s, until, now);
-        if (fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && !at_write)
+        if (!at_write && fd >= 0 && (poll_now(fd) & (POLLERR | POLLHUP)) != 0 && is_tcp(fd))
             return failed(d, MTLS_ERR_PEER_CLOSED);
     }
 }

@@ -36,6 +36,16 @@ void mtls_gate_record_got(struct mtls_gate *g, const char *data, int n)
     }
 }
 
+enum mtls_peek mtls_gate_peek(const uint8_t *head, size_t len)
+{
+    if ((len > 0 && head[0] != TYPE_HANDSHAKE) || (len > 5 && head[5] != SSL3_MT_SERVER_HELLO))
+        return MTLS_PEEK_OTHER;
+    if (len < MTLS_HELLO_PEEK)
+        return MTLS_PEEK_MORE;
+    return mtls_random_is_retry(head + MTLS_HELLO_PEEK - 32) ? MTLS_PEEK_OTHER
+                                                             : MTLS_PEEK_SERVER_HELLO;
+}
+
 static int scan_body(struct mtls_record_scan *scan, size_t len)
 {
     scan->body = len;

@@ -25,6 +25,8 @@ enum style {
     CUSTOM, /* a BIO of the application, on a socket that it does not tell */
     CUSTOM_FD,
     PAIR_FD, /* a BIO pair */
+    PIPES,   /* pumped by a thread; epoll, edge-triggered; and mtls_set_fd() */
+    LOCAL,   /* the same over a local socket, level-triggered */
     STYLES
 };
 enum op { HANDSHAKE, WRITE, READ };
@@ -51,10 +53,14 @@ struct end {
     /* results */
     SSL *ssl;
     BIO *network; /* the far side of memory BIOs or of a pair: NULL = the SSL's own */
+    struct pump {
+        int ours[2], theirs[2], fd; /* [0] is read, [1] written */
+        pthread_t thread;
+    } pump;
     int fd, epoll, rc, ssl_error, queue, got;
     char text[128]; /* of the last entry on the error queue */
     unsigned calls, wants_async;
-    uint64_t cpu_us, ms;
+    uint64_t cpu_us, ms, longest_ms; /* longest: of one call of the handshake */
     enum mtls_outcome outcome;
     int reason;
     bool keep; /* the test frees ssl and fd */
@@ -198,6 +204,90 @@ static inline bool async_wait(struct end *e)
            SSL_get_all_async_fds(e->ssl, &fd, &n) == 1 && fd_wait(fd, POLLIN);
 }
 
+static inline bool pump_move(int from, int to)
+{
+    char buf[8192];
+    ssize_t n = read(from, buf, sizeof(buf)), sent = 0, k = 0;
+
+    while (n > 0 && sent < n && k >= 0) {
+        k = write(to, buf + sent, (size_t)(n - sent));
+        if (k < 0 && errno == EAGAIN && fd_wait(to, POLLOUT))
+            k = 0;
+        sent += k > 0 ? k : 0;
+    }
+    return n > 0 ? k >= 0 : n < 0 && errno == EAGAIN;
+}
+
+/* Between the socket and the pipes, until the application has closed its side. */
+static inline void *pump_main(void *arg)
+{
+    struct pump *p = arg;
+    bool in = true;
+
+    for (;;) {
+        struct pollfd f[2] = {{.fd = p->theirs[0], .events = POLLIN},
+                              {.fd = in ? p->fd : -1, .events = POLLIN}};
+
+        if (poll(f, 2, LAB_LIMIT_MS) <= 0 || (f[0].revents != 0 && !pump_move(p->theirs[0], p->fd)))
+            break;
+        if (in && f[1].revents != 0 && !pump_move(p->fd, p->theirs[1])) {
+            in = false;
+            if (p->theirs[1] != p->theirs[0])
+                close(p->theirs[1]);
+            else
+                shutdown(p->theirs[1], SHUT_WR);
+        }
+    }
+    close(p->theirs[0]);
+    if (in && p->theirs[1] != p->theirs[0])
+        close(p->theirs[1]);
+    return NULL;
+}
+
+static inline void pump_start(struct end *e)
+{
+    struct pump *p = &e->pump;
+    int a[2], b[2];
+
+    p->fd = e->fd;
+    if (e->style == PIPES) {
+        assert_int_equal(pipe2(a, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(b, O_CLOEXEC), 0);
+        p->ours[0] = a[0];
+        p->theirs[1] = a[1];
+        p->theirs[0] = b[0];
+        p->ours[1] = b[1];
+    } else {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, a), 0);
+        p->ours[0] = p->ours[1] = a[0];
+        p->theirs[0] = p->theirs[1] = a[1];
+    }
+    fcntl(p->ours[0], F_SETFL, O_NONBLOCK);
+    fcntl(p->ours[1], F_SETFL, fcntl(p->ours[1], F_GETFL) | O_NONBLOCK);
+    assert_int_equal(pthread_create(&p->thread, NULL, pump_main, p), 0);
+}
+
+static inline void pump_stop(struct end *e)
+{
+    if (e->pump.ours[1] != e->pump.ours[0])
+        close(e->pump.ours[1]);
+    else
+        shutdown(e->pump.ours[1], SHUT_WR);
+    pthread_join(e->pump.thread, NULL);
+    close(e->pump.ours[0]);
+}
+
+static inline bool pumped(const struct end *e)
+{
+    return e->style == PIPES || e->style == LOCAL;
+}
+
+/* What the application waits on. */
+static inline int wait_fd(const struct end *e, bool write)
+{
+    return pumped(e) ? e->pump.ours[write] : e->fd;
+}
+
 static inline bool select_wait(int fd, bool write)
 {
     struct timeval limit = {.tv_sec = LAB_LIMIT_MS / 1000};
@@ -219,9 +309,11 @@ static inline bool end_wait(struct end *e, int err)
     case BLOCKING:
         return false;
     case LEVEL:
-        epoll_ctl(e->epoll, EPOLL_CTL_MOD, e->fd, &ev);
+    case LOCAL:
+        epoll_ctl(e->epoll, EPOLL_CTL_MOD, wait_fd(e, write), &ev);
         /* fall through */
     case EDGE:
+    case PIPES:
         return epoll_wait(e->epoll, &ev, 1, LAB_LIMIT_MS) == 1;
     case ONESHOT:
         return oneshot_wait(e->epoll, e->fd, write ? POLLOUT : POLLIN, LAB_LIMIT_MS);
@@ -232,7 +324,7 @@ static inline bool end_wait(struct end *e, int err)
     case MEMORY:
     case MEMORY_FD:
     case PAIR_FD:
-        return err == SSL_ERROR_WANT_READ && mem_fill(e);
+        return write || mem_fill(e); /* what was written has left already */
     default:
         return fd_wait(e->fd, write ? POLLOUT : POLLIN);
     }
@@ -240,6 +332,7 @@ static inline bool end_wait(struct end *e, int err)
 
 static inline int end_call(struct end *e, enum op op, uint8_t *buf, size_t len)
 {
+    uint64_t began = lab_ms(), took;
     int rc;
 
     ERR_clear_error();
@@ -247,6 +340,8 @@ static inline int end_call(struct end *e, enum op op, uint8_t *buf, size_t len)
         rc = SSL_do_handshake(e->ssl);
     else
         rc = op == WRITE ? SSL_write(e->ssl, buf, (int)len) : SSL_read(e->ssl, buf, (int)len);
+    took = lab_ms() - began;
+    e->longest_ms = op == HANDSHAKE && took > e->longest_ms ? took : e->longest_ms;
     e->ssl_error = SSL_get_error(e->ssl, rc);
     e->queue = mtls_last_error();
     ERR_error_string_n(ERR_peek_last_error(), e->text, sizeof(e->text));
@@ -282,13 +377,20 @@ static inline void end_socket(struct end *e)
     e->epoll = -1;
     if (e->style != BLOCKING)
         fcntl(e->fd, F_SETFL, fcntl(e->fd, F_GETFL) | O_NONBLOCK);
-    if (e->style != LEVEL && e->style != EDGE && e->style != ONESHOT && e->style != URING)
+    if (pumped(e))
+        pump_start(e);
+    else if (e->style != LEVEL && e->style != EDGE && e->style != ONESHOT && e->style != URING)
         return;
     e->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (e->style == ONESHOT || e->style == URING)
         return;
-    ev.events = e->style == EDGE ? ev.events : EPOLLIN;
-    epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->fd, &ev);
+    if (e->style == PIPES) {
+        ev.events = EPOLLOUT | EPOLLET;
+        epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->pump.ours[1], &ev);
+        ev.events = EPOLLIN | EPOLLET;
+    }
+    ev.events = e->style == LEVEL || e->style == LOCAL ? EPOLLIN : ev.events;
+    epoll_ctl(e->epoll, EPOLL_CTL_ADD, wait_fd(e, false), &ev);
 }
 
 static inline void end_bios(struct end *e)
@@ -309,11 +411,16 @@ static inline void end_bios(struct end *e)
         b = custom_bio(e->fd);
         SSL_set_bio(e->ssl, b, b);
         break;
+    case PIPES:
+    case LOCAL:
+        SSL_set_rfd(e->ssl, e->pump.ours[0]);
+        SSL_set_wfd(e->ssl, e->pump.ours[1]);
+        break;
     default:
         SSL_set_fd(e->ssl, e->fd);
         break;
     }
-    if (e->style == MEMORY_FD || e->style == PAIR_FD || e->style == CUSTOM_FD)
+    if (pumped(e) || e->style == MEMORY_FD || e->style == PAIR_FD || e->style == CUSTOM_FD)
         assert_int_equal(mtls_set_fd(e->ssl, e->fd), 1);
 }
 
@@ -344,6 +451,8 @@ static inline void end_close(struct end *e)
     BIO_free(e->network);
     e->ssl = NULL;
     e->network = NULL;
+    if (pumped(e))
+        pump_stop(e);
     if (e->epoll >= 0)
         close(e->epoll);
     close(e->fd);

@@ -3,50 +3,69 @@
 #include "gate_lab.h"
 
 static const char *const style_names[STYLES] = {
-    "blocking", "poll",    "level", "edge",   "memory",    "memory+fd", "async",
-    "select",   "oneshot", "uring", "custom", "custom+fd", "pair+fd"};
+    "blocking", "poll",  "level",  "edge",      "memory",  "memory+fd", "async", "select",
+    "oneshot",  "uring", "custom", "custom+fd", "pair+fd", "pipes",     "local"};
 
-enum { CALLS_MAX = 25 };
+enum { CALLS_MAX = 25, LATE_MS = 500, STALL_MS = 100 };
+
+/* Whether an event loop in this style is never kept in a call while path 2 is late. */
+static bool never_stalls(const struct end *e)
+{
+    return e->style != BLOCKING && e->style != CUSTOM && e->style != PIPES && e->style != LOCAL;
+}
 
 static void check_waited(const struct end *e)
 {
-    print_message("  %s %s: %u calls, %u us, %u ms\n", e->server ? "server" : "client",
-                  style_names[e->style], e->calls, (unsigned)e->cpu_us, (unsigned)e->ms);
+    print_message("  %s %s: %u calls, %u us, %u ms, longest call %u ms\n",
+                  e->server ? "server" : "client", style_names[e->style], e->calls,
+                  (unsigned)e->cpu_us, (unsigned)e->ms, (unsigned)e->longest_ms);
     assert_true(e->calls <= CALLS_MAX);
     assert_true(e->cpu_us < CPU_MAX_US);
+    if (never_stalls(e))
+        assert_true(e->longest_ms < STALL_MS);
 }
 
-/* One end in the given style, the other blocking; path 2 held, then released. */
-static void held_once(enum style client, enum style server)
+/* One end in the given style, the other blocking; path 2 is held, then released. */
+static void held_begin(struct lab *l, enum style client, enum style server, bool both)
 {
-    struct lab l;
-
-    lab_make(&l, SERVER_WORDS, "require", "");
-    l.c.style = client;
-    l.s.style = server;
-    relay_hold(&l.p2, client == BLOCKING && server != BLOCKING, true);
-    lab_start(&l);
-    relay_wait(&l.p1, S2C, 23, 4); /* the server's flight: it is gated now, and so is the client */
-    relay_release_after(&l.p2, HELD_MS);
-    lab_join(&l);
-    assert_verified(&l.c);
-    assert_verified(&l.s);
-    assert_true(l.c.ms >= HELD_MS - 50);
-    check_waited(&l.c);
-    check_waited(&l.s);
-    lab_free(&l);
+    lab_make(l, SERVER_WORDS, "require", "");
+    l->c.style = client;
+    l->s.style = server;
+    relay_hold(&l->p2, both, true);
+    lab_start(l);
+    relay_wait(&l->p1, S2C, 23, 4); /* the server's flight: it is gated now, and so is the client */
+    relay_release_after(&l->p2, LATE_MS);
 }
 
+static void held_end(struct lab *l)
+{
+    lab_join(l);
+    assert_verified(&l->c);
+    assert_verified(&l->s);
+    assert_true(l->c.ms >= LATE_MS - 50);
+    check_waited(&l->c);
+    check_waited(&l->s);
+    lab_free(l);
+}
+
+/* Nothing comes over path 2 for a while, or all but the server's answers. */
 static void held(void **state)
 {
     int style;
 
     for (style = 0; style < STYLES; style++) {
-        if (tells_fd((enum style)style))
-            held_once((enum style)style, BLOCKING);
-        held_once(BLOCKING, (enum style)style);
+        struct lab server, client, nothing;
+        bool tells = tells_fd((enum style)style);
+
+        held_begin(&server, BLOCKING, (enum style)style, true);
+        if (tells) {
+            held_begin(&client, (enum style)style, BLOCKING, false);
+            held_begin(&nothing, (enum style)style, (enum style)style, true);
+            held_end(&client);
+            held_end(&nothing);
+        }
+        held_end(&server);
     }
-    held_once(EDGE, EDGE);
 }
 
 static void not_held_once(enum style client, enum style server)
@@ -91,6 +110,45 @@ static void wrong_proof_once(enum style client)
     assert_true(l.c.ms < 5000);
     assert_int_equal(l.s.outcome, MTLS_OUTCOME_FAILED);
     lab_free(&l);
+}
+
+/* PROOF never comes, or nothing at all: each end's own deadline ends it. */
+static void missing_once(enum style style, bool nothing)
+{
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS "deadline=300", "require", "deadline=300");
+    l.c.style = l.s.style = style;
+    if (nothing)
+        relay_hold(&l.p2, true, true);
+    else
+        relay_set(&l.p2, &l.p2.drop_type, 3);
+    lab_run(&l);
+    if (nothing && l.c.reason == MTLS_ERR_DEADLINE) /* it is as late for path 1 */
+        assert_failed(&l.c, MTLS_ERR_DEADLINE);
+    else
+        assert_failed(&l.c, nothing ? MTLS_ERR_PATH_TIMEOUT : MTLS_ERR_PROOF_MISSING);
+    assert_int_equal(l.c.queue, l.c.reason);
+    assert_true(l.c.ms >= 280 && l.c.ms < 5000);
+    assert_true(l.c.cpu_us < CPU_MAX_US && l.c.calls <= CALLS_MAX);
+    if (never_stalls(&l.c))
+        assert_true(l.c.longest_ms < STALL_MS);
+    assert_int_equal(l.s.outcome, MTLS_OUTCOME_FAILED);
+    assert_true(l.s.cpu_us < CPU_MAX_US && l.s.calls <= CALLS_MAX);
+    lab_free(&l);
+}
+
+static void missing(void **state)
+{
+    int style;
+
+    for (style = 0; style < STYLES; style++) {
+        if (!tells_fd((enum style)style))
+            continue;
+        print_message("  %s\n", style_names[style]);
+        missing_once((enum style)style, false);
+        missing_once((enum style)style, true);
+    }
 }
 
 static void wrong_confirm_once(enum style server)
@@ -173,8 +231,11 @@ static void read_ahead(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(not_held),   cmocka_unit_test(held),
-        cmocka_unit_test(wrong),      cmocka_unit_test(memory_client_without_fd),
+        cmocka_unit_test(not_held),
+        cmocka_unit_test(held),
+        cmocka_unit_test(wrong),
+        cmocka_unit_test(missing),
+        cmocka_unit_test(memory_client_without_fd),
         cmocka_unit_test(read_ahead),
     };
 

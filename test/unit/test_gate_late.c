@@ -75,7 +75,7 @@ static void within_grace(void **state)
 {
     int style;
 
-    for (style = BLOCKING; style < STYLES; style++) {
+    for (style = BLOCKING; style <= ASYNC; style++) {
         struct lab l;
 
         if (!tells_fd((enum style)style))
@@ -100,7 +100,7 @@ static void silence(void **state)
 {
     int style;
 
-    for (style = BLOCKING; style < STYLES; style++) {
+    for (style = BLOCKING; style <= ASYNC; style++) {
         struct lab l;
 
         if (!tells_fd((enum style)style))
