@@ -2,7 +2,7 @@
  * exactly what its options say: the subject of comparisons between the two. Without --hook no
  * function of libmtls is called.
  *
- *     tls_subject server [OPTIONS]          serves until it is killed; a thread for each connection
+ *     tls_subject server [PORT] [OPTIONS]   serves until it is killed; a thread for each connection
  *     tls_subject client PORT [OPTIONS]     one connection to 127.0.0.1
  *
  * A server answers everything it reads and ends what the peer ends; with --close it ends after its
@@ -85,7 +85,7 @@ static void options(int argc, char **argv)
     if (optind >= argc)
         die("server or client?");
     opt.server = strcmp(argv[optind], "server") == 0;
-    opt.port = argc > optind + 1 ? atoi(argv[optind + 1]) : 0;
+    opt.port = argc > optind + 1 ? atoi(argv[optind + 1]) : 0; /* a server: any */
 }
 
 static int new_session(SSL *ssl, SSL_SESSION *session)
