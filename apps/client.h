@@ -1,8 +1,11 @@
-/* mtls-client's insides: the configuration of its command line, the client, its connections. */
+/* The clients' insides: the configuration of the command line, the client, its connections, and
+ * what the protocol brings. */
 #ifndef APPS_CLIENT_H
 #define APPS_CLIENT_H
 
 #include <ev.h>
+
+#include <openssl/ssl.h>
 
 #include "addr.h"
 #include "listener.h"
@@ -26,7 +29,7 @@ struct client_config {
     bool has_local, has_connect, no_verify;
     const char *paths[CLIENT_PATHS];
     size_t path_count;
-    struct words words; /* for mtls_ssl_ctx_hook() */
+    struct words words; /* the library's configuration */
     uint8_t alpn[ALPN_WIRE_MAX];
     int alpn_len;
     int family;
@@ -37,6 +40,11 @@ struct client_config {
 enum client_config_result { CLIENT_CONFIG_RUN, CLIENT_CONFIG_HELP, CLIENT_CONFIG_BAD };
 
 enum client_config_result client_config_parse(struct client_config *config, int argc, char **argv);
+struct options;
+/* HOST:PORT, or forget HOST:PORT. 0, or -1 after a message; so too the next. */
+int client_target_parse(struct client_config *config, const struct options *o);
+/* The --path2 words; once HOST is known. */
+int client_paths_add(struct client_config *config, const char *prog);
 
 struct client_session;
 
@@ -44,9 +52,10 @@ struct client {
     struct client_config config;
     struct output out;
     struct ev_loop *loop;
-    SSL_CTX *ctx;
-    SSL_SESSION *resume; /* offered by every connection, or NULL */
-    bool hooked;
+    SSL_CTX *ctx;            /* mtls-client */
+    SSL_SESSION *resume;     /* offered by every connection, or NULL */
+    struct smkex_ctx *smkex; /* smkex-client */
+    bool hooked;             /* TLS: by the library; SMKEX: always */
     struct addr_name server;
     struct listeners *listeners; /* --forward */
     struct client_session *sessions;
@@ -56,6 +65,26 @@ struct client {
     bool stopping;
 };
 
+/* ---- The protocol: client_tls.c, client_smkex.c; options: client_options.c,
+ * smkex_client_options.c */
+
+extern const char client_prog[];        /* the program's name */
+extern const unsigned client_http_port; /* that the Host field leaves out */
+/* 0, or -1 after a message. */
+int client_protocol_setup(struct client *c);
+void client_protocol_free(struct client *c);
+int client_protocol_forget(const struct client_config *config);
+/* A connection is about to be made. */
+void client_protocol_announce(struct client *c);
+/* Before connect(): path 2's network must not pull path 1 over. */
+void client_protocol_pin(int fd, const struct addr *to);
+/* NULL: out of memory, or nothing can come of it. fd stays the caller's. */
+struct link *client_protocol_open(struct client *c, int fd);
+/* After TLS_FAILURE_RECONNECT: 0 or -1. */
+int client_protocol_reopen(struct client *c, struct link *link, int fd);
+
+/* The server's name, for the protocol. */
+const char *client_host_name(const struct client *c);
 /* Begins a connection to the server. plain_fd: the local side of --forward, taken; -1 otherwise. */
 int client_session_start(struct client *c, int plain_fd, const char *peer);
 void client_sessions_free(struct client *c);

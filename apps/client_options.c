@@ -266,48 +266,6 @@ static int check(const struct client_config *c, const struct options *o)
     return 0;
 }
 
-/* An address that the user typed may be path 2's as well [provenance (a)]; a name's look-up is path
- * 2's own. */
-static int add_paths(struct client_config *c)
-{
-    char spec[1024];
-
-    for (size_t i = 0; i < c->path_count; i++) {
-        const char *p = c->paths[i];
-        bool own = strcmp(p, "auto") == 0 || strncmp(p, "auto,", 5) == 0 ||
-                   strncmp(p, "remote=", 7) == 0 || strstr(p, ",remote=") != NULL;
-        const char *form = c->server.family == AF_INET6 ? "%s,remote=[%s]" : "%s,remote=%s";
-        int len = own || c->server.family == AF_UNSPEC
-                      ? snprintf(spec, sizeof spec, "%s", p)
-                      : snprintf(spec, sizeof spec, form, p, c->server.host);
-
-        if (len < 0 || (size_t)len >= sizeof spec)
-            return usage_error(PROG, "--path2: too long");
-        if (word(c, "path2", "path2", spec) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int take_words(struct client_config *c, const struct options *o)
-{
-    bool forget = o->word_count == 2 && strcmp(o->words[0], "forget") == 0;
-
-    if (forget && c->mode != CLIENT_PIPE)
-        return usage_error(PROG, "--get, --head, --forward and forget exclude each other");
-    if (forget && c->hosts == NULL)
-        return usage_error(PROG, "forget needs --hosts FILE");
-    if (forget)
-        c->mode = CLIENT_FORGET;
-    if (o->word_count == 0)
-        return usage_error(PROG, "HOST:PORT is missing");
-    if (o->word_count > (forget ? 2 : 1))
-        return usage_error(PROG, "unexpected argument %s", o->words[forget ? 2 : 1]);
-    if (host_port_parse(o->words[o->word_count - 1], 1, &c->server) < 0)
-        return usage_error(PROG, "%s is not HOST:PORT", o->words[o->word_count - 1]);
-    return 0;
-}
-
 enum client_config_result client_config_parse(struct client_config *c, int argc, char **argv)
 {
     struct options o = {.prog = PROG, .defs = defs};
@@ -326,7 +284,7 @@ enum client_config_result client_config_parse(struct client_config *c, int argc,
         printf("%s %s\n", PROG, mtls_version());
         return CLIENT_CONFIG_HELP;
     }
-    if (take_words(c, &o) < 0 || check(c, &o) < 0 || add_paths(c) < 0)
+    if (client_target_parse(c, &o) < 0 || check(c, &o) < 0 || client_paths_add(c, PROG) < 0)
         return CLIENT_CONFIG_BAD;
     if (!o.seen[O_IDLE_TIMEOUT])
         c->idle_s = c->mode == CLIENT_GET || c->mode == CLIENT_HEAD ? 60 : 3600;

@@ -1,13 +1,8 @@
-/* One connection of mtls-client: connect, handshake, report, then what the mode is for. */
+/* One connection of a client: connect, handshake, report, then what the mode is for. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <openssl/err.h>
-#include <openssl/x509v3.h>
-
-#include <mtls/mtls.h>
 
 #include "client.h"
 #include "connector.h"
@@ -27,9 +22,10 @@ struct client_session {
     struct relay *relay;
     struct http_get *get;
     bool ready, shown;
+    struct link *plain; /* waits for its second connection */
 };
 
-static const char *host_name(const struct client *c)
+const char *client_host_name(const struct client *c)
 {
     return c->config.servername != NULL ? c->config.servername : c->config.server.host;
 }
@@ -44,6 +40,7 @@ static void session_free(struct client_session *cs, bool clean)
     if (cs->plain_fd >= 0)
         close(cs->plain_fd);
     tls_conn_free(cs->conn);
+    link_free(cs->plain);
     if (cs->prev != NULL)
         cs->prev->next = cs->next;
     else
@@ -61,7 +58,7 @@ static struct report make_report(const struct client_session *cs, const char *pe
     return (struct report){
         .event = event,
         .peer = peer,
-        .ssl = cs->conn != NULL ? tls_conn_get0_ssl(cs->conn) : NULL,
+        .link = cs->conn != NULL ? tls_conn_get0_link(cs->conn) : NULL,
         .hooked = cs->client->hooked,
         .ready = cs->ready,
     };
@@ -118,6 +115,18 @@ static void end_session(struct client_session *cs, const char *reason, const cha
     client_session_gone(c);
 }
 
+static int start_connect(struct client_session *cs);
+
+/* The server does not speak it and the policy lets it pass: once more, in clear. */
+static void connect_again(struct client_session *cs)
+{
+    cs->plain = tls_conn_take_link(cs->conn);
+    tls_conn_free(cs->conn);
+    cs->conn = NULL;
+    if (start_connect(cs) < 0)
+        end_session(cs, "local", "out of memory", 0);
+}
+
 static void on_closed(void *arg, const struct tls_failure *why)
 {
     struct client_session *cs = arg;
@@ -125,6 +134,10 @@ static void on_closed(void *arg, const struct tls_failure *why)
     int status;
     char text[64];
 
+    if (why != NULL && why->kind == TLS_FAILURE_RECONNECT) {
+        connect_again(cs);
+        return;
+    }
     if (cs->get == NULL || !clean) {
         end_session(cs, why != NULL ? report_reason(why) : NULL, why != NULL ? why->text : NULL,
                     why != NULL ? why->code : 0);
@@ -151,13 +164,13 @@ static void on_progress(void *arg)
         relay_progress(cs->relay);
 }
 
-/* The Host field: the port only where it is not https's own. */
+/* The Host field: the port only where it is not HTTP's, or HTTPS's, own. */
 static void host_field(const struct client *c, char *out, size_t size)
 {
-    const char *host = host_name(c);
+    const char *host = client_host_name(c);
     bool v6 = strchr(host, ':') != NULL;
 
-    if (c->config.server.port == 443)
+    if (c->config.server.port == client_http_port)
         snprintf(out, size, v6 ? "[%s]" : "%s", host);
     else
         snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, c->config.server.port);
@@ -200,45 +213,18 @@ static void on_ready(void *arg)
 
 static const struct tls_conn_ops ops = {on_ready, on_progress, on_closed};
 
-/* SNI and whom the certificate must name. */
-static int set_names(const struct client *c, SSL *ssl)
+/* The link over a new socket: a new one, or the one that goes on as plain TCP. */
+static struct link *take_link(struct client_session *cs, int fd)
 {
-    struct addr literal;
+    struct link *link = cs->plain;
 
-    if (addr_parse(host_name(c), 0, &literal) == 0)
-        return c->config.no_verify ||
-               X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host_name(c)) == 1;
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (!c->config.no_verify &&
-        X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), host_name(c), 0) != 1)
-        return 0;
-    return SSL_set_tlsext_host_name(ssl, host_name(c)) == 1;
-}
-
-/* A literal is never SNI: the library hears of it otherwise, for its records. */
-static int tell_literal(const struct client *c, SSL *ssl)
-{
-    struct addr literal;
-
-    return !c->hooked || addr_parse(host_name(c), 0, &literal) != 0 ||
-           mtls_set_name(ssl, host_name(c)) == 1;
-}
-
-static SSL *make_ssl(const struct client *c)
-{
-    SSL *ssl = SSL_new(c->ctx);
-
-    if (ssl == NULL)
-        return NULL;
-    SSL_set_connect_state(ssl);
-    if (!set_names(c, ssl) || !tell_literal(c, ssl) ||
-        (c->resume != NULL && SSL_set_session(ssl, c->resume) != 1) ||
-        (c->config.alpn_len > 0 &&
-         SSL_set_alpn_protos(ssl, c->config.alpn, (unsigned)c->config.alpn_len) != 0)) {
-        SSL_free(ssl);
-        return NULL;
-    }
-    return ssl;
+    if (link == NULL)
+        return client_protocol_open(cs->client, fd);
+    cs->plain = NULL;
+    if (client_protocol_reopen(cs->client, link, fd) == 0)
+        return link;
+    link_free(link);
+    return NULL;
 }
 
 static void on_connected(void *arg, int fd, const char *error)
@@ -249,58 +235,52 @@ static void on_connected(void *arg, int fd, const char *error)
         .handshake_s = (double)(c->config.deadline_ms + HANDSHAKE_EXTRA_MS) / 1000.,
         .idle_s = (double)c->config.idle_s,
     };
-    SSL *ssl;
+    struct link *link;
 
     cs->connector = NULL;
     if (fd < 0) {
         end_session(cs, "connect", error, 0);
         return;
     }
-    /* With --local the source may choose the route: only now. Its bound port is nobody else's. */
-    if (c->hooked && c->config.device == NULL && c->config.has_local && mtls_pin_socket(fd) != 1)
-        ERR_clear_error();
-    ssl = make_ssl(c);
-    if (ssl == NULL)
+    link = take_link(cs, fd);
+    if (link == NULL)
         close(fd);
     else
-        cs->conn = tls_conn_new(c->loop, ssl, fd, &limits, &ops, cs);
-    if (cs->conn == NULL) {
-        ERR_clear_error();
-        end_session(cs, "local", "out of memory", 0);
-    }
+        cs->conn = tls_conn_new(c->loop, link, fd, &limits, &ops, cs);
+    if (cs->conn == NULL)
+        end_session(cs, "local", "cannot begin the exchange", 0);
 }
 
-/* Path 2's network must not pull path 1 over. Where it is not permitted the library still judges.
- * Before connect(): an unbound socket's overlooks our bound ones and takes their ports over. */
-static void pin(int fd, const struct addr *to)
+static int start_connect(struct client_session *cs)
 {
-    if (mtls_pin_socket_to(fd, (const struct sockaddr *)&to->sa, to->len) != 1)
-        ERR_clear_error();
-}
-
-int client_session_start(struct client *c, int plain_fd, const char *peer)
-{
+    struct client *c = cs->client;
     const struct client_config *config = &c->config;
-    struct client_session *cs = calloc(1, sizeof *cs);
     struct connector_params params = {
         .device = config->device,
         .local = config->has_local ? &config->local : NULL,
         .timeout_s = (double)config->timeout_s,
-        .prepare = c->hooked && config->device == NULL && !config->has_local ? pin : NULL,
+        .prepare =
+            c->hooked && config->device == NULL && !config->has_local ? client_protocol_pin : NULL,
     };
+
+    addr_name_refresh(&c->server, ev_now(c->loop));
+    cs->connector = connector_start(c->loop, &c->server.list, &params, on_connected, cs);
+    return cs->connector != NULL ? 0 : -1;
+}
+
+int client_session_start(struct client *c, int plain_fd, const char *peer)
+{
+    struct client_session *cs = calloc(1, sizeof *cs);
 
     if (cs == NULL)
         return -1;
+    cs->client = c;
     cs->start_us = clock_us();
-    if (c->hooked && mtls_announce(c->ctx, host_name(c), config->server.port) != 1)
-        ERR_clear_error(); /* the handshake says what is wrong, if it matters to the policy */
-    addr_name_refresh(&c->server, ev_now(c->loop));
-    cs->connector = connector_start(c->loop, &c->server.list, &params, on_connected, cs);
-    if (cs->connector == NULL) {
+    client_protocol_announce(c);
+    if (start_connect(cs) < 0) {
         free(cs);
         return -1;
     }
-    cs->client = c;
     cs->plain_fd = plain_fd;
     snprintf(cs->peer, sizeof cs->peer, "%s", peer);
     cs->next = c->sessions;

@@ -47,25 +47,26 @@ void output_message(const struct output *o, const char *kind, const char *fmt, .
 
 const char *report_reason(const struct tls_failure *why)
 {
-    static const char *const names[] = {"multipath", "certificate", "tls",
-                                        "network",   "timeout",     "local"};
+    static const char *const names[] = {"multipath", "certificate", "tls",      "network",
+                                        "timeout",   "local",       "reconnect"};
 
     return why->code != 0 ? mtls_error_name(why->code) : names[why->kind];
 }
 
-static enum mtls_outcome library_outcome(const struct report *r)
+static enum report_outcome library_outcome(const struct report *r)
 {
-    return r->ssl != NULL && r->hooked ? mtls_get_outcome(r->ssl) : MTLS_OUTCOME_NONE;
+    return r->link != NULL && r->hooked ? report_link_outcome(r->link) : REPORT_NONE;
 }
 
-/* The outcome as the tool sees it: TLS can fail although Multipath TLS had no objection. */
-static enum mtls_outcome outcome_of(const struct report *r)
+/* The outcome as the tool sees it: the connection can fail although the library had no objection.
+ */
+static enum report_outcome outcome_of(const struct report *r)
 {
-    enum mtls_outcome outcome = library_outcome(r);
+    enum report_outcome outcome = library_outcome(r);
 
-    if (outcome == MTLS_OUTCOME_FAILED || !r->ready || r->late_json != NULL)
-        return MTLS_OUTCOME_FAILED;
-    return outcome == MTLS_OUTCOME_NONE ? MTLS_OUTCOME_PLAIN : outcome;
+    if (outcome == REPORT_FAILED || !r->ready || r->late_json != NULL)
+        return REPORT_FAILED;
+    return outcome == REPORT_NONE ? REPORT_PLAIN : outcome;
 }
 
 static void json_own(struct json *j, const struct report *r)
@@ -82,23 +83,24 @@ static void json_own(struct json *j, const struct report *r)
 
 char *report_json(const struct report *r)
 {
-    enum mtls_outcome library = library_outcome(r);
-    bool own = library == MTLS_OUTCOME_NONE || library != outcome_of(r);
-    char *text = !own && r->late_json == NULL ? mtls_report_json(r->ssl) : NULL;
+    enum report_outcome library = library_outcome(r);
+    bool own = library == REPORT_NONE || library != outcome_of(r);
+    char *text = !own && r->late_json == NULL ? report_link_json(r->link) : NULL;
+    const char *version = r->link != NULL && r->ready ? report_link_version(r->link) : NULL;
     struct json j;
 
     json_begin(&j);
     json_string(&j, "event", r->event);
     json_string(&j, "peer", r->peer);
-    if (r->ssl != NULL && r->ready)
-        json_string(&j, "tls", SSL_get_version(r->ssl));
+    if (version != NULL)
+        json_string(&j, "tls", version);
     if (r->late_json != NULL)
         json_splice(&j, r->late_json);
     else if (text != NULL)
         json_splice(&j, text);
     else
         json_own(&j, r);
-    if (r->ready && r->message != NULL && outcome_of(r) != MTLS_OUTCOME_FAILED) {
+    if (r->ready && r->message != NULL && outcome_of(r) != REPORT_FAILED) {
         json_string(&j, "error", r->message);
         json_string(&j, "error_reason", r->reason);
     }
@@ -108,16 +110,15 @@ char *report_json(const struct report *r)
 
 enum exit_code report_exit(const struct report *r)
 {
-    if (r->late_json != NULL || library_outcome(r) == MTLS_OUTCOME_FAILED || r->code != 0)
+    if (r->late_json != NULL || library_outcome(r) == REPORT_FAILED || r->code != 0)
         return EXIT_VERIFY;
     return r->reason != NULL ? EXIT_NETWORK : EXIT_FINE;
 }
 
 static const char *message_of(const struct report *r)
 {
-    if (library_outcome(r) != MTLS_OUTCOME_NONE && mtls_get_reason(r->ssl) != 0 &&
-        r->reason == NULL)
-        return mtls_error_string(mtls_get_reason(r->ssl));
+    if (library_outcome(r) != REPORT_NONE && report_link_reason(r->link) != 0 && r->reason == NULL)
+        return mtls_error_string(report_link_reason(r->link));
     return r->message;
 }
 
@@ -126,9 +127,9 @@ static void print_failed_paths(const struct report *r)
 {
     struct mtls_path_info p;
 
-    if (library_outcome(r) != MTLS_OUTCOME_FAILED)
+    if (library_outcome(r) != REPORT_FAILED)
         return;
-    for (size_t i = 1; mtls_get_path(r->ssl, i, &p) == 1; i++) {
+    for (size_t i = 1; report_link_path(r->link, i, &p); i++) {
         if (*p.spec != '\0' && strcmp(p.state, "confirmed") != 0)
             fprintf(stderr, " (path2=%s%s%s)", p.spec, *p.remote != '\0' ? " to " : "", p.remote);
     }
@@ -138,7 +139,7 @@ void report_line(const struct output *o, const struct report *r)
 {
     const char *message = message_of(r);
 
-    fprintf(stderr, "%s: %s: %s%s%s", o->prog, r->peer, mtls_outcome_name(outcome_of(r)),
+    fprintf(stderr, "%s: %s: %s%s%s", o->prog, r->peer, report_outcome_name(outcome_of(r)),
             message != NULL ? ": " : "", message != NULL ? message : "");
     print_failed_paths(r);
     fputc('\n', stderr);
@@ -146,7 +147,7 @@ void report_line(const struct output *o, const struct report *r)
 
 void report_memory(const struct output *o, const struct report *r, const char *file)
 {
-    int error = library_outcome(r) != MTLS_OUTCOME_NONE ? mtls_get_memory_error(r->ssl) : 0;
+    int error = library_outcome(r) != REPORT_NONE ? report_link_memory_error(r->link) : 0;
 
     if (error != 0 && !o->json)
         fprintf(stderr, "%s: %s: not remembered in %s: %s\n", o->prog, r->peer, file,
@@ -155,9 +156,9 @@ void report_memory(const struct output *o, const struct report *r, const char *f
 
 void report_plain(const struct output *o, const struct report *r)
 {
-    if (library_outcome(r) == MTLS_OUTCOME_PLAIN)
-        fprintf(stderr, "%s: %s: plain TLS: %s\n", o->prog, r->peer,
-                mtls_error_string(mtls_get_reason(r->ssl)));
+    if (library_outcome(r) == REPORT_PLAIN)
+        fprintf(stderr, "%s: %s: %s: %s\n", o->prog, r->peer, report_plain_word,
+                mtls_error_string(report_link_reason(r->link)));
 }
 
 static void print_path(size_t index, const struct mtls_path_info *p)
@@ -179,18 +180,15 @@ static void print_path(size_t index, const struct mtls_path_info *p)
     fputc('\n', stderr);
 }
 
-static void print_times(const SSL *ssl, uint64_t start_us)
+static void print_times(const struct link *link, uint64_t start_us)
 {
-    static const char *const names[MTLS_STEP_COUNT] = {
-        "ClientHello", "path 2 connected", "HELLO", "READY", "PROOF", "Finished", "decided"};
-    const char *between = "  times   ";
+    const char *between = "  times   ", *name;
+    uint64_t at;
 
-    for (int step = 0; step < MTLS_STEP_COUNT; step++) {
-        uint64_t at = mtls_get_time_us(ssl, (enum mtls_step)step);
-
+    for (size_t i = 0; report_link_step(link, i, &name, &at); i++) {
         if (at == 0)
             continue;
-        fprintf(stderr, "%s%s %.1f", between, names[step],
+        fprintf(stderr, "%s%s %.1f", between, name,
                 at > start_us ? (double)(at - start_us) / 1000.0 : 0.0);
         between = ", ";
     }
@@ -198,28 +196,33 @@ static void print_times(const SSL *ssl, uint64_t start_us)
         fputs(" ms\n", stderr);
 }
 
+static void print_verified(const struct link *link)
+{
+    unsigned scope = report_link_scope(link), confirmed = report_link_confirmed(link);
+
+    fprintf(stderr, "  by %u path%s besides path 1, distinct at the %s%s%s", confirmed,
+            confirmed == 1 ? "" : "s", (scope & MTLS_SCOPE_CLIENT) != 0 ? "client" : "",
+            scope == (MTLS_SCOPE_CLIENT | MTLS_SCOPE_SERVER) ? " and the " : "",
+            (scope & MTLS_SCOPE_SERVER) != 0 ? "server" : "");
+}
+
 void report_picture(const struct report *r, uint64_t start_us)
 {
-    enum mtls_outcome outcome = outcome_of(r);
-    const char *message = message_of(r);
+    enum report_outcome outcome = outcome_of(r);
+    const char *message = message_of(r), *version;
     struct mtls_path_info path;
-    unsigned scope, confirmed;
 
-    fprintf(stderr, "%s  %s", r->peer, mtls_outcome_name(outcome));
-    if (r->ssl != NULL && r->ready)
-        fprintf(stderr, "  %s", SSL_get_version(r->ssl));
-    if (library_outcome(r) == MTLS_OUTCOME_VERIFIED) {
-        scope = mtls_get_scope(r->ssl);
-        confirmed = mtls_get_confirmed(r->ssl);
-        fprintf(stderr, "  by %u path%s besides path 1, distinct at the %s%s%s", confirmed,
-                confirmed == 1 ? "" : "s", (scope & MTLS_SCOPE_CLIENT) != 0 ? "client" : "",
-                scope == (MTLS_SCOPE_CLIENT | MTLS_SCOPE_SERVER) ? " and the " : "",
-                (scope & MTLS_SCOPE_SERVER) != 0 ? "server" : "");
-    }
+    fprintf(stderr, "%s  %s", r->peer, report_outcome_name(outcome));
+    if (r->link != NULL && r->ready && (version = report_link_version(r->link)) != NULL)
+        fprintf(stderr, "  %s", version);
+    if (library_outcome(r) == REPORT_VERIFIED)
+        print_verified(r->link);
     fprintf(stderr, "%s%s\n", message != NULL ? ": " : "", message != NULL ? message : "");
-    if (library_outcome(r) == MTLS_OUTCOME_NONE)
+    if (library_outcome(r) == REPORT_NONE)
         return;
-    for (size_t i = 0; mtls_get_path(r->ssl, i, &path) == 1; i++)
+    if (report_link_key(r->link) != NULL)
+        fprintf(stderr, "  server's key: %s\n", report_link_key(r->link));
+    for (size_t i = 0; report_link_path(r->link, i, &path); i++)
         print_path(i, &path);
-    print_times(r->ssl, start_us);
+    print_times(r->link, start_us);
 }

@@ -1,8 +1,11 @@
-/* mtls-server's insides: the configuration of its command line, the server, its sessions. */
+/* The servers' insides: the configuration of the command line, the server, its sessions, and what
+ * the protocol brings. */
 #ifndef APPS_SERVER_H
 #define APPS_SERVER_H
 
 #include <ev.h>
+
+#include <openssl/ssl.h>
 
 #include "addr.h"
 #include "listener.h"
@@ -18,7 +21,7 @@ struct server_config {
     const char *cert, *key, *client_ca, *ticket_key, *www;
     struct host_port forward;
     enum service service;
-    struct words words; /* for mtls_ssl_ctx_hook() */
+    struct words words; /* the library's configuration */
     uint8_t alpn[ALPN_WIRE_MAX];
     int alpn_len;
     unsigned long deadline_ms, max_connections, idle_s, drain_s;
@@ -39,8 +42,9 @@ struct server {
     struct server_config config;
     struct output out;
     struct ev_loop *loop;
-    SSL_CTX *ctx;
-    bool hooked;
+    SSL_CTX *ctx;            /* mtls-server */
+    struct smkex_ctx *smkex; /* smkex-server */
+    bool hooked;             /* TLS: by the library; SMKEX: always */
     struct listeners *listeners;
     int www_root;
     struct addr_name backend;
@@ -48,6 +52,20 @@ struct server {
     size_t session_count;
     bool draining;
 };
+
+/* ---- The protocol: server_tls.c, server_smkex.c; options: server_options.c,
+ * smkex_server_options.c */
+
+extern const char server_prog[]; /* the program's name */
+/* 0, or -1 after a message. */
+int server_protocol_setup(struct server *s);
+/* SIGHUP: certificates and keys anew; -1: the old ones stay. */
+int server_protocol_reload(struct server *s);
+void server_protocol_free(struct server *s);
+/* Path 2's real listening addresses; NULL beyond the last. */
+const char *server_protocol_listener(const struct server *s, size_t index);
+/* A link over an accepted socket, which stays the caller's; NULL: out of memory. */
+struct link *server_protocol_accept(struct server *s, int fd);
 
 /* listener_accept: arg is the server. */
 void server_session_accept(void *arg, int fd, const struct sockaddr *peer, socklen_t len);

@@ -1,9 +1,7 @@
-/* One accepted connection of mtls-server: handshake, report, then the service. */
+/* One accepted connection: handshake, report, then the service. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <mtls/mtls.h>
 
 #include "connector.h"
 #include "relay.h"
@@ -47,7 +45,7 @@ static void report(struct server_session *ss, const struct tls_failure *why)
     const struct output *o = &ss->server->out;
     struct report r = {.event = "session",
                        .peer = ss->peer,
-                       .ssl = tls_conn_get0_ssl(ss->conn),
+                       .link = tls_conn_get0_link(ss->conn),
                        .hooked = ss->server->hooked,
                        .ready = ss->ready};
     bool refused;
@@ -157,22 +155,21 @@ void server_session_accept(void *arg, int fd, const struct sockaddr *peer, sockl
 {
     struct server *s = arg;
     struct server_session *ss = calloc(1, sizeof *ss);
-    SSL *ssl = SSL_new(s->ctx);
+    struct link *link = server_protocol_accept(s, fd);
     struct tls_conn_limits limits = {
         .handshake_s = (double)(s->config.deadline_ms + HANDSHAKE_EXTRA_MS) / 1000.,
         .idle_s = (double)s->config.idle_s,
     };
 
-    if (ss == NULL || ssl == NULL) {
+    if (ss == NULL || link == NULL) {
         free(ss);
-        SSL_free(ssl);
+        link_free(link);
         close(fd);
         return;
     }
-    SSL_set_accept_state(ssl);
     ss->server = s;
     addr_text(peer, len, ss->peer);
-    ss->conn = tls_conn_new(s->loop, ssl, fd, &limits, &ops, ss);
+    ss->conn = tls_conn_new(s->loop, link, fd, &limits, &ops, ss);
     if (ss->conn == NULL) {
         free(ss);
         return;

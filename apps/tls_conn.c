@@ -1,4 +1,4 @@
-/* One TLS connection over a non-blocking socket in a libev loop. */
+/* One encrypted connection over a non-blocking socket in a libev loop. */
 #include "tls_conn.h"
 
 #include <errno.h>
@@ -8,16 +8,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <openssl/err.h>
-#include <mtls/mtls.h>
-
 #include "linger.h"
 
 #define ROUNDS 8 /* of one connection before the others have their turn */
 
 struct tls_conn {
     struct ev_loop *loop;
-    SSL *ssl;
+    struct link *link;
     int fd;
     const struct tls_conn_ops *ops;
     void *arg;
@@ -28,7 +25,7 @@ struct tls_conn {
     ev_timer timer;         /* the handshake's end, later the idle check */
     ev_timer soon;          /* another turn in the next round of the loop */
     ev_tstamp last;         /* of the last byte either way */
-    int want;               /* EV_READ, EV_WRITE: what libssl waits for */
+    int want;               /* EV_READ, EV_WRITE: what the link waits for */
     bool busy, again, dead; /* within pump(); call it once more; freed meanwhile */
     bool ready, eof;
     bool end_write, write_ended, closing; /* asked for; close_notify sent; input no longer wanted */
@@ -47,58 +44,30 @@ static void fail(struct tls_conn *c, enum tls_failure_kind kind, const char *tex
     snprintf(c->failure.text, sizeof c->failure.text, "%s", text);
 }
 
-/* Which of the things that can go wrong libssl's error queue and state speak of. */
-static void fail_ssl(struct tls_conn *c, int ssl_error, int saved_errno)
+/* After a call of the link that did not succeed: notes what it waits for. */
+static void waits(struct tls_conn *c, enum link_result result, const struct tls_failure *why)
 {
-    unsigned long first = ERR_peek_error();
-    long verify = SSL_get_verify_result(c->ssl);
-    const char *reason = first != 0 ? ERR_reason_error_string(first) : NULL;
-    int code = mtls_last_error();
-    char text[256];
-
-    if (code != 0) {
-        fail(c, TLS_FAILURE_MTLS, mtls_error_string(code));
-        c->failure.code = code;
-    } else if (!c->ready && verify != X509_V_OK &&
-               ERR_GET_REASON(first) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-        snprintf(text, sizeof text, "certificate refused: %s",
-                 X509_verify_cert_error_string(verify));
-        fail(c, TLS_FAILURE_CERT, text);
-    } else if (ERR_GET_LIB(first) == ERR_LIB_SSL &&
-               ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
-        fail(c, TLS_FAILURE_NET,
-             c->ready ? "connection was cut off: no close_notify"
-                      : "connection was closed during the handshake");
-    } else if (ssl_error == SSL_ERROR_SYSCALL && first == 0) {
-        fail(c, TLS_FAILURE_NET,
-             saved_errno != 0 ? strerror(saved_errno) : "connection was closed");
-    } else {
-        fail(c, TLS_FAILURE_TLS, reason != NULL ? reason : "TLS error");
-    }
-    ERR_clear_error();
-}
-
-/* After an SSL call that did not succeed: notes what it waits for. */
-static void waits(struct tls_conn *c, int rv)
-{
-    int saved_errno = errno, error = SSL_get_error(c->ssl, rv);
-
-    if (error == SSL_ERROR_WANT_READ)
+    if (result == LINK_WANT_READ) {
         c->want |= EV_READ;
-    else if (error == SSL_ERROR_WANT_WRITE)
+    } else if (result == LINK_WANT_WRITE) {
         c->want |= EV_WRITE;
-    else
-        fail_ssl(c, error, saved_errno);
+    } else if (!c->failed) {
+        c->failed = true;
+        c->failure = *why;
+        if (result == LINK_END) {
+            c->failure.kind = TLS_FAILURE_NET;
+            snprintf(c->failure.text, sizeof c->failure.text, "connection was closed");
+        }
+    }
 }
 
 static bool handshake(struct tls_conn *c)
 {
-    int rv;
+    struct tls_failure why = {0};
+    enum link_result result = link_handshake(c->link, &why);
 
-    ERR_clear_error();
-    rv = SSL_do_handshake(c->ssl);
-    if (rv != 1) {
-        waits(c, rv);
+    if (result != LINK_OK) {
+        waits(c, result, &why);
         return false;
     }
     c->ready = true;
@@ -112,6 +81,8 @@ static bool handshake(struct tls_conn *c)
 
 static bool fill(struct tls_conn *c)
 {
+    struct tls_failure why = {0};
+    enum link_result result;
     bool moved = false;
     uint8_t *at;
     size_t room, got;
@@ -121,16 +92,16 @@ static bool fill(struct tls_conn *c)
             fail(c, TLS_FAILURE_LOCAL, "out of memory");
             break;
         }
-        ERR_clear_error();
-        if (SSL_read_ex(c->ssl, at, room, &got) == 1) {
+        result = link_read(c->link, at, room, &got, &why);
+        if (result == LINK_OK) {
             buf_commit(&c->in, got);
             moved = true;
             continue;
         }
-        if (SSL_get_error(c->ssl, 0) == SSL_ERROR_ZERO_RETURN)
+        if (result == LINK_END)
             moved = c->eof = true;
         else
-            waits(c, 0);
+            waits(c, result, &why);
         break;
     }
     if (c->failed && buf_len(&c->in) > 0) {
@@ -144,29 +115,34 @@ static bool fill(struct tls_conn *c)
 
 static void send_close_notify(struct tls_conn *c)
 {
-    int rv;
+    struct tls_failure why = {0};
+    enum link_result result = link_shutdown(c->link, &why);
 
-    ERR_clear_error();
-    rv = SSL_shutdown(c->ssl);
-    if (rv >= 0)
+    if (result == LINK_OK)
         c->write_ended = true;
     else
-        waits(c, rv);
+        waits(c, result, &why);
 }
 
 static bool flush(struct tls_conn *c)
 {
+    struct tls_failure why = {0};
+    enum link_result result = LINK_OK;
     bool moved = false;
     size_t put;
 
-    while (buf_len(&c->out) > 0 && !c->failed) {
-        ERR_clear_error();
-        if (SSL_write_ex(c->ssl, buf_head(&c->out), buf_len(&c->out), &put) != 1) {
-            waits(c, 0);
-            return moved;
+    while (buf_len(&c->out) > 0 && !c->failed && result == LINK_OK) {
+        result = link_write(c->link, buf_head(&c->out), buf_len(&c->out), &put, &why);
+        if (result == LINK_OK) {
+            buf_consume(&c->out, put);
+            moved = true;
         }
-        buf_consume(&c->out, put);
-        moved = true;
+    }
+    if (result == LINK_OK && !c->failed)
+        result = link_flush(c->link, &why);
+    if (result != LINK_OK) {
+        waits(c, result, &why);
+        return moved;
     }
     if (c->end_write && !c->write_ended && !c->failed)
         send_close_notify(c);
@@ -211,7 +187,7 @@ static void destroy(struct tls_conn *c)
     ev_io_stop(c->loop, &c->io);
     ev_timer_stop(c->loop, &c->timer);
     ev_timer_stop(c->loop, &c->soon);
-    SSL_free(c->ssl);
+    link_free(c->link);
     if (linger)
         linger_close(c->loop, c->fd);
     else
@@ -305,22 +281,19 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
     tell_closed(c);
 }
 
-struct tls_conn *tls_conn_new(struct ev_loop *loop, SSL *ssl, int fd,
+struct tls_conn *tls_conn_new(struct ev_loop *loop, struct link *link, int fd,
                               const struct tls_conn_limits *limits, const struct tls_conn_ops *ops,
                               void *arg)
 {
     struct tls_conn *c = calloc(1, sizeof *c);
 
-    if (c == NULL || SSL_set_fd(ssl, fd) != 1) {
-        SSL_free(ssl);
+    if (c == NULL) {
+        link_free(link);
         close(fd);
-        free(c);
         return NULL;
     }
-    SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                          SSL_MODE_RELEASE_BUFFERS);
     c->loop = loop;
-    c->ssl = ssl;
+    c->link = link;
     c->fd = fd;
     c->limits = *limits;
     c->ops = ops;
@@ -343,9 +316,17 @@ void tls_conn_free(struct tls_conn *c)
         destroy(c);
 }
 
-SSL *tls_conn_get0_ssl(const struct tls_conn *c)
+struct link *tls_conn_get0_link(const struct tls_conn *c)
 {
-    return c->ssl;
+    return c->link;
+}
+
+struct link *tls_conn_take_link(struct tls_conn *c)
+{
+    struct link *link = c->link;
+
+    c->link = NULL;
+    return link;
 }
 
 struct ev_loop *tls_conn_loop(const struct tls_conn *c)

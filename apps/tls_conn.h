@@ -1,6 +1,7 @@
-/* One TLS connection over a non-blocking socket in a libev loop, the same for client and server.
+/* One encrypted connection over a non-blocking socket in a libev loop, the same for client and
+ * server, for TLS and SMKEX.
  *
- * Owns the SSL and the socket; holds one bounded queue in each direction. The owner looks at the
+ * Owns the link and the socket; holds one bounded queue in each direction. The owner looks at the
  * queues from its progress() and calls tls_conn_kick() after it changed them from anywhere else. A
  * full input queue stops reading (back-pressure), a full output queue is for the owner to respect.
  * A close_notify closes one direction only. Every wait ends: the handshake after its time limit, an
@@ -12,32 +13,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <openssl/ssl.h>
-
 #include "buf.h"
+#include "link.h"
 
 struct tls_conn;
-
-enum tls_failure_kind {
-    TLS_FAILURE_MTLS, /* Multipath TLS refused it: code */
-    TLS_FAILURE_CERT, /* the peer's certificate was refused */
-    TLS_FAILURE_TLS,  /* anything else that libssl says */
-    TLS_FAILURE_NET,  /* reset, cut off */
-    TLS_FAILURE_TIMEOUT,
-    TLS_FAILURE_LOCAL /* tls_conn_abort(), memory */
-};
-
-struct tls_failure {
-    enum tls_failure_kind kind;
-    int code; /* MTLS_ERR_* or 0 */
-    char text[256];
-};
 
 struct tls_conn_ops {
     void (*ready)(void *arg);    /* the handshake is done; once */
     void (*progress)(void *arg); /* bytes came, room came, or the peer's close_notify */
     /* The end, once, and the last call, always from the loop itself: why is NULL after close_notify
-     * in both directions or tls_conn_close(). The SSL can still be asked; the owner calls
+     * in both directions or tls_conn_close(). The link can still be asked; the owner calls
      * tls_conn_free(). */
     void (*closed)(void *arg, const struct tls_failure *why);
 };
@@ -46,15 +31,17 @@ struct tls_conn_limits {
     double handshake_s, idle_s;
 };
 
-/* Takes ssl and fd, also when it fails (NULL: out of memory). ssl has its method's side set
- * (SSL_set_connect_state or SSL_set_accept_state). Nothing is called before the loop runs. */
-struct tls_conn *tls_conn_new(struct ev_loop *loop, SSL *ssl, int fd,
+/* Takes link and fd, also when it fails (NULL: out of memory). Nothing is called before the loop
+ * runs. */
+struct tls_conn *tls_conn_new(struct ev_loop *loop, struct link *link, int fd,
                               const struct tls_conn_limits *limits, const struct tls_conn_ops *ops,
                               void *arg);
 /* May be called from within the owner's own call-backs. */
 void tls_conn_free(struct tls_conn *c);
 
-SSL *tls_conn_get0_ssl(const struct tls_conn *c);
+struct link *tls_conn_get0_link(const struct tls_conn *c);
+/* From closed(): the link is the caller's now. */
+struct link *tls_conn_take_link(struct tls_conn *c);
 struct ev_loop *tls_conn_loop(const struct tls_conn *c);
 struct buf *tls_conn_in(struct tls_conn *c);
 struct buf *tls_conn_out(struct tls_conn *c);

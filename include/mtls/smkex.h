@@ -94,6 +94,12 @@ MTLS_API const char *smkex_outcome_name(enum smkex_outcome outcome);
 MTLS_API int smkex_get_reason(const struct smkex *s);
 MTLS_API unsigned smkex_get_scope(const struct smkex *s); /* MTLS_SCOPE_* */
 
+/* How many secondary paths confirmed. */
+MTLS_API unsigned smkex_get_confirmed(const struct smkex *s);
+/* index 0 is path 1, 1.. the secondary paths. The strings live until the next call for the same
+ * index, or smkex_free(). MTLS_ERR_ARG beyond the last. */
+MTLS_API int smkex_get_path(struct smkex *s, size_t index, struct mtls_path_info *info);
+
 /* What a client with hosts= learnt of the server's long-term key. */
 enum smkex_key {
     SMKEX_KEY_NONE = 0, /* the server shows none */
@@ -102,10 +108,13 @@ enum smkex_key {
     SMKEX_KEY_CHANGED   /* another than remembered, or none any more: refused, or vouched for */
 };
 MTLS_API enum smkex_key smkex_get_key(const struct smkex *s);
+/* Why the server could not be written to the memory (MTLS_ERR_*); 0: it could, or was not meant to.
+ */
+MTLS_API int smkex_get_memory_error(const struct smkex *s);
 
 /* One JSON object without line breaks: "outcome", "reason", "message", "scope", "key", "paths",
  * "times_us", ... The caller frees it with OPENSSL_free. NULL: out of memory. */
-MTLS_API char *smkex_report_json(const struct smkex *s);
+MTLS_API char *smkex_report_json(struct smkex *s);
 
 /* Removes host:port from a memory file. 0 also when it was not there. */
 MTLS_API int smkex_forget_host(const char *file, const char *host, uint16_t port);

@@ -12,10 +12,9 @@
  * "|" and the TLS port in decimal. VERIFIED, EXPIRES: seconds since the epoch. K: paths that had to
  * confirm, 1 .. 8. SCOPE: 0 .. 3 (1 client-distinct, 2 server-distinct). ADDRESSES: up to 8 path-2
  * addresses "ADDR:PORT" or
- * "[ADDR]:PORT" with commas between, or "-". SERVER-KEY: 64 hexadecimal digits, where the server has
- * one (SMKEX). COUNT: the number of host lines. CHECKSUM: SHA-256
- * over all bytes before it; it finds damage, it is no protection against someone who may write the
- * file.
+ * "[ADDR]:PORT" with commas between, or "-". SERVER-KEY: 64 hexadecimal digits, where the server
+ * has one (SMKEX). COUNT: the number of host lines. CHECKSUM: SHA-256 over all bytes before it; it
+ * finds damage, it is no protection against someone who may write the file.
  *
  * The hashes are looked up, not verified: their comparison need not take constant time. */
 #include <stdio.h>
@@ -398,7 +397,8 @@ static bool take_addr(struct cursor *c, struct mtls_addr *out)
     struct mtls_host h;
     size_t n = 0;
 
-    while (c->p < c->end && *c->p != ',' && *c->p != ' ' && *c->p != '\n' && *c->p != '\0' && n + 1 < sizeof(text))
+    while (c->p < c->end && *c->p != ',' && *c->p != ' ' && *c->p != '\n' && *c->p != '\0' &&
+           n + 1 < sizeof(text))
         text[n++] = *c->p++;
     text[n] = '\0';
     if (mtls_host_parse(&h, text) != 0 || h.addr.family == 0 || h.addr.port == 0)

@@ -52,6 +52,10 @@ struct smkex_path {
     char why[160];                  /* auto: why this one */
 };
 
+struct smkex_text { /* of a path, for queries */
+    char local[56], remote[56], via[56], shares[128];
+};
+
 enum smkex_phase {
     SMKEX_PHASE_EXCHANGE,  /* OFFER and ANSWER */
     SMKEX_PHASE_NEGATIVE,  /* client: path 1 does not speak SMKEX; path 2 and the policy decide */
@@ -72,6 +76,7 @@ struct smkex {
     int reason, negative; /* negative: why path 1 does not speak SMKEX */
     unsigned scope, confirmed_paths;
     enum smkex_key key;
+    int memory_error;
     struct smkex_machine *m;
     uint64_t times[SMKEX_STEPS];
     mtls_tstamp deadline_at, grace_from, grace_end_at;
@@ -81,6 +86,8 @@ struct smkex {
     /* L: the wait for path 2 */
     bool waiting, gated, silent; /* silent: the client's grace runs */
     int saved_lowat;
+
+    struct smkex_text text[1 + MTLS_PATHS_MAX];
 
     /* client */
     char name[MTLS_HOST_MAX + 1];

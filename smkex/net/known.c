@@ -52,11 +52,13 @@ void smkex_known_store(struct smkex *s)
     int64_t now_at = mtls_wallclock();
     uint32_t max_age;
     const uint8_t *key = smkex_machine_server_key(s->m, &max_age);
+    int rc;
 
     if (memory(s) == NULL || (s->outcome == SMKEX_OUTCOME_SINGLE && key == NULL))
         return;
     if (max_age == 0) {
-        (void)!mtls_hostfile_forget(memory(s), s->name, s->port);
+        rc = mtls_hostfile_forget(memory(s), s->name, s->port);
+        s->memory_error = rc < 0 ? rc : 0;
         return;
     }
     if (s->remembered && s->key == SMKEX_KEY_KNOWN && now_at - s->record.verified_at < REFRESH_S)
@@ -70,5 +72,5 @@ void smkex_known_store(struct smkex *s)
     record.has_key = key != NULL;
     if (key != NULL)
         memcpy(record.key, key, sizeof(record.key));
-    (void)!mtls_hostfile_put(memory(s), s->name, s->port, &record, now_at);
+    s->memory_error = mtls_hostfile_put(memory(s), s->name, s->port, &record, now_at);
 }

@@ -39,6 +39,96 @@ enum smkex_key smkex_get_key(const struct smkex *s)
     return s->key;
 }
 
+unsigned smkex_get_confirmed(const struct smkex *s)
+{
+    return s->confirmed_paths;
+}
+
+int smkex_get_memory_error(const struct smkex *s)
+{
+    return s->memory_error;
+}
+
+/* ---- Paths ---- */
+
+static const char *state_word(const struct smkex *s, const struct smkex_path *p, unsigned i)
+{
+    static const char *const words[] = {"idle", "starting", "ready", "proof", "wrong", "failed"};
+
+    if (s->outcome == SMKEX_OUTCOME_VERIFIED && (s->selected & 1u << i) != 0)
+        return "confirmed";
+    if (p->status.state == MTLS_PATH_PROOF && s->times[SMKEX_STEP_ANSWER] != 0)
+        return p->right ? "proof-right" : "wrong";
+    return words[p->status.state];
+}
+
+/* Where path 1 was never judged: a server, or plain. */
+static void path1_addresses(struct smkex *s)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    if (s->path1.local.family != 0)
+        return;
+    if (getsockname(s->fd, (struct sockaddr *)&ss, &len) == 0)
+        (void)!mtls_addr_from_sockaddr(&s->path1.local, (struct sockaddr *)&ss, len);
+    len = sizeof(ss);
+    if (getpeername(s->fd, (struct sockaddr *)&ss, &len) == 0)
+        (void)!mtls_addr_from_sockaddr(&s->path1.remote, (struct sockaddr *)&ss, len);
+}
+
+static void describe(struct smkex_text *t, const struct mtls_path_facts *f,
+                     struct mtls_path_info *info)
+{
+    t->local[0] = t->remote[0] = t->via[0] = '\0';
+    if (f->local.family != 0)
+        mtls_addr_format(&f->local, t->local, sizeof(t->local));
+    if (f->remote.family != 0)
+        mtls_addr_format(&f->remote, t->remote, sizeof(t->remote));
+    if (f->proxied)
+        mtls_addr_format(&f->proxy, t->via, sizeof(t->via));
+    *info = (struct mtls_path_info){.local = t->local,
+                                    .remote = t->remote,
+                                    .device = f->dev,
+                                    .via = t->via,
+                                    .spec = "",
+                                    .shares = "",
+                                    .state = ""};
+}
+
+int smkex_get_path(struct smkex *s, size_t index, struct mtls_path_info *info)
+{
+    struct smkex_text *t = &s->text[index <= MTLS_PATHS_MAX ? index : 0];
+    struct mtls_path_facts facts = {0};
+    struct smkex_path *p;
+
+    if (index == 0) {
+        path1_addresses(s);
+        describe(t, &s->path1, info);
+        return 0;
+    }
+    if (s->server && index == 1 && s->path2_peer.family != 0) {
+        facts.local = s->path2_local;
+        facts.remote = s->path2_peer;
+        describe(t, &facts, info);
+        info->device = "";
+        info->state = "confirmed";
+        return 0;
+    }
+    if (index > s->npaths)
+        return MTLS_ERR_ARG;
+    p = &s->paths[index - 1];
+    describe(t, &p->facts, info);
+    info->spec = p->spec.text;
+    if (p->facts.known && s->path1.known)
+        info->shares = mtls_shared_words(mtls_paths_shared(&s->path1, &p->facts), t->shares,
+                                         sizeof(t->shares));
+    info->state = state_word(s, p, (unsigned)index - 1);
+    info->error = p->error != 0 ? p->error : p->status.error;
+    info->rtt_us = p->status.rtt_us;
+    return 0;
+}
+
 /* ---- JSON ---- */
 
 struct text {
@@ -76,80 +166,35 @@ static void put_member(struct text *t, const char *name, const char *value)
     put(t, "\"");
 }
 
-static void put_addr(struct text *t, const char *name, const struct mtls_addr *a)
+static void put_path(struct text *t, struct smkex *s, size_t index)
 {
-    char out[64] = "";
+    struct mtls_path_info p;
 
-    if (a->family != 0)
-        mtls_addr_format(a, out, sizeof(out));
-    put_member(t, name, out);
-}
-
-static const char *state_word(const struct smkex *s, const struct smkex_path *p, unsigned i)
-{
-    static const char *const words[] = {"idle", "starting", "ready", "proof", "wrong", "failed"};
-
-    if (s->outcome == SMKEX_OUTCOME_VERIFIED && (s->selected & 1u << i) != 0)
-        return "confirmed";
-    if (p->status.state == MTLS_PATH_PROOF && s->times[SMKEX_STEP_ANSWER] != 0)
-        return p->right ? "proof-right" : "wrong";
-    return words[p->status.state];
-}
-
-static void put_client_path(struct text *t, const struct smkex *s, unsigned i)
-{
-    const struct smkex_path *p = &s->paths[i];
-    int error = p->error != 0 ? p->error : p->status.error;
-    char words[128] = "";
-
-    if (p->facts.known && s->path1.known)
-        mtls_shared_words(mtls_paths_shared(&s->path1, &p->facts), words, sizeof(words));
-    put(t, ", {\"path\": %u", i + 2);
-    put_addr(t, "local", &p->facts.local);
-    put_addr(t, "remote", &p->facts.remote);
-    put_member(t, "device", p->facts.dev);
-    put_member(t, "spec", p->spec.text);
-    put_member(t, "shares", words);
-    put_member(t, "state", state_word(s, p, i));
-    put_member(t, "error", error != 0 ? mtls_error_name(error) : "");
-    if (p->why[0] != '\0')
-        put_member(t, "why", p->why);
-    put(t, ", \"rtt_us\": %u}", (unsigned)p->status.rtt_us);
-}
-
-static void addresses(const struct smkex *s, struct mtls_addr *local, struct mtls_addr *remote)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-
-    memset(local, 0, sizeof(*local));
-    memset(remote, 0, sizeof(*remote));
-    if (getsockname(s->fd, (struct sockaddr *)&ss, &len) == 0)
-        (void)!mtls_addr_from_sockaddr(local, (struct sockaddr *)&ss, len);
-    len = sizeof(ss);
-    if (getpeername(s->fd, (struct sockaddr *)&ss, &len) == 0)
-        (void)!mtls_addr_from_sockaddr(remote, (struct sockaddr *)&ss, len);
-}
-
-static void put_paths(struct text *t, const struct smkex *s)
-{
-    struct mtls_addr local, remote;
-
-    addresses(s, &local, &remote);
-    put(t, ", \"paths\": [{\"path\": 1");
-    put_addr(t, "local", s->path1.known ? &s->path1.local : &local);
-    put_addr(t, "remote", s->path1.known ? &s->path1.remote : &remote);
-    put_member(t, "device", s->path1.dev);
-    put(t, "}");
-    for (unsigned i = 0; i < s->npaths; i++)
-        put_client_path(t, s, i);
-    if (s->path2_peer.family != 0) {
-        put(t, ", {\"path\": 2");
-        put_addr(t, "local", &s->path2_local);
-        put_addr(t, "remote", &s->path2_peer);
-        put_member(t, "state", "confirmed");
-        put(t, "}");
+    (void)smkex_get_path(s, index, &p);
+    put(t, "%s{\"path\": %zu", index > 0 ? ", " : "", index + 1);
+    put_member(t, "local", p.local);
+    put_member(t, "remote", p.remote);
+    put_member(t, "device", p.device);
+    if (index > 0) {
+        put_member(t, "via", p.via);
+        put_member(t, "spec", p.spec);
+        put_member(t, "shares", p.shares);
+        put_member(t, "state", p.state);
+        put_member(t, "error", p.error != 0 ? mtls_error_name(p.error) : "");
+        if (!s->server && s->paths[index - 1].why[0] != '\0')
+            put_member(t, "why", s->paths[index - 1].why);
+        put(t, ", \"rtt_us\": %u", (unsigned)p.rtt_us);
     }
+    put(t, "}");
+}
+
+static void put_paths(struct text *t, struct smkex *s)
+{
+    struct mtls_path_info p;
+
+    put(t, ", \"paths\": [");
+    for (size_t i = 0; smkex_get_path(s, i, &p) == 0; i++)
+        put_path(t, s, i);
     put(t, "]");
 }
 
@@ -183,7 +228,7 @@ static void put_choice(struct text *t, const struct smkex *s)
     put_member(t, "key", keys[s->key]);
 }
 
-char *smkex_report_json(const struct smkex *s)
+char *smkex_report_json(struct smkex *s)
 {
     static const char *const scopes[] = {"", "client", "server", "both"};
     struct text t = {.mem = BUF_MEM_new()};
