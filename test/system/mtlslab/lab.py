@@ -197,6 +197,20 @@ table inet filtered {{
 }}
 """)
 
+    def link_routers(self, first, second):
+        """A network of their own for the attackers on two paths (no such network: they cannot talk
+        during a session). Returns the first one's address on it; it knows the way back to the
+        second one's clients."""
+        here, there = net4(30 + second, 1), net4(30 + second, 2)
+        netns.ip_batch(self.routers[first], [
+            f"link add x{second} type veth peer name x{first} netns {self.routers[second]}",
+            f"addr add {here}/24 dev x{second}", f"link set x{second} up",
+        ])
+        netns.ip_batch(self.routers[second], [f"addr add {there}/24 dev x{first}",
+                                              f"link set x{first} up"])
+        netns.ip_batch(self.routers[first], [f"route add {net4(second)} via {there}"])
+        return here
+
     def flush(self, path):
         """Removes redirects and filters of a path."""
         netns.nft(self.routers[path], "flush ruleset\n")

@@ -1,0 +1,124 @@
+"""The hostile lab: carries out every attack of the table and prints what came of it beside what is
+promised. scripts/lab starts it."""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import signal
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+
+from mtlslab import netns  # noqa: E402
+
+import show  # noqa: E402
+from runner import Run, Runner  # noqa: E402
+from table import COLUMNS, PROMISED  # noqa: E402
+from victims import ROWS  # noqa: E402
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "doc" / "threats.md"
+BEGIN, END = "<!-- generated: scripts/lab --write -->", "<!-- end of what is generated -->"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/lab", description=__doc__)
+    parser.add_argument("--only", metavar="TEXT", help="runs whose ROW/COLUMN/ATTACK contains this")
+    parser.add_argument("--list", action="store_true", help="print the runs, and do none")
+    parser.add_argument("--json", metavar="FILE", help="write every result there")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the evidence of each run there")
+    parser.add_argument("--write", action="store_true", help="write the table into doc/threats.md")
+    parser.add_argument("--check", action="store_true",
+                        help="fail if doc/threats.md shows another table than this run")
+    return parser.parse_args()
+
+
+def plan(only):
+    """Every run of the table."""
+    runs = []
+    for row in ROWS:
+        if row.missing:
+            continue
+        for column, _, rogue in COLUMNS:
+            promised = PROMISED[row.key][column]
+            if not isinstance(promised, str):
+                runs += [Run(row, column, attack, rogue, word) for attack, word in promised]
+    return [run for run in runs if not only or only in run.key]
+
+
+def progress(number, count, result):
+    word = show.paint(show.colour_of(result.verdict), result.verdict)
+    mark = "" if result.as_promised else show.paint(show.RED, f"  PROMISED: {result.run.promised}")
+    print(f"[{number:3}/{count}] {result.run.key}: {word}{mark}  {result.seconds:.1f} s", flush=True)
+    if not result.as_promised:
+        print("\n".join("    " + line for line in result.log.splitlines()[-60:]), flush=True)
+
+
+def split(text):
+    """The document's generated part, and what is around it."""
+    before, rest = text.split(BEGIN, 1)
+    generated, after = rest.split(END, 1)
+    return before, generated.strip(), after
+
+
+def document(table, options):
+    """Writes doc/threats.md's table, or compares it; True if it is as it should be."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, generated, after = split(text)
+    now = table.markdown().strip()
+    if options.write:
+        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{now}\n\n{END}{after}", encoding="utf-8")
+        return True
+    if options.check and generated != now:
+        print(show.paint(show.RED, "doc/threats.md shows another table (scripts/lab --write):"))
+        old = generated.splitlines()
+        for line in [f"  - {x}" for x in old if x not in now.splitlines()] + \
+                [f"  + {x}" for x in now.splitlines() if x not in old]:
+            print(line)
+        return False
+    return True
+
+
+def carry_out(runs, options):
+    results = []
+    with Runner(options.keep) as runner:
+        for result in runner.results(runs):
+            results.append(result)
+            progress(len(results), len(runs), result)
+    return results
+
+
+def main():
+    options = arguments()
+    runs = plan(options.only)
+    if options.list:
+        print("\n".join(f"{run.key}: {run.promised}" for run in runs))
+        return 0
+    if (options.write or options.check) and options.only:
+        sys.exit("scripts/lab: --write and --check are for the whole table")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    netns.remove_stale()
+    try:
+        results = carry_out(runs, options)
+    except KeyboardInterrupt:
+        print("\nlab: interrupted, cleaned up")
+        return 130
+    table = show.Table(ROWS, results)
+    print("\n" + "\n".join(table.terminal()) + "\n")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([result.json() for result in results], file, indent=1)
+    good = not (options.write or options.check) or document(table, options)
+    wrong = [result for result in results if not result.as_promised]
+    missing = [row.title for row in ROWS if row.missing]
+    print(f"lab: {len(results) - len(wrong)} attacks came out as promised, {len(wrong)} did not; "
+          f"{len(missing)} rows are not run" + ("" if good else "; doc/threats.md differs"))
+    return 0 if good and not wrong else 1
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    sys.exit(main())

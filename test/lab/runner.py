@@ -1,0 +1,145 @@
+"""Runs attacks, two at a time, each in a laboratory of its own; what came of each is a Result."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+from mtlslab.lab import Lab
+from mtlslab.pki import Pki
+
+import attacks
+from scene import Scene
+
+JOBS = 2
+
+
+@dataclasses.dataclass
+class Run:
+    """One attack on one row in one column, and what is promised."""
+
+    row: object
+    column: str
+    attack: object
+    rogue: bool
+    promised: str
+
+    @property
+    def key(self):
+        return f"{self.row.key}/{self.column}/{attacks.name_of(self.attack)}"
+
+
+@dataclasses.dataclass
+class Result:
+    run: Run
+    verdict: str  # "error" if the attack could not be carried out
+    read: list
+    altered: list
+    outcome: dict
+    events: list
+    log: str
+    seconds: float
+
+    @property
+    def as_promised(self):
+        return self.verdict == self.run.promised
+
+    def json(self):
+        return {"row": self.run.row.key, "column": self.run.column,
+                "attack": attacks.name_of(self.run.attack), "does": attacks.says(self.run.attack),
+                "promised": self.run.promised, "verdict": self.verdict, "read": self.read,
+                "altered": self.altered, "client": self.outcome, "attackers": self.events,
+                "seconds": round(self.seconds, 1)}
+
+
+class Runner:
+    def __init__(self, keep=None):
+        self.keep = keep
+        self.stopping = threading.Event()
+        self._labs, self._lock = set(), threading.Lock()
+
+    def __enter__(self):
+        self._temp = tempfile.mkdtemp(prefix="mtls-lab-")
+        folder = pathlib.Path(self._temp)
+        (folder / "pki").mkdir()
+        self.pki = Pki(folder / "pki", Lab.all_server_addresses_of(4))
+        self.mitm_ext = str(folder / "mitm_ext")
+        build_mitm_ext(self.mitm_ext)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def stop(self):
+        """From another thread: what is running ends soon, its namespaces go away."""
+        self.stopping.set()
+        with self._lock:
+            for lab in self._labs:
+                lab.stop_all()
+
+    def results(self, runs):
+        """Yields a Result for each run, as they end."""
+        with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+            waiting = [pool.submit(self.one, run) for run in runs]
+            try:
+                for done in concurrent.futures.as_completed(waiting):
+                    if not done.cancelled() and done.result() is not None:
+                        yield done.result()
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                self.stop()
+                raise
+
+    def one(self, run):
+        """One attack; None if it was interrupted."""
+        if self.stopping.is_set():
+            return None
+        began = time.monotonic()
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self._temp))
+        scene, log = None, ""
+        try:
+            with Lab(paths=run.row.paths) as lab:
+                with self._lock:
+                    self._labs.add(lab)
+                try:
+                    scene = Scene(lab, self.pki, folder, self.mitm_ext, run.row, run.rogue)
+                    scene.serve()
+                    run.attack(scene)
+                    verdict, read, altered = scene.verdict()
+                except Exception as error:  # pylint: disable=broad-except
+                    verdict, read, altered, log = "error", [], [], f"{type(error).__name__}: {error}\n"
+                finally:
+                    with self._lock:
+                        self._labs.discard(lab)
+                log += "\n".join(proc.log() for proc in lab.procs)
+                events = scene.seen_by_attackers() if scene else []
+        finally:
+            self._file(run, folder, log)
+        if self.stopping.is_set():
+            return None
+        return Result(run, verdict, read, altered, (scene and scene.outcome) or {}, events, log,
+                      time.monotonic() - began)
+
+    def _file(self, run, folder, log):
+        """The evidence of a run: every process's log, what the attackers wrote."""
+        if self.keep:
+            to = pathlib.Path(self.keep) / run.key.replace("/", "_")
+            shutil.copytree(folder, to, dirs_exist_ok=True)
+            (to / "log").write_text(log, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build_mitm_ext(out):
+    """The interceptor that carries our extension over, from its one C file."""
+    source = pathlib.Path(__file__).resolve().parents[1] / "system" / "attackers" / "mitm_ext.c"
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libssl", "libcrypto"],
+                           capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["cc", "-std=gnu11", "-O1", "-o", out, str(source), *flags, "-lpthread"],
+                   check=True)
+
+

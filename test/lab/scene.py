@@ -1,0 +1,184 @@
+"""One run of the hostile lab: a laboratory, a victim (client and server of one protocol), attackers, and
+what the attackers themselves recorded. The verdict comes from that record; what the victim says is
+kept beside it and must not contradict it."""
+
+from mtlslab import attack, netns, tools
+
+PAGE = "/account-4711"  # asked for by the client: whoever reads this has read its request
+BALANCE = b"balance 1,000,000"
+FORGED = b"balance 9,999,999"
+ANSWER = b"for the eyes of this customer alone: " + BALANCE + b"\n" + b"a line of the account\n" * 400
+
+SHORT, LONG = 2000, 10000  # ms; a client that is refused anyhow need not wait long for that
+SAFE, READ, ALTERED, BOTH = "safe", "read", "altered", "read, altered"
+
+
+class NoAttack(AssertionError):
+    """The attack did not take place, so its failure would prove nothing."""
+
+
+class Scene:
+    """What an attack works with. rogue: the client trusts the authority of the attackers' certificate."""
+
+    def __init__(self, lab, pki, folder, mitm_ext, row, rogue):
+        self.lab, self.pki, self.folder, self.mitm_ext = lab, pki, folder, mitm_ext
+        self.row, self.rogue = row, rogue
+        self.cafile = pki.bundle if rogue else pki.cafile
+        self.www = folder / "www"
+        self.www.mkdir()
+        (self.www / PAGE[1:]).write_bytes(ANSWER)
+        self.attackers, self.need = [], []
+        self.server = self.body = self.outcome = None
+        self.deadline, self.delivers = SHORT, False
+
+    # ---- the victims ----------------------------------------------------------------------------
+
+    def serve(self):
+        """The real server, and what the row needs from before the attack (a ticket, a memory)."""
+        self.server = self.row.serve(self)
+        self.row.prepare(self)
+
+    def fetch(self):
+        """The client asks the server for the page, through whatever is in between."""
+        self.body, self.outcome = self.row.fetch(self)
+
+    # ---- attackers ------------------------------------------------------------------------------
+
+    def file(self, name):
+        return str(self.folder / name)
+
+    def _keep(self, attacker, *events, path=1):
+        """events: one of them must have happened, or there was no attack."""
+        attacker.path = path
+        self.attackers.append(attacker)
+        self.need.append((attacker, events))
+        return attacker
+
+    def spawn(self, path, name, *options, record=None):
+        """An attacker of test/system/attackers on the router of a path."""
+        proc = self.lab.spawn(self.lab.routers[path], attack.program(name) + [str(o) for o in options],
+                              name=name)
+        return attack.Attacker(proc, record)
+
+    def record(self, path):
+        """A passive listener on the router of a path."""
+        record = self.file(f"heard-{path}")
+        # From a victim that has no second path nothing comes there.
+        events = ["recording"] if path == 1 else []
+        return self._keep(self.spawn(path, "recorder.py", "c", record, record=record), *events,
+                          path=path)
+
+    def mitm(self, path=1, plain=False):
+        """Ends the client's TLS (or sits in its plain TCP) and opens its own to the server."""
+        record = self.file("stolen")
+        words = ["--record", record, "--name", self.pki.name, "--alter", f"{BALANCE.decode()}={FORGED.decode()}"]
+        words += ["--plain-in", "--plain-out"] if plain else [
+            "--cert", self.pki.rogue_cert, "--key", self.pki.rogue_key]
+        found = self.spawn(path, "tls_mitm.py", *words, record=record)
+        self.lab.redirect(path, self.server.port, found.port)
+        return self._keep(found, "connection", path=path)
+
+    def carry(self):
+        """The same, with the client's extension carried over to the server and its answer back."""
+        found = attack.ext_mitm(self.lab, self.pki, self.folder, self.mitm_ext, self.server.port)
+        return self._keep(found, "connected", "refused")
+
+    def edit(self, *options):
+        """Changes bytes on path 1 without any key."""
+        found = self.spawn(1, "path1_edit.py", *options)
+        self.lab.redirect(1, self.server.port, found.port)
+        return self._keep(found, "edited")
+
+    def frames(self, *options, path=2):
+        """Changes frames on path 2."""
+        found = attack.path2_relay(self.lab, self.server.path2_port, *options, path=path)
+        return self._keep(found, "connection", path=path)
+
+    def forge(self, *options, path=2):
+        """Answers path 2 in the server's place."""
+        found = self.spawn(path, "path2_forge.py", *options)
+        self.lab.redirect(path, self.server.path2_port, found.port)
+        return self._keep(found, "forged", path=path)
+
+    def cut(self, path=2):
+        """Path 2 is refused by a router in the server's name."""
+        self.lab.filter(path, f"tcp dport {self.server.path2_port} reject with tcp reset")
+
+    def own_server(self, path=1, link=None, ticket_key=None):
+        """The attackers' own Multipath TLS server on the router of path 1, with their certificate. With a
+        link its path 2 is fed by the attacker on another path. What it decrypts goes through
+        an interceptor, which alters it, to the real server."""
+        lab, record = self.lab, self.file("stolen")
+        ns = lab.routers[path]
+        middle = self.spawn(path, "tls_mitm.py", "--plain-in", "--to",
+                            tools.join(self.server.host, self.server.port), "--name", self.pki.name,
+                            "--record", record, "--alter", f"{BALANCE.decode()}={FORGED.decode()}",
+                            record=record)
+        words = ["--forward", f"127.0.0.1:{middle.port}"]
+        if ticket_key:
+            words += ["--ticket-key", ticket_key]
+        evil = tools.Server(lab, self.pki, *words, ns=ns, cert=self.pki.rogue_cert,
+                            key=self.pki.rogue_key, policy="prefer",
+                            listen=f"0.0.0.0:{self.server.port}",
+                            path2_listen=[f"{link or '127.0.0.1'}:0"])
+        self.row.hosts(self)
+        lab.redirect(path, self.server.port, evil.port)
+        evil.middle = middle
+        self.attackers.append(middle)
+        return evil
+
+    def synchronised(self, *paths, ticket_key=None):
+        """Attackers on path 1 and on these paths, with links between them: path 2 is answered by the same
+        server of theirs that has path 1."""
+        links = {path: self.lab.link_routers(1, path) for path in paths}
+        evil = self.own_server(link="0.0.0.0", ticket_key=ticket_key)
+        for path, address in links.items():
+            netns.nft(self.lab.routers[path], f"""
+table ip steer {{
+  chain before {{
+    type nat hook prerouting priority -100;
+    iifname "c" tcp dport {self.server.path2_port} counter dnat to {address}:{evil.path2_port}
+  }}
+}}
+""")
+        return evil
+
+    # ---- the verdict ----------------------------------------------------------------------------
+
+    def check_attacked(self):
+        for attacker, events in self.need:
+            if self.outcome.get("outcome") == tools.RESUMED and attacker.path != 1:
+                continue  # needs no second path
+            if events and not any(attacker.events(event) for event in events):
+                raise NoAttack(f"none of {events}\n{attacker.proc.log()}")
+
+    def verdict(self):
+        """(verdict, what was read, what was altered) by the attackers' own records."""
+        self.check_attacked()
+        stolen = b"".join(a.record for a in self.attackers if a.record_file)
+        read = [text for mark, text in ((PAGE[1:].encode(), "request"), (BALANCE, "answer"))
+                if mark in stolen]
+        altered = ["answer"] if any(a.events("altered") for a in self.attackers) else []
+        self._no_contradiction(altered)
+        if self.delivers and self.body != ANSWER:
+            raise AssertionError(f"nobody disturbed the client, and it did not get the page: {self.body!r}")
+        words = {(False, False): SAFE, (True, False): READ, (False, True): ALTERED, (True, True): BOTH}
+        return words[bool(read), bool(altered)], read, altered
+
+    def _no_contradiction(self, altered):
+        """What the client took for the answer is the server's, unless the attackers say otherwise."""
+        whole = self.outcome["exit"] == 0
+        if altered or (self.body == ANSWER if whole else ANSWER.startswith(self.body)):
+            return
+        raise AssertionError(f"the client took {self.body!r} for the answer")
+
+    def seen_by_attackers(self):
+        """What each attacker reported, without what differs from run to run."""
+        events = []
+        for attacker in self.attackers:
+            for line in attacker.proc.jsons("stdout"):
+                word = " ".join(str(line[key]) for key in ("event", "by", "what", "type", "detail")
+                                if key in line)
+                if line.get("event") != "listening" and word not in events:
+                    events.append(word)
+        return events

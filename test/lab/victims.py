@@ -1,0 +1,126 @@
+"""The rows of the table: what runs on both ends. Each knows how to start its server, what it has to have
+from before the attack, and how its client asks for a page."""
+
+import os
+
+from mtlslab import stock, tools
+
+from scene import LONG, PAGE
+
+
+class Row:
+    """paths: how many the laboratory needs. rogue_matters: whether certificates play a part."""
+
+    paths, rogue_matters, missing = 2, True, None
+
+    def __init__(self, key, title):
+        self.key, self.title = key, title
+
+    def hosts(self, scene):
+        """The client's /etc/hosts (starting another server changes it)."""
+        scene.lab.hosts(scene.lab.client, **{scene.pki.name.replace(".", "_"): scene.server.host})
+
+    def prepare(self, scene):
+        self.hosts(scene)
+
+
+class Served:
+    """A stock server as the attacks see it; nobody listens on its path-2 port."""
+
+    def __init__(self, lab, port):
+        self.host, self.port, self.path2_port = lab.addr, port, lab.port()
+
+
+class PlainTcp(Row):
+    rogue_matters = False
+
+    def serve(self, scene):
+        served = Served(scene.lab, scene.lab.port())
+        proc = scene.lab.spawn(scene.lab.server, ["/usr/bin/python3", "-m", "http.server", "--bind", served.host,
+                                                  "--directory", scene.www, str(served.port)],
+                               name="http.server")
+        proc.wait_listening(served.port)
+        return served
+
+    def fetch(self, scene):
+        done = scene.lab.run(scene.lab.client, ["curl", "-sS", "--noproxy", "*", "--max-time", "20",
+                                                f"http://{scene.pki.name}:{scene.server.port}{PAGE}"],
+                             name="curl")
+        return done.stdout, {"exit": done.wait()}
+
+
+class Tls(Row):
+    """curl and OpenSSL's own server."""
+
+    def serve(self, scene):
+        return Served(scene.lab, stock.s_server(scene.lab, scene.pki, www=scene.www).port)
+
+    def fetch(self, scene):
+        done = tools.curl(scene.lab, scene.pki, scene.server.host, scene.server.port, PAGE,
+                          cafile=scene.cafile)
+        return done.stdout, {"exit": done.wait()}
+
+
+class Multipath(Row):
+    """mtls-client and mtls-server. The server's policy is prefer, so that an attacker that speaks plain
+    TLS to it is served and gets the most that there is to get."""
+
+    def __init__(self, key, title, policy="require", before=None, options=(), paths=2, ticket_key=False):
+        super().__init__(key, title)
+        self.policy, self.before, self.options = policy, before, list(options)
+        self.paths, self.ticket_key = paths, ticket_key
+
+    def serve(self, scene):
+        words = []
+        if self.ticket_key:
+            scene.ticket_key = scene.file("ticket-key")
+            with open(os.open(scene.ticket_key, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(os.urandom(80))
+            words = ["--ticket-key", scene.ticket_key]
+        return tools.Server(scene.lab, scene.pki, *words, www=scene.www, policy="prefer")
+
+    def path2(self, scene):
+        return [tools.spec(scene.lab, scene.server, path=i) for i in range(2, self.paths + 1)]
+
+    def run(self, scene, *options, deadline):
+        return tools.client(scene.lab, scene.pki, scene.server, *self.options, *options, "--deadline",
+                            deadline, cafile=scene.cafile, policy=self.policy, get=PAGE,
+                            path2=self.path2(scene))
+
+    def prepare(self, scene):
+        super().prepare(scene)
+        if self.before:
+            result = self.run(scene, self.before[0], scene.file("kept"), deadline=LONG)
+            assert result.outcome == tools.VERIFIED, result
+
+    def fetch(self, scene):
+        options = [self.before[1], scene.file("kept")] if self.before else []
+        result = self.run(scene, *options, deadline=scene.deadline)
+        words = {key: result.line.get(key) for key in ("outcome", "reason", "scope") if result.line.get(key)}
+        return result.body, {"exit": result.code, **words}
+
+
+class Missing(Row):
+    """A protocol whose tools are not there (yet): its cells are not run, and never safe."""
+
+    def __init__(self, key, title, missing):
+        super().__init__(key, title)
+        self.missing = missing
+
+
+ROWS = [
+    PlainTcp("tcp", "plain TCP"),
+    Missing("dh", "single-path Diffie-Hellman", "smkex-client"),
+    Tls("tls", "TLS"),
+    Missing("smkex", "SMKEX, two connections", "smkex-client"),
+    Missing("smkex-known", "SMKEX, server key known, change refused", "smkex-client"),
+    Multipath("require", "Multipath TLS, `require`"),
+    Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
+              before=("--hosts", "--hosts")),
+    Multipath("k-of-n", "Multipath TLS, 2 of 2 paths, `require`", options=["--need", "2"], paths=3),
+    Multipath("prefer", "Multipath TLS, `prefer`, first contact", policy="prefer"),
+    Multipath("resumed", "Multipath TLS, `require`, resumed from verified",
+              before=("--sess-out", "--sess-in"), ticket_key=True),
+    Missing("confirm-resume", "`confirm=resume`, verified only", "confirm=resume"),
+    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "confirm=resume"),
+]
