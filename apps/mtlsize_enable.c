@@ -289,6 +289,7 @@ int mtlsize_enable(int argc, char **argv)
     unsetenv("MTLS_CONFIG"); /* the caller's; the unit will not have it */
     if (unit_read(&job.unit, why, sizeof why) < 0 ||
         settings_check(&job.settings, &config, why, sizeof why) < 0 ||
+        settings_merge_cnf(&job.settings, why, sizeof why) < 0 ||
         preload_find(ours, why, sizeof why) < 0) {
         message(job.json, "error", "%s", why);
         return EXIT_USAGE;
@@ -296,9 +297,7 @@ int mtlsize_enable(int argc, char **argv)
     if (check_environment_files(&job) < 0 || check_programs(&job) < 0)
         return EXIT_USAGE;
     preload = preload_append(job.unit.preload, ours);
-    text = preload == NULL ? NULL
-                           : unit_drop_in(preload, job.settings.len > 0 ? job.settings.text : NULL,
-                                          job.allow_unhooked);
+    text = preload == NULL ? NULL : unit_drop_in(preload, job.settings.text, job.allow_unhooked);
     if (text == NULL) {
         message(job.json, "error", "a value holds a line break, or memory is out");
         rv = EXIT_USAGE;

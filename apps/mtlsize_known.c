@@ -14,13 +14,13 @@ static const struct helper {
     const char *program, *file;
     bool instead;
 } helpers[] = {
-    {"python[0-9]*", "../lib/python[0-9]*/lib-dynload/_ssl.*.so", false},
+    {"python*", "../lib/python*/lib-dynload/_ssl.*.so", false},
     {"apache2", "../lib/apache2/modules/mod_ssl.so", false},
     {"httpd", "../lib*/httpd/modules/mod_ssl.so", false},
     {"httpd", "../modules/mod_ssl.so", false},
     {"lighttpd", "../lib*/lighttpd/mod_openssl.so", false},
     {"perl*", "../lib/*/perl5/*/auto/Net/SSLeay/SSLeay.so", false},
-    {"ruby[0-9]*", "../lib/*/ruby/*/openssl.so", false},
+    {"ruby*", "../lib/*/ruby/*/openssl.so", false},
     {"git", "../lib/git-core/git-remote-https", true},
     {"git", "../libexec/git-core/git-remote-https", true},
     {"psql", "../lib/postgresql/*/bin/%s", true},

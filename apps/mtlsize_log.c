@@ -39,9 +39,11 @@ static const char *take_string(const char *at, char *out, size_t cap)
     return at + 1;
 }
 
-/* Passes over one value of any kind; copies it where it is not an object or array. */
+/* Passes over one value of any kind and copies it: a string without its quotes, anything else as it
+ * stands. */
 static const char *take_value(const char *at, char *out, size_t cap)
 {
+    const char *from = at;
     int deep = 0;
 
     if (*at == '"')
@@ -60,6 +62,8 @@ static const char *take_value(const char *at, char *out, size_t cap)
         deep -= *at == '}' || *at == ']';
         at = *at == '"' ? take_string(at, NULL, 0) : at + 1;
     } while (at != NULL && deep > 0);
+    if (at != NULL && cap > 0)
+        snprintf(out, cap, "%.*s", (int)(at - from), from);
     return at;
 }
 
@@ -94,6 +98,22 @@ static void member(const char *line, const char *key, char *out, size_t cap)
         out[0] = '\0';
 }
 
+/* Who the other side was: the server's name, or path 1's address where it has none; and the port.
+ */
+static void peer_of(const char *line, char *out, size_t cap)
+{
+    char name[256], paths[1024], remote[300];
+    const char *port;
+
+    member(line, "name", name, sizeof name);
+    member(line, "peer", remote, sizeof remote);
+    member(line, "paths", paths, sizeof paths);
+    if (remote[0] == '\0' && paths[0] == '[')
+        member(paths + 1, "remote", remote, sizeof remote);
+    port = strrchr(remote, ':');
+    snprintf(out, cap, "%s%s", name, name[0] == '\0' ? remote : port != NULL ? port : "");
+}
+
 static void add_problem(struct log_summary *s, const char *line, const char *what, const char *why)
 {
     struct log_problem *p;
@@ -106,7 +126,7 @@ static void add_problem(struct log_summary *s, const char *line, const char *wha
     memset(p, 0, sizeof *p);
     snprintf(p->what, sizeof p->what, "%s", what);
     member(line, "program", p->program, sizeof p->program);
-    member(line, "peer", p->peer, sizeof p->peer);
+    peer_of(line, p->peer, sizeof p->peer);
     member(line, why, p->why, sizeof p->why);
 }
 
@@ -116,7 +136,7 @@ static void heal(struct log_summary *s, const char *line)
     char program[sizeof s->problems[0].program], peer[sizeof s->problems[0].peer];
 
     member(line, "program", program, sizeof program);
-    member(line, "peer", peer, sizeof peer);
+    peer_of(line, peer, sizeof peer);
     for (size_t i = 0; i < s->problem_count; i++) {
         struct log_problem *p = &s->problems[i];
 

@@ -140,19 +140,24 @@ static int make_log(struct run *r)
     return 0;
 }
 
+/* Whoever asked for more than we would is not asked for less. */
+static int set_unhooked(const struct run *r)
+{
+    const char *was = getenv("MTLSIZE_UNHOOKED");
+
+    if (!r->allow_unhooked && was != NULL && strcmp(was, "refuse-exec") == 0)
+        return 0;
+    return setenv("MTLSIZE_UNHOOKED", r->allow_unhooked ? "allow" : "refuse", 1);
+}
+
 static int set_environment(struct run *r)
 {
     char *preload = preload_append(getenv("LD_PRELOAD"), r->preload);
-    int failed = preload == NULL || setenv("LD_PRELOAD", preload, 1) < 0 ||
-                 setenv("MTLSIZE_UNHOOKED", r->allow_unhooked ? "allow" : "refuse", 1) < 0 ||
+    int failed = preload == NULL || setenv("LD_PRELOAD", preload, 1) < 0 || set_unhooked(r) < 0 ||
                  (r->log[0] != '\0' && setenv("MTLSIZE_LOG", r->log, 1) < 0);
 
     free(preload);
-    if (!failed && settings_merge(&r->settings, getenv("MTLS_CONFIG")) < 0) {
-        message(r->json, "error", "the configuration is too long");
-        return -1;
-    }
-    if (failed || (r->settings.len > 0 && setenv("MTLS_CONFIG", r->settings.text, 1) < 0)) {
+    if (failed || setenv("MTLS_CONFIG", r->settings.text, 1) < 0) {
         message(r->json, "error", "out of memory");
         return -1;
     }
@@ -301,6 +306,14 @@ static int sum_up(const struct run *r, int program_code)
     return code;
 }
 
+static int merge_layers(struct settings *s, char *why, size_t why_len)
+{
+    if (settings_merge(s, getenv("MTLS_CONFIG")) == 0)
+        return settings_merge_cnf(s, why, why_len);
+    snprintf(why, why_len, "the configuration is too long");
+    return -1;
+}
+
 static int run(struct run *r)
 {
     bool started = false;
@@ -337,6 +350,7 @@ int mtlsize_run(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (settings_check(&r.settings, &config, why, sizeof why) < 0 ||
+        merge_layers(&r.settings, why, sizeof why) < 0 ||
         preload_find(r.preload, why, sizeof why) < 0) {
         message(r.json, "error", "%s", why);
         return EXIT_USAGE;

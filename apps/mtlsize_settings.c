@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+#include <openssl/provider.h>
+
 #include "../mtls/ossl/glue.h"
+#include "../provider/provider.h"
 
 #define WHITE " \t\r\n\v\f"
 
@@ -103,6 +107,21 @@ int settings_merge(struct settings *s, const char *under)
         return -1;
     *s = merged;
     return 0;
+}
+
+int settings_merge_cnf(struct settings *s, char *msg, size_t msg_len)
+{
+    OSSL_PROVIDER *provider = NULL;
+    char *words = NULL;
+    int err = mtls_provider_open(NULL, &provider, &words);
+
+    if (err != 0)
+        snprintf(msg, msg_len, "openssl.cnf: %s", mtls_error_string(err));
+    else if ((err = settings_merge(s, words)) < 0)
+        snprintf(msg, msg_len, "the configuration is too long");
+    OPENSSL_free(words);
+    OSSL_PROVIDER_unload(provider);
+    return err == 0 ? 0 : -1;
 }
 
 int settings_check(const struct settings *s, struct mtls_config *out, char *msg, size_t msg_len)

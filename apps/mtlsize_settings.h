@@ -20,6 +20,9 @@ int settings_add_file(struct settings *s, const char *file);
 int settings_add_config(struct settings *s, const char *value, char *msg, size_t msg_len);
 /* Puts the words of an earlier layer before, without those that ours replace. -1: too long. */
 int settings_merge(struct settings *s, const char *under);
+/* The same with the words of openssl.cnf, which the preloaded library has to know before libcrypto
+ * reads them. -1: they cannot be read, or too long; why in msg. */
+int settings_merge_cnf(struct settings *s, char *msg, size_t msg_len);
 /* What comes of openssl.cnf, MTLS_CONFIG in the environment and these words together. 0, or -1 and
  * why in msg: they are wrong, or there is nothing that could be confirmed (no path, no listener, or
  * policy off). */

@@ -254,15 +254,14 @@ char *unit_drop_in(const char *preload, const char *config, bool allow_unhooked)
     size_t len;
     FILE *out;
 
-    if (strpbrk(preload, "\r\n") != NULL || (config != NULL && strpbrk(config, "\r\n") != NULL))
+    if (strpbrk(preload, "\r\n") != NULL || strpbrk(config, "\r\n") != NULL)
         return NULL;
     out = open_memstream(&text, &len);
     if (out == NULL)
         return NULL;
     fputs(UNIT_MARK "[Service]\n", out);
     put_variable(out, "LD_PRELOAD", preload);
-    if (config != NULL)
-        put_variable(out, "MTLS_CONFIG", config);
+    put_variable(out, "MTLS_CONFIG", config);
     put_variable(out, "MTLSIZE_UNHOOKED", allow_unhooked ? "allow" : "refuse");
     if (fclose(out) != 0) {
         free(text);

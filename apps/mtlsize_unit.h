@@ -31,8 +31,8 @@ struct unit {
 int unit_name(struct unit *u, const char *root, const char *name, char *why, size_t why_len);
 /* Finds and reads the unit. -1: why. */
 int unit_read(struct unit *u, char *why, size_t why_len);
-/* The drop-in: these variables, quoted as systemd wants it (config NULL: none). The caller frees;
- * NULL: no memory, or a value that holds a line break. */
+/* The drop-in: these variables, quoted as systemd wants it. The caller frees; NULL: no memory, or a
+ * value that holds a line break. */
 char *unit_drop_in(const char *preload, const char *config, bool allow_unhooked);
 
 /* One line "KEY=VALUE..." of a unit's [Service] section; for tests. */

@@ -4,7 +4,6 @@
 #include <openssl/provider.h>
 
 #include "../../provider/provider.h"
-#include "announced.h"
 #include "fork.h"
 #include "path2_pool.h"
 #include "path2_service.h"
@@ -21,7 +20,6 @@ static struct {
 static void engine_fork_child(void)
 {
     engine.generation++;
-    mtls_announced_fork_child();
     mtls_pool_fork_child();
     mtls_service_fork_child();
 }

@@ -223,9 +223,8 @@ static int gate_read(BIO *b, char *out, int len)
         return -1;
     }
     if (s->phase == MTLS_PHASE_DECIDED) {
-        if (s->gate->stashed)
-            return pass_read(b, out, len);
-        mtls_gate_unlink(s);
+        if (s->gate == NULL || !s->gate->stashed)
+            mtls_gate_unlink(s);
         /* The record under way, if any, was cut by us alone: the bytes are libssl's either way. */
         return pass_read(b, out, len);
     }

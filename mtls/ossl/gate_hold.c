@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,6 +104,15 @@ bool mtls_gate_await_data(const struct mtls_session *s)
 /* How a read that may not pass yet waits. */
 enum way { WAY_BLOCK, WAY_LOWAT, WAY_RETRY };
 
+/* Apache's BIOs wait for data in their own read, whatever the socket is set to; its mod_ssl takes
+ * "retry" for the end of the connection. */
+static bool waits_by_itself(const BIO *next)
+{
+    const char *name = BIO_method_name(next);
+
+    return name != NULL && strncmp(name, "APR ", 4) == 0;
+}
+
 /* Data that was taken out of the kernel already cannot wake the application again, so it blocks;
  * before that, a program with memory BIOs must get control back to send what libssl has written. */
 static enum way way_of(struct mtls_session *s, int fd)
@@ -114,7 +124,7 @@ static enum way way_of(struct mtls_session *s, int fd)
      * nobody, and keeps nobody. */
     if (s->server && s->gate->junk < 0)
         s->gate->junk = pending;
-    if (pending > 0 && !(s->server && pending <= s->gate->junk))
+    if (waits_by_itself(next) || (pending > 0 && !(s->server && pending <= s->gate->junk)))
         return WAY_BLOCK;
     if (fd >= 0 && is_nonblocking(fd)) {
         if (is_tcp(fd))
@@ -244,9 +254,8 @@ static bool keeps_flight(const struct mtls_session *s)
     const struct mtls_handshake *hs = s->hs;
     BIO *next = BIO_next(g->rfilter);
 
-    return !g->held && !g->direct && !g->flight_open && g->rhave == 0 && g->rbody == 0 &&
-           hs->paths_started && !hs->record_offered && s->given_fd >= 0 &&
-           SSL_get_rfd(s->ssl) < 0 &&
+    return !g->held && !g->flight_open && g->rhave == 0 && g->rbody == 0 && hs->paths_started &&
+           !hs->record_offered && s->given_fd >= 0 && SSL_get_rfd(s->ssl) < 0 &&
            (BIO_find_type(next, BIO_TYPE_MEM) != NULL ||
             BIO_find_type(next, BIO_TYPE_BIO) != NULL) &&
            BIO_pending(next) <= 0 && is_nonblocking(s->given_fd) && is_tcp(s->given_fd);
@@ -453,7 +462,8 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
  */
 static int brief(const struct mtls_session *s, int fd, bool at_write)
 {
-    if (fd < 0 || !is_nonblocking(fd) || !is_tcp(fd))
+    if (fd < 0 || !is_nonblocking(fd) || !is_tcp(fd) ||
+        waits_by_itself(BIO_next(s->gate->rfilter)))
         return 0;
     if (at_write)
         return s->hs->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;

@@ -250,7 +250,8 @@ void mtls_session_settle(struct mtls_session *s)
     if (s->phase != MTLS_PHASE_CONFIRMED || SSL_is_init_finished(s->ssl) != 1)
         return;
     mtls_session_decide(s, MTLS_OUTCOME_VERIFIED, 0);
-    mtls_gate_unlink(s);
+    if (s->gate == NULL || !s->gate->stashed) /* a byte that is still to be read */
+        mtls_gate_unlink(s);
 }
 
 void mtls_session_fail(struct mtls_session *s, int reason)

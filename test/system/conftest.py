@@ -5,12 +5,15 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
+import programs  # noqa: E402
+import programs_lab  # noqa: E402
 from mtlslab import netns, tools  # noqa: E402
 from mtlslab.lab import Lab  # noqa: E402
 from mtlslab.pki import Pki  # noqa: E402
@@ -93,3 +96,28 @@ def server(lab, pki, www):
     started = tools.Server(lab, pki, www=www)
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def kit():
+    """mtlsize and its libraries where every user can read them."""
+    with tempfile.TemporaryDirectory(prefix="mtlsize-") as folder:
+        yield programs.Kit(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(pki):
+    """PostgreSQL's data folder, made once."""
+    with tempfile.TemporaryDirectory(prefix="mtls-postgres-") as folder:
+        os.chmod(folder, 0o755)
+        yield programs_lab.Postgres(folder, pki)
+
+
+@pytest.fixture(scope="session")
+def open_www(www):
+    """The same files where every user can read them."""
+    with tempfile.TemporaryDirectory(prefix="mtls-www-") as folder:
+        os.chmod(folder, 0o755)
+        with open(os.path.join(folder, "file"), "wb") as file:
+            file.write((www / "file").read_bytes())
+        yield folder

@@ -210,11 +210,12 @@ def test_run_allow_unhooked(home):
 
 def test_run_environment(home):
     """What the program gets: the library at the end of LD_PRELOAD, the words over those of the caller."""
+    other = "libc.so.6" if tools.sanitizer() is None else ""  # a sanitizer wants to be the first
     script = 'echo "$LD_PRELOAD|$MTLS_CONFIG|$MTLSIZE_UNHOOKED"; stat -c "%a %s" "$MTLSIZE_LOG"; echo "$MTLSIZE_LOG"'
     run = run_it(home, "sh", "-c", script, flags=["--policy", "prefer", "--config", "need=1"],
-                 env={"LD_PRELOAD": "libc.so.6", "MTLS_CONFIG": "policy=require deadline=3000", "TMPDIR": str(home)})
+                 env={"LD_PRELOAD": other, "MTLS_CONFIG": "policy=require deadline=3000", "TMPDIR": str(home)})
     first, log_stat, log = run.stdout.splitlines()
-    assert first == (f"libc.so.6:{home}/preload/libmtls-preload.so|"
+    assert first == (f"{other}{other and chr(58)}{home}/preload/libmtls-preload.so|"
                      "deadline=3000 path2=dev=lo,remote=192.0.2.1 policy=prefer need=1|refuse")
     assert log_stat == "600 0" and log.startswith(str(home)) and not os.path.exists(log)
     run = run_it(home, "sh", "-c", script, flags=["--allow-unhooked"])
@@ -226,6 +227,18 @@ def test_run_config_file(home, tmp_path):
     words.write_text("# mine\npath2=dev=lo,remote=192.0.2.7\npolicy=prefer\n")
     run = mtlsize(home, "run", "--config", words, "sh", "-c", "echo $MTLS_CONFIG")
     assert run.stdout == "path2=dev=lo,remote=192.0.2.7 policy=prefer\n"
+
+
+def test_words_of_openssl_cnf(home, root, tmp_path):
+    """They are written into MTLS_CONFIG, beneath the others: the preloaded library looks there alone."""
+    cnf = tmp_path / "openssl.cnf"
+    cnf.write_text("openssl_conf = i\n[i]\nproviders = p\n[p]\ndefault = d\nmtls = m\n[d]\nactivate = 1\n"
+                   "[m]\npolicy = prefer\npath2 = dev=lo,remote=192.0.2.3\ndeadline = 3000\n")
+    run = mtlsize(home, "run", "--policy", "require", "sh", "-c", "echo $MTLS_CONFIG",
+                  env={"OPENSSL_CONF": str(cnf), "MTLS_CONFIG": "need=1"})
+    assert run.stdout == "path2=dev=lo,remote=192.0.2.3 deadline=3000 need=1 policy=require\n"
+    mtlsize(home, "enable", "--root", root, "good", env={"OPENSSL_CONF": str(cnf)})
+    assert "MTLS_CONFIG=policy=prefer path2=dev=lo,remote=192.0.2.3 deadline=3000" in drop_in(root, "good.service").read_text()
 
 
 def test_run_json(home):

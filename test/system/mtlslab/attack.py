@@ -33,12 +33,12 @@ def program(name):
     return [sys.executable, os.path.join(ATTACKERS, name)]
 
 
-def tls_mitm(lab, pki, tmp_path, port, path=1, cert=None, key=None):
+def tls_mitm(lab, pki, tmp_path, port, path=1, cert=None, key=None, options=()):
     """A TLS-terminating interceptor for this port on a path; it strips our extension."""
     record = str(tmp_path / f"stolen-{port}")
     proc = lab.spawn(lab.routers[path], program("tls_mitm.py") + [
         "--cert", cert or pki.rogue_cert, "--key", key or pki.rogue_key, "--name", pki.name,
-        "--record", record], name="tls_mitm")
+        "--record", record, *options], name="tls_mitm")
     attacker = Attacker(proc, record)
     lab.redirect(path, port, attacker.port)
     return attacker
