@@ -202,7 +202,7 @@ static void conn_new(const struct listener *l, int fd, const struct sockaddr *pe
                      mtls_tstamp now)
 {
     struct conn *c = calloc(1, sizeof(*c));
-    struct mtls_reactor *r = mtls_reactor_current();
+    struct mtls_reactor *r = service.reactor; /* at exit, too */
 
     if (c == NULL || r == NULL)
         goto refuse;

@@ -10,7 +10,7 @@
 #include "peers.h"
 #include "share.h"
 
-enum { UNREACHABLE_MAX = 64 };
+enum { UNREACHABLE_MAX = 64, HEIRS_MAX = 64 };
 
 static struct {
     struct mtls_reactor *reactor; /* under which this process is a member, or cannot be one */
@@ -468,8 +468,12 @@ static void lost(mtls_member peer, mtls_tstamp now)
 
 static void on_later(void *arg, mtls_tstamp now)
 {
-    while (workers.nunreachable > 0)
-        lost(workers.unreachable[--workers.nunreachable], now);
+    while (workers.nunreachable > 0) {
+        mtls_member m = workers.unreachable[--workers.nunreachable];
+
+        if (!mtls_peers_hear(m, now))
+            lost(m, now);
+    }
 }
 
 /* ---- Life ---- */
@@ -506,42 +510,54 @@ void mtls_workers_enter(struct mtls_reactor *r, struct mtls_p2s *p2s, mtls_tstam
         mtls_p2s_set_shared(p2s, &shared, NULL);
 }
 
-/* To whom it is of most use: the owner of its claim, else whoever came last. */
-static void bequeath(struct conn *c, mtls_member heir)
+static mtls_member heir_now(void)
+{
+    struct mtls_dir *d = mtls_share_lock();
+    mtls_member heir = d != NULL ? mtls_dir_heir(d, mtls_share_self()) : 0;
+
+    if (d != NULL)
+        mtls_share_unlock();
+    return heir;
+}
+
+/* To whom it is of most use: the owner of its claim, else whoever came last; an heir may leave as
+ * well. */
+static void bequeath(struct conn *c)
 {
     struct mtls_claim_state claim;
-    mtls_member owners[MTLS_SLOTS_MAX];
+    mtls_member owners[MTLS_SLOTS_MAX], heir;
     struct mtls_dir_view view;
     uint32_t id = 0;
+    int tries;
 
-    if (c->fd < 0)
-        return;
     mtls_conn_flush(c);
     if (mtls_p2s_conn_next_claim(c->p2s, &id, &claim)) {
         look(claim.join, &view);
         if (others_in(view.owners, owners) > 0 && move(c, owners[0]))
             return;
     }
-    (void)move(c, heir);
+    for (tries = 0; tries < HEIRS_MAX && (heir = heir_now()) != 0; tries++) {
+        if (move(c, heir))
+            return;
+    }
 }
 
 void mtls_workers_exit(mtls_tstamp now)
 {
     struct mtls_dir *d = mtls_share_self() != 0 ? mtls_share_lock() : NULL;
-    mtls_member heir;
     struct conn *c, *next;
 
     if (d == NULL)
         return;
     mtls_dir_set_leaving(d, mtls_share_self());
-    heir = mtls_dir_heir(d, mtls_share_self());
     mtls_share_unlock();
     mtls_peers_drain(now);
-    if (heir != 0)
+    if (heir_now() != 0)
         mtls_conns_accept(now);
-    for (c = mtls_conns_first(); heir != 0 && c != NULL; c = next) {
+    for (c = mtls_conns_first(); c != NULL; c = next) {
         next = c->next;
-        bequeath(c, heir);
+        if (c->fd >= 0)
+            bequeath(c);
     }
     mtls_peers_drain(now);
     mtls_share_leave(now, workers.ended_ttl);

@@ -278,6 +278,19 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     }
 }
 
+bool mtls_peers_hear(mtls_member peer, mtls_tstamp now)
+{
+    struct link *l;
+
+    if (peers.fd >= 0)
+        accept_event(NULL, 0, now);
+    for (l = peers.links; l != NULL; l = l->next) {
+        if (l->peer == peer && !l->outgoing && !l->dead)
+            return true;
+    }
+    return false;
+}
+
 /* ---- Sending ---- */
 
 static ssize_t push(const struct link *l, const uint8_t *data, size_t len, int fd)
@@ -343,8 +356,11 @@ static void outgoing_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     if ((epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
         return;
     /* Nothing is ever said in this direction: what can be read is the end. */
-    if (recv(l->fd, &c, 1, MSG_DONTWAIT) >= 0 || errno != EAGAIN)
-        peer_lost(l->peer, now);
+    if (recv(l->fd, &c, 1, MSG_DONTWAIT) >= 0 || errno != EAGAIN) {
+        link_shut(l);
+        if (!mtls_peers_hear(l->peer, now)) /* else what it said before comes first */
+            peers.lost(l->peer, now);
+    }
 }
 
 static int queue(struct link *l, const uint8_t *data, size_t len, int fd)
@@ -433,7 +449,10 @@ int mtls_peers_send(const struct mtls_dir_proc *to, const struct mtls_handover *
         return 0;
     if (l->first != NULL || full_now())
         return queue(l, buf, (size_t)len, fd);
-    return errno == ETOOMANYREFS ? MTLS_ERR_LIMIT : MTLS_ERR_IO;
+    if (errno == ETOOMANYREFS)
+        return MTLS_ERR_LIMIT;
+    link_shut(l);
+    return MTLS_ERR_IO;
 }
 
 /* ---- Life ---- */

@@ -29,6 +29,9 @@ MTLS_NODISCARD int mtls_peers_send(const struct mtls_dir_proc *to, const struct 
 /* Whether the process behind the name is there. */
 bool mtls_peers_probe(const struct mtls_dir_proc *p);
 
+/* Whether words of that process may still come, said before its end. */
+bool mtls_peers_hear(mtls_member peer, mtls_tstamp now);
+
 /* At exit: takes what has come, without the reactor; and gives what is queued a moment to go. */
 void mtls_peers_drain(mtls_tstamp now);
 /* Closes all. lost is not called. */

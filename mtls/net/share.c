@@ -133,6 +133,20 @@ static int open_locked(int fd, uint32_t max_pending, struct mtls_crypto *c)
     return err;
 }
 
+/* Whoever makes it takes no time for it. */
+static int lock_file(int fd)
+{
+    struct timespec pause = {.tv_nsec = 5000000};
+    int tries = 200;
+
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || --tries == 0)
+            return MTLS_ERR_LISTEN;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 static int open_named(const char *name, uint32_t max_pending, struct mtls_crypto *c)
 {
     char path[MTLS_SHARE_NAME_MAX + 32];
@@ -142,7 +156,11 @@ static int open_named(const char *name, uint32_t max_pending, struct mtls_crypto
     fd = shm_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno == EACCES ? MTLS_ERR_LISTEN : MTLS_ERR_IO;
-    err = flock(fd, LOCK_EX) == 0 ? open_locked(fd, max_pending, c) : MTLS_ERR_IO;
+    err = lock_file(fd);
+    if (err == 0) {
+        err = open_locked(fd, max_pending, c);
+        (void)flock(fd, LOCK_UN); /* the mapping keeps the file open */
+    }
     close(fd);
     return err;
 }

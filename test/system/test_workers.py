@@ -5,6 +5,7 @@ itself), the client workers_client. `handed over` counts connections that moved 
 process and claims that were relayed to it."""
 
 import os
+import signal
 
 import pytest
 
@@ -43,19 +44,35 @@ class Workers:
 
 
 def start_load(lab, pki, server, *options, words="", count=200, threads=16, plain=False):
+    """Starts a load of so many sessions; count None: until its standard input is closed."""
     argv = [os.path.join(PROGRAMS, "workers_client"), "--host", server.host, "--port", server.port,
-            "--cafile", pki.cafile, "--name", pki.name, "--count", count, "--threads", threads, *options]
+            "--cafile", pki.cafile, "--name", pki.name, "--threads", threads, *options]
+    argv += ["--count", count] if count else ["--until-eof"]
     if not plain:
         argv += ["--words", f"policy=require deadline=30000 path2={tools.spec(lab, server)} {words}"]
-    return lab.spawn(lab.client, argv, name="workers_client")
+    return lab.spawn(lab.client, argv, name="workers_client", stdin=None if count else True)
+
+
+def ended(running):
+    """How the sessions of a load have ended."""
+    if running.popen.stdin:
+        running.close_stdin()
+    assert running.wait(timeout=120) == 0, running.log()
+    tools.check_sanitizer(running)
+    return running.wait_json("stdout", event="done")
+
+
+@pytest.fixture
+def share():
+    """A name that processes share, gone after the test."""
+    name = f"test{os.getpid()}"
+    yield f"share={name}"
+    os.unlink(f"/dev/shm/mtls1-{os.geteuid()}-{name}")
 
 
 def load(*args, **words):
     """Runs many sessions; returns how they ended."""
-    proc = start_load(*args, **words)
-    assert proc.wait(timeout=120) == 0, proc.log()
-    tools.check_sanitizer(proc)
-    return proc.wait_json("stdout", event="done")
+    return ended(start_load(*args, **words))
 
 
 def handed_over(sums):
@@ -76,3 +93,68 @@ def test_prefork(lab, pki, order, reuse):
     sums = server.stop()
     print(order, reuse, sums)
     assert sums["verified"] == 200 and handed_over(sums) > 0, sums
+
+
+def test_unrelated_processes_on_one_port(lab, pki, share):
+    """Three processes that are not each other's children share the TLS port (SO_REUSEPORT) and, by
+    share=NAME, the path-2 port; without the word the second cannot have it."""
+    first = Workers(lab, pki, share, workers=0)
+    others = [Workers(lab, pki, share, workers=0, port=first.port, path2=first.path2_port)
+              for _ in range(2)]
+    alone = lab.run(lab.server, [word.replace(share, "") for word in others[0].proc.argv])
+    assert alone.popen.returncode == 1 and b"listener" in alone.stderr, alone.log()
+    for reuse in ("on", "off"):
+        done = load(lab, pki, first, words=f"reuse={reuse}")
+        assert done["verified"] == 200 and done["processes"] == 3, done
+    sums = [server.stop() for server in (first, *others)]
+    assert sum(each["verified"] for each in sums) == 400, sums
+    assert sum(handed_over(each) for each in sums) > 50, sums
+
+
+def test_a_process_is_killed(lab, pki, share):
+    """One of three processes is killed at work: the others forget it and go on, with every later
+    session verified."""
+    first = Workers(lab, pki, share, workers=0)
+    others = [Workers(lab, pki, share, workers=0, port=first.port, path2=first.path2_port)
+              for _ in range(2)]
+    running = start_load(lab, pki, first, count=None, threads=8)
+    others[1].proc.wait_json("stdout", event="first")
+    os.kill(others[1].proc.pid, signal.SIGKILL)
+    others[1].proc.wait()
+    done = load(lab, pki, first)
+    assert done["verified"] == 200, done
+    hit = ended(running)
+    print("hit:", hit)
+    assert hit["failed"] + hit["broken"] < 50 < hit["verified"], hit
+    sums = [server.stop() for server in (first, others[0])]
+    assert sum(each["lost"] for each in sums) == 1, sums
+
+
+RELOADS = 24
+
+
+def reload_under_load(lab, pki, words, plain):
+    """So many reloads while sessions come and go; returns how the sessions ended, and what the
+    processes have done."""
+    server = Workers(lab, pki, plain=plain)
+    running = start_load(lab, pki, server, count=None, words=words, plain=plain)
+    server.proc.wait_until(lambda: server.said("first") or plain, "first session")
+    for number in range(1, RELOADS + 1):
+        os.kill(server.proc.pid, signal.SIGHUP)
+        server.proc.wait_until(lambda: len(server.said("exit")) == 4 * number, "exits", timeout=60)
+    done = ended(running)
+    return done, server.stop()
+
+
+def test_reload_under_load(lab, pki):
+    """Workers are replaced 24 times under load: no session is lost that plain TLS does not lose, and no
+    worker crashes."""
+    lost = {}
+    for words in ("plain", "reuse=on", "reuse=off"):
+        done, sums = reload_under_load(lab, pki, words, words == "plain")
+        print(words, done, sums)
+        lost[words] = done["failed"] + done["broken"]
+        assert done["verified"] + done["plain"] > 500, done
+        assert words == "plain" or done["plain"] == 0, done
+        assert words == "plain" or handed_over(sums) > 0, sums
+    assert lost["reuse=on"] <= lost["plain"] and lost["reuse=off"] <= lost["plain"], lost

@@ -1,7 +1,7 @@
 /* Concept: a client that opens many sessions, each with one request, on some threads; plain or
  * hooked. --path2-first holds the ClientHello back until path 2 has answered, so that each claim
- * waits for its session; early=off in the words makes it the other way round. --retry tells how
- * often a refused TCP connect may be tried again. One line of JSON says how the sessions ended. */
+ * waits for its session; early=off in the words makes it the other way round. --until-eof goes on
+ * until standard input ends. One line of JSON says how the sessions ended. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -28,7 +28,7 @@ enum { THREADS_MAX = 64, READY_TRIES = 5000 };
 static struct {
     const char *host, *words, *cafile, *name;
     int port, count, threads;
-    bool path2_first;
+    bool path2_first, until_eof;
     SSL_CTX *ctx;
     BIO_METHOD *late;
     pthread_mutex_t lock;
@@ -204,8 +204,8 @@ static void *thread_main(void *arg)
 
     while (go) {
         pthread_mutex_lock(&client.lock);
-        go = client.left > 0;
-        client.left -= go;
+        go = client.left > 0 || client.until_eof;
+        client.left -= go && !client.until_eof;
         pthread_mutex_unlock(&client.lock);
         if (go)
             session();
@@ -222,17 +222,26 @@ static void make_ctx(void)
     must(client.words == NULL || mtls_ssl_ctx_hook(client.ctx, client.words) == 1, "hook");
 }
 
+static void wait_for_eof(void)
+{
+    char c;
+
+    while (read(STDIN_FILENO, &c, 1) > 0)
+        ;
+    pthread_mutex_lock(&client.lock);
+    client.until_eof = false;
+    client.left = 0;
+    pthread_mutex_unlock(&client.lock);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"port", required_argument, NULL, 'p'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cafile", required_argument, NULL, 'a'},
-                                            {"name", required_argument, NULL, 'N'},
-                                            {"count", required_argument, NULL, 'n'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"path2-first", no_argument, NULL, '2'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'p'},
+        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
+        {"name", required_argument, NULL, 'N'},    {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 't'}, {"path2-first", no_argument, NULL, '2'},
+        {"until-eof", no_argument, NULL, 'u'},     {NULL, 0, NULL, 0}};
     pthread_t threads[THREADS_MAX];
     int opt;
 
@@ -253,6 +262,8 @@ int main(int argc, char **argv)
             client.threads = atoi(optarg);
         else if (opt == '2')
             client.path2_first = true;
+        else if (opt == 'u')
+            client.until_eof = true;
         else
             return 1;
     }
@@ -264,6 +275,8 @@ int main(int argc, char **argv)
     client.left = client.count;
     for (int i = 0; i < client.threads; i++)
         must(pthread_create(&threads[i], NULL, thread_main, NULL) == 0, "pthread_create");
+    if (client.until_eof)
+        wait_for_eof();
     for (int i = 0; i < client.threads; i++)
         pthread_join(threads[i], NULL);
     printf("{\"event\": \"done\", \"verified\": %d, \"plain\": %d, \"failed\": %d, \"broken\": %d, "

@@ -95,6 +95,8 @@ static void count(const struct served *c)
 {
     enum mtls_outcome outcome = mtls_get_outcome(c->ssl);
 
+    if (server.verified == 0 && outcome == MTLS_OUTCOME_VERIFIED)
+        printf("{\"event\": \"first\", \"pid\": %d}\n", (int)getpid());
     server.verified += outcome == MTLS_OUTCOME_VERIFIED;
     server.plain += outcome != MTLS_OUTCOME_VERIFIED;
 }
@@ -165,14 +167,14 @@ static void signal_event(void)
 {
     struct signalfd_siginfo info;
 
-    while (read(server.signals, &info, sizeof(info)) == sizeof(info)) {
-        if (info.ssi_signo == SIGTERM)
-            exit(0);
-        if (info.ssi_signo == SIGQUIT && !server.quitting) { /* accepts no more, ends what it has */
-            server.quitting = true;
-            epoll_ctl(server.epoll, EPOLL_CTL_DEL, server.listener, NULL);
-            close(server.listener);
-        }
+    if (read(server.signals, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGTERM)
+        exit(0);
+    if (info.ssi_signo == SIGQUIT && !server.quitting) { /* accepts no more, ends what it has */
+        server.quitting = true;
+        epoll_ctl(server.epoll, EPOLL_CTL_DEL, server.listener, NULL);
+        close(server.listener);
     }
 }
 
