@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,7 +21,7 @@ enum {
     LINKS_MAX = 2 * MTLS_DIR_PROCS_MAX,
     QUEUE_MAX = 1024, /* messages of a link */
     BATCH = 64,
-    DRAIN_MS = 100,
+    DRAIN_MS = 500,
 };
 
 struct parcel {
@@ -488,6 +490,14 @@ int mtls_peers_open(struct mtls_reactor *r, struct mtls_crypto *c, uint8_t name[
     return err;
 }
 
+/* Whoever takes it up only after this process has left would not know it any more. */
+static bool unread(const struct link *l)
+{
+    int bytes = 0;
+
+    return !l->dead && l->outgoing && ioctl(l->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
 static bool drain_round(mtls_tstamp now)
 {
     bool busy = false;
@@ -498,7 +508,7 @@ static bool drain_round(mtls_tstamp now)
             ;
         if (!l->dead && l->outgoing)
             push_queued(l);
-        busy = busy || l->first != NULL;
+        busy = busy || l->first != NULL || unread(l);
     }
     return busy;
 }
@@ -511,7 +521,7 @@ void mtls_peers_drain(mtls_tstamp now)
         return;
     accept_event(NULL, 0, now);
     while (drain_round(now) && mtls_now() < until)
-        (void)poll(NULL, 0, 5);
+        (void)poll(NULL, 0, 1);
 }
 
 void mtls_peers_close(void)
