@@ -82,11 +82,11 @@ MTLS_API const char *mtls_ssl_ctx_get0_listener(const SSL_CTX *ctx, size_t index
  * to the later handshake. */
 MTLS_API int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port);
 
-/* Tells path 1's socket where libssl does not know it (memory BIOs, BIOs of the application). Call it
- * before the handshake; the application keeps the descriptor. A non-blocking one lets the handshake
- * wait for path 2 without blocking a call: its SO_RCVLOWAT is raised meanwhile. Without it a client
- * with such BIOs cannot judge its paths, and a server's call may block until the deadline. Errors:
- * MTLS_ERR_NOT_HOOKED, _ARG, _NOMEM. */
+/* Tells path 1's socket where libssl does not know it (memory BIOs, BIOs of the application). Call
+ * it before the handshake; the application keeps the descriptor. A non-blocking one lets the
+ * handshake wait for path 2 without blocking a call: its SO_RCVLOWAT is raised meanwhile. Without
+ * it a client with such BIOs cannot judge its paths, and a server's call may block until the
+ * deadline. Errors: MTLS_ERR_NOT_HOOKED, _ARG, _NOMEM. */
 MTLS_API int mtls_set_fd(SSL *ssl, int fd);
 
 /* Binds a connected TCP socket to the device that it leaves by now (SO_BINDTODEVICE), so that

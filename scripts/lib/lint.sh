@@ -45,9 +45,9 @@ lint_comparisons() {
 # A rule that code or tests cite is in the specification.
 lint_rules_exist() {
     report "$(comm -23 \
-        <(git ls-files mtls smkex provider apps test | grep -E '\.(c|h|py)$' | xargs grep -ohE '\[[A-Z0-9]+-[0-9]+\]' |
+        <(git ls-files mtls smkex provider apps test | grep -E '\.(c|h|py)$' | xargs grep -ohE '\[[A-Z][A-Z0-9]*-[0-9]+\]' |
             sort -u) \
-        <(grep -ohE '\[[A-Z0-9]+-[0-9]+\]' doc/protocol.md doc/smkex.md | sort -u))"
+        <(grep -ohE '\[[A-Z][A-Z0-9]*-[0-9]+\]' doc/protocol.md doc/smkex.md | sort -u))"
 }
 
 lint_file_lengths() {
