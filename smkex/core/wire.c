@@ -178,7 +178,7 @@ static int open_message(struct reader *r, const uint8_t *data, size_t len, enum 
 
     if (whole < 0)
         return whole;
-    if ((size_t)whole != len)
+    if (whole == 0 || (size_t)whole != len)
         return MTLS_ERR_SMKEX_MALFORMED;
     *mode = smkex_message_mode(data);
     *r = (struct reader){.at = data + SMKEX_HEAD_LEN, .end = data + len};

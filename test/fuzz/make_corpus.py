@@ -255,7 +255,46 @@ def elf():
     }
 
 
-TARGETS = {"elf": elf, "path2_client": path2_client, "path2_server": path2_server, "wire_ext": wire_ext,
+def smkex_message(body, magic=b"\xf0SMKEX\r\n"):
+    return magic + struct.pack(">H", len(body)) + body
+
+
+def smkex_wire():
+    x, p = b"\1\x20" + NONCE_C, b"\2\x41\4" + NONCE_C + NONCE_S
+    head = b"\1\1\0" + SECRET[:16] + b"\2\1\2"
+    answer = struct.pack(">BBIB", 1, 0, 3600, 1) + x
+    return {
+        "offer": smkex_message(head + b"\2" + x + p),
+        "offer-unknown-group": smkex_message(head + b"\2\7\0" + x),
+        "offer-single": smkex_message(head + b"\1" + x, b"\xf0SPDH1\r\n"),
+        "answer": smkex_message(answer),
+        "answer-signed": smkex_message(b"\1\1" + answer[2:] + SECRET + NONCE_C + NONCE_S),
+        "refusal": smkex_message(b"\0\3"),
+        "foreign": b"HTTP/1.1 400 Bad Request\r\n",
+    }
+
+
+def smkex_machine():
+    """One step a byte, as fuzz_smkex_machine.c reads them; 0x80: the server does it."""
+    met = bytes([0x81, 0x83, 0x01])  # OFFER, answer, ANSWER
+    decided = met + bytes([0x04, 0x84, 0x81, 0x01])
+    data = bytes([0x05, 9, 0x81, 0x85, 200, 0x01])
+    return {
+        "exchange": b"\0" + decided + data,
+        "single": b"\1" + decided + data,
+        "byte-by-byte": b"\0" + bytes([0x82, 1]) * 12 + bytes([0x81, 0x83]) + bytes([2, 3]) * 9,
+        "updates": b"\0" + decided + bytes([6, 1]) + data + bytes([0x86, 0]) + data,
+        "ends": b"\0" + decided + data + bytes([7, 0x81, 0x88, 0x87, 1, 8]),
+        "cut": b"\0" + decided + bytes([8, 0x88]),
+        "forged": b"\0" + decided + b"\x80\x16\x17\3\3\0\x11" + NONCE_C[:17] + data,
+        "early": b"\0" + met + b"\0\4abcd" + bytes([4]),
+        "refused": b"\0" + bytes([0x81, 0x89, 1]),
+        "foreign": b"\0\0\x08HTTP/1.1\x80\4GET ",
+    }
+
+
+TARGETS = {"elf": elf, "path2_client": path2_client, "path2_server": path2_server,
+           "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
            "wire_frame": wire_frame}
 
 

@@ -123,6 +123,24 @@ static void length_is_told_as_early_as_can_be(void **state)
     assert_int_equal(smkex_message_length(data, sizeof data), MTLS_ERR_SMKEX_MALFORMED);
 }
 
+/* Whatever is not whole is malformed, nothing at all included. */
+static void beginnings_are_no_messages(void **state)
+{
+    static const uint8_t refusal[] = {0xF0, 'S', 'M', 'K', 'E', 'X', 0x0D, 0x0A, 0, 2, 0, 3};
+    struct smkex_answer a;
+    struct smkex_offer o;
+
+    assert_int_equal(smkex_answer_parse(refusal, sizeof refusal, &a), 0);
+    for (size_t n = 0; n < sizeof refusal; n++) {
+        uint8_t *copy = malloc(n > 0 ? n : 1); /* its end is where the sanitizer looks */
+
+        memcpy(copy, refusal, n);
+        assert_int_equal(smkex_answer_parse(copy, n, &a), MTLS_ERR_SMKEX_MALFORMED);
+        assert_int_equal(smkex_offer_parse(copy, n, &o), MTLS_ERR_SMKEX_MALFORMED);
+        free(copy);
+    }
+}
+
 static void encoders_refuse_counts_out_of_range(void **state)
 {
     struct smkex_offer o = {.nver = 1, .nsuites = 1, .ngroups = 1, .shares = {{.len = 3}}};
@@ -147,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_are_met),
         cmocka_unit_test(length_is_told_as_early_as_can_be),
+        cmocka_unit_test(beginnings_are_no_messages),
         cmocka_unit_test(encoders_refuse_counts_out_of_range),
     };
 
