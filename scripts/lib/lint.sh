@@ -14,7 +14,7 @@ report() {
 }
 
 exports_of() { nm -D --defined-only "$1" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort -u; }
-listed_in() { sed -n '/global:/,/local:/p' "$1" | grep -oE '[A-Za-z_0-9]+;' | tr -d ';' | sort -u; }
+listed_in() { sed -n '/global:/,/local:/p' "$1" | sed 's/[}] *[A-Z_0-9]*;//' | grep -oE '[A-Za-z_0-9]+;' | tr -d ';' | sort -u; }
 
 # The shared objects export what their version scripts list, all of it and nothing else.
 lint_exported_symbols() {
