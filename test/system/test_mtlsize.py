@@ -150,19 +150,6 @@ def test_check_capabilities(home):
     assert run.returncode == 2 and jsons(run.stdout)[0]["reason"] == "file-capabilities", run
 
 
-def test_check_known_programs(home):
-    """Debian's own: what the notes and plug-ins of the table are for."""
-    names = ["curl", "wget", "python3", "nginx", "psql", "git"]
-    run = mtlsize(home, "check", "--json", *names, code=2)
-    found = {line["program"]: line for line in jsons(run.stdout)}
-    assert {name: found[name]["verdict"] for name in names} == {
-        "curl": "works", "wget": "no", "python3": "works", "nginx": "works", "psql": "works", "git": "no"}
-    assert found["wget"]["reason"] == found["git"]["reason"] == "gnutls"
-    assert "_ssl" in found["python3"]["judged"] and found["psql"]["judged"].endswith("/bin/psql")
-    assert any("plain text" in note for note in found["psql"]["notes"])
-    assert any("env LD_PRELOAD" in note for note in found["nginx"]["notes"])
-
-
 def test_check_table(home):
     run = mtlsize(home, "check", "with-ssl", "static", code=2)
     lines = run.stdout.splitlines()

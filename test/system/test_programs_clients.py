@@ -1,7 +1,9 @@
 """Unmodified programs as TLS clients under `mtlsize run`: a verified session, a man in the middle with a rogue
 certificate refused where he reads everything without it, and a peer that knows nothing of it under prefer."""
 
-import pathlib
+import json
+import os
+import subprocess
 
 import pytest
 
@@ -70,5 +72,18 @@ def test_refused(lab, pki, open_www, tmp_path, kit, program):
     programs.measured(program, "client", "refused: uses GnuTLS, not libssl")
 
 
-def test_kit_is_what_was_built(kit):
-    assert pathlib.Path(kit.mtlsize).exists()
+def test_check_knows_them(kit):
+    """What `mtlsize check` says of Debian's: plug-ins, helpers and notes of its tables."""
+    names = ["curl", "wget", "/usr/bin/python3", "nginx", "psql", "git", "apache2", "lighttpd", "redis-server", "bash"]
+    run = subprocess.run([kit.mtlsize, "check", "--json", *names], capture_output=True, text=True, check=False,
+                         env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert run.returncode == 2, run
+    found = {line["program"]: line for line in map(json.loads, run.stdout.splitlines())}
+    assert [found[name]["verdict"] for name in names] == [
+        "works", "no", "works", "works", "works", "no", "works", "works", "works", "no-tls"], found
+    assert found["wget"]["reason"] == found["git"]["reason"] == "gnutls"
+    assert "_ssl" in found["/usr/bin/python3"]["judged"] and found["psql"]["judged"].endswith("/bin/psql")
+    assert found["apache2"]["judged"].endswith("mod_ssl.so")
+    assert any("plain text" in note for note in found["psql"]["notes"])
+    assert any("env LD_PRELOAD" in note for note in found["nginx"]["notes"])
+    assert not any("plain text" in note for note in found["curl"]["notes"])
