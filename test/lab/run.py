@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 from mtlslab import netns  # noqa: E402
 
 import show  # noqa: E402
+from cases import SECTIONS  # noqa: E402
 from runner import Run, Runner  # noqa: E402
 from table import COLUMNS, PROMISED  # noqa: E402
 from victims import ROWS  # noqa: E402
@@ -44,6 +45,9 @@ def plan(only):
             promised = PROMISED[row.key][column]
             if not isinstance(promised, str):
                 runs += [Run(row, column, attack, rogue, word) for attack, word in promised]
+    for key, _, section in SECTIONS:
+        for row, promised in section:
+            runs += [Run(row, key, attack, rogue, word) for attack, rogue, word in promised]
     return [run for run in runs if not only or only in run.key]
 
 
@@ -66,7 +70,7 @@ def document(table, options):
     """Writes doc/threats.md's table, or compares it; True if it is as it should be."""
     text = DOCUMENT.read_text(encoding="utf-8")
     before, generated, after = split(text)
-    now = table.markdown().strip()
+    now = table.markdown(SECTIONS).strip()
     if options.write:
         DOCUMENT.write_text(f"{before}{BEGIN}\n\n{now}\n\n{END}{after}", encoding="utf-8")
         return True
@@ -108,6 +112,8 @@ def main():
         return 130
     table = show.Table(ROWS, results)
     print("\n" + "\n".join(table.terminal()) + "\n")
+    for key, title, section in SECTIONS:
+        print("\n".join(table.section_terminal(key, title, section)) + "\n")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump([result.json() for result in results], file, indent=1)

@@ -9,13 +9,17 @@ import tempfile
 import threading
 import time
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from mtlslab.lab import Lab
 from mtlslab.pki import Pki
 
 import attacks
 from scene import Scene
+from table import COLUMNS
 
 JOBS = 2
+FOR_ALL = [key for key, _, _ in COLUMNS]  # a column says by itself whether the certificate is trusted
 
 
 @dataclasses.dataclass
@@ -30,7 +34,8 @@ class Run:
 
     @property
     def key(self):
-        return f"{self.row.key}/{self.column}/{attacks.name_of(self.attack)}"
+        rogue = "" if self.column in FOR_ALL else "/rogue" if self.rogue else "/auth"
+        return f"{self.row.key}/{self.column}/{attacks.name_of(self.attack)}{rogue}"
 
 
 @dataclasses.dataclass
@@ -67,6 +72,9 @@ class Runner:
         folder = pathlib.Path(self._temp)
         (folder / "pki").mkdir()
         self.pki = Pki(folder / "pki", Lab.all_server_addresses_of(4))
+        self.pki.rogue_ca_key = str(folder / "rogue-ca.key")
+        (folder / "rogue-ca.key").write_bytes(self.pki.rogue.key.private_bytes(
+            Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
         self.mitm_ext = str(folder / "mitm_ext")
         build_mitm_ext(self.mitm_ext)
         return self
@@ -107,6 +115,7 @@ class Runner:
                 with self._lock:
                     self._labs.add(lab)
                 try:
+                    run.row.lay(lab)
                     scene = Scene(lab, self.pki, folder, self.mitm_ext, run.row, run.rogue)
                     scene.serve()
                     run.attack(scene)

@@ -17,6 +17,23 @@ class NoAttack(AssertionError):
     """The attack did not take place, so its failure would prove nothing."""
 
 
+class Stranger:
+    """An attacker that is not one of ours: it has a record and reports no events."""
+
+    path = 1
+
+    def __init__(self, proc, record):
+        self.proc, self.record_file = proc, record
+
+    @property
+    def record(self):
+        with open(self.record_file, "rb") as file:
+            return file.read()
+
+    def events(self, _):
+        return []
+
+
 class Scene:
     """What an attack works with. rogue: the client trusts the authority of the attackers' certificate."""
 
@@ -54,9 +71,9 @@ class Scene:
         self.need.append((attacker, events))
         return attacker
 
-    def spawn(self, path, name, *options, record=None):
-        """An attacker of test/system/attackers on the router of a path."""
-        proc = self.lab.spawn(self.lab.routers[path], attack.program(name) + [str(o) for o in options],
+    def spawn(self, where, name, *options, record=None):
+        """An attacker of test/system/attackers, on the router of a path or in a namespace."""
+        proc = self.lab.spawn(self.lab.routers.get(where, where), attack.program(name) + [str(o) for o in options],
                               name=name)
         return attack.Attacker(proc, record)
 
@@ -104,26 +121,27 @@ class Scene:
         """Path 2 is refused by a router in the server's name."""
         self.lab.filter(path, f"tcp dport {self.server.path2_port} reject with tcp reset")
 
-    def own_server(self, path=1, link=None, ticket_key=None):
+    def own_server(self, path=1, link=None, ticket_key=None, cert=None, key=None, ns=None, words=(),
+                   path2_port=0):
         """The attackers' own Multipath TLS server on the router of path 1, with their certificate. With a
         link its path 2 is fed by the attacker on another path. What it decrypts goes through
         an interceptor, which alters it, to the real server."""
         lab, record = self.lab, self.file("stolen")
-        ns = lab.routers[path]
-        middle = self.spawn(path, "tls_mitm.py", "--plain-in", "--to",
+        elsewhere, ns = ns, ns or lab.routers[path]
+        middle = self.spawn(ns, "tls_mitm.py", "--plain-in", "--to",
                             tools.join(self.server.host, self.server.port), "--name", self.pki.name,
                             "--record", record, "--alter", f"{BALANCE.decode()}={FORGED.decode()}",
                             record=record)
-        words = ["--forward", f"127.0.0.1:{middle.port}"]
+        words = ["--forward", f"127.0.0.1:{middle.port}", *words]
         if ticket_key:
             words += ["--ticket-key", ticket_key]
-        evil = tools.Server(lab, self.pki, *words, ns=ns, cert=self.pki.rogue_cert,
-                            key=self.pki.rogue_key, policy="prefer",
+        evil = tools.Server(lab, self.pki, *words, ns=ns, cert=cert or self.pki.rogue_cert,
+                            key=key or self.pki.rogue_key, policy="prefer",
                             listen=f"0.0.0.0:{self.server.port}",
-                            path2_listen=[f"{link or '127.0.0.1'}:0"])
+                            path2_listen=[f"{link or '127.0.0.1'}:{path2_port}"])
         self.row.hosts(self)
-        lab.redirect(path, self.server.port, evil.port)
-        evil.middle = middle
+        if not elsewhere:
+            lab.redirect(path, self.server.port, evil.port)
         self.attackers.append(middle)
         return evil
 
@@ -131,17 +149,56 @@ class Scene:
         """Attackers on path 1 and on these paths, with links between them: path 2 is answered by the same
         server of theirs that has path 1."""
         links = {path: self.lab.link_routers(1, path) for path in paths}
-        evil = self.own_server(link="0.0.0.0", ticket_key=ticket_key)
-        for path, address in links.items():
-            netns.nft(self.lab.routers[path], f"""
-table ip steer {{
+        evil = self.own_server(link=self.row.link, ticket_key=ticket_key)
+        for path, (address, address6) in links.items():
+            self.steer(self.lab.routers[path], self.server.path2_port, address, address6, evil.path2_port)
+        return evil
+
+    @staticmethod
+    def steer(ns, port, address, address6, to):
+        """What passes a router (or leaves a proxy on it) for this port goes to the attackers' server."""
+        for hook, priority in (("prerouting", -100), ("output", -100)):
+            netns.nft(ns, f"""
+table inet steer-{hook} {{
+  chain steered {{
+    type nat hook {hook} priority {priority};
+    meta nfproto ipv4 tcp dport {port} dnat ip to {address}:{to}
+    meta nfproto ipv6 tcp dport {port} dnat ip6 to [{address6}]:{to}
+  }}
+}}
+""")
+        netns.nft(ns, """
+table inet steer-back {
+  chain leaving {
+    type nat hook postrouting priority 100;
+    oifname "x1" masquerade
+  }
+}
+""")
+
+    def beside_the_server(self, ns):
+        """The attackers in one network that every path passes: one server of theirs for both."""
+        evil = self.own_server(ns=ns, link="0.0.0.0")
+        netns.nft(ns, f"""
+table inet beside {{
   chain before {{
     type nat hook prerouting priority -100;
-    iifname "c" tcp dport {self.server.path2_port} counter dnat to {address}:{evil.path2_port}
+    tcp dport {self.server.port} redirect to :{evil.port}
+    tcp dport {self.server.path2_port} redirect to :{evil.path2_port}
   }}
 }}
 """)
         return evil
+
+    def sslsplit(self):
+        """Somebody else's man in the middle, which makes a certificate for each name by the rogue authority."""
+        port, record = self.lab.port(), self.file("sslsplit-content")
+        proc = self.lab.spawn(self.lab.routers[1], [
+            tools.which("sslsplit"), "-k", self.pki.rogue_ca_key, "-c", self.pki.rogue.cafile, "-u", "root",
+            "-L", record, "-l", "/dev/stdout", "ssl", "0.0.0.0", port], name="sslsplit")
+        proc.wait_listening(port)
+        self.lab.redirect(1, self.server.port, port)
+        self.attackers.append(Stranger(proc, record))
 
     # ---- the verdict ----------------------------------------------------------------------------
 

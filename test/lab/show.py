@@ -46,7 +46,9 @@ class Table:
         self.cells = {}
         for result in results:
             self.cells.setdefault((result.run.row.key, result.run.column), []).append(result)
-        for found in self.cells.values():
+        for (row, column), found in self.cells.items():
+            if column not in PROMISED.get(row, ()):
+                continue
             order = [attack for attack, _ in PROMISED[found[0].run.row.key][found[0].run.column]]
             found.sort(key=lambda result: order.index(result.run.attack))
 
@@ -90,9 +92,39 @@ class Table:
         names = ", ".join(f"`{attacks.name_of(result.run.attack)}`" for result in broken)
         return f"safe; **{short([result.verdict for result in broken])}** by {names}"
 
+    # ---- beside the table ----
+
+    def section(self, key, section):
+        """(row, attack, rogue, result or None) of each run of a section, in its order."""
+        for row, promised in section:
+            found = self.cells.get((row.key, key), [])
+            for attack, rogue, _ in promised:
+                yield row, attack, rogue, next((result for result in found if result.run.attack is attack
+                                                and result.run.rogue == rogue), None)
+
+    def section_terminal(self, key, title, section):
+        lines = [paint(BOLD, title.replace("`", ""))]
+        for row, attack, rogue, result in self.section(key, section):
+            verdict = result.verdict if result else "not run"
+            lines.append(f"  {self.plain_title(row)}, {attacks.name_of(attack)}, "
+                         f"{'rogue' if rogue else 'auth'}: {paint(colour_of(verdict), verdict)}")
+        return lines
+
+    def section_markdown(self, key, title, section):
+        out = [f"## {title}", "", "| network, policy | certificate | the attackers | verdict | they read "
+               "| they altered | the client |", "| --- | --- | --- | --- | --- | --- | --- |"]
+        for row, attack, rogue, result in self.section(key, section):
+            verdict = result.verdict if result else "not run"
+            out.append(f"| {row.title} | {'rogue' if rogue else 'auth'} | `{attacks.name_of(attack)}`: "
+                       f"{attacks.says(attack)} | {verdict if verdict == SAFE else f'**{verdict}**'} | "
+                       + (f"{', '.join(result.read) or 'nothing'} | "
+                          f"{', '.join(result.altered) or 'nothing'} | {client(result.outcome)} |"
+                          if result else " | | |"))
+        return out + [""]
+
     # ---- Markdown -------------------------------------------------------------------------------
 
-    def markdown(self):
+    def markdown(self, sections):
         """The generated part of doc/threats.md."""
         out = ["| protocol, policy | " + " | ".join(h for _, h, _ in COLUMNS) + " |",
                "| --- |" + " --- |" * len(COLUMNS)]
@@ -118,6 +150,8 @@ class Table:
                                f"{attacks.says(result.run.attack)} | {', '.join(result.read) or 'nothing'} | "
                                f"{', '.join(result.altered) or 'nothing'} | {client(result.outcome)} |")
             out.append("")
+        for key, title, section in sections:
+            out += self.section_markdown(key, title, section)
         return "\n".join(out)
 
 

@@ -9,12 +9,16 @@ from scene import LONG, PAGE
 
 
 class Row:
-    """paths: how many the laboratory needs. rogue_matters: whether certificates play a part."""
+    """paths: how many the laboratory needs. missing: what is not there to run it."""
 
-    paths, rogue_matters, missing = 2, True, None
+    paths, missing = 2, None
+    link = "0.0.0.0"  # where the attackers' own path 2 listens
 
     def __init__(self, key, title):
         self.key, self.title = key, title
+
+    def lay(self, lab):
+        """Changes the laboratory's networks, before anything runs in them."""
 
     def hosts(self, scene):
         """The client's /etc/hosts (starting another server changes it)."""
@@ -32,8 +36,6 @@ class Served:
 
 
 class PlainTcp(Row):
-    rogue_matters = False
-
     def serve(self, scene):
         served = Served(scene.lab, scene.lab.port())
         proc = scene.lab.spawn(scene.lab.server, ["/usr/bin/python3", "-m", "http.server", "--bind", served.host,
@@ -82,10 +84,19 @@ class Multipath(Row):
     def path2(self, scene):
         return [tools.spec(scene.lab, scene.server, path=i) for i in range(2, self.paths + 1)]
 
+    def start(self, scene, *options, deadline):
+        return tools.start_client(scene.lab, scene.pki, scene.server, *self.options, *options,
+                                  "--deadline", deadline, cafile=scene.cafile, policy=self.policy,
+                                  get=PAGE, path2=self.path2(scene))
+
     def run(self, scene, *options, deadline):
-        return tools.client(scene.lab, scene.pki, scene.server, *self.options, *options, "--deadline",
-                            deadline, cafile=scene.cafile, policy=self.policy, get=PAGE,
-                            path2=self.path2(scene))
+        return tools.Result(self.start(scene, *options, deadline=deadline))
+
+    @staticmethod
+    def words(result):
+        """What the client says of itself."""
+        said = {key: result.line.get(key) for key in ("outcome", "reason", "scope") if result.line.get(key)}
+        return {"exit": result.code, **said}
 
     def prepare(self, scene):
         super().prepare(scene)
@@ -96,8 +107,7 @@ class Multipath(Row):
     def fetch(self, scene):
         options = [self.before[1], scene.file("kept")] if self.before else []
         result = self.run(scene, *options, deadline=scene.deadline)
-        words = {key: result.line.get(key) for key in ("outcome", "reason", "scope") if result.line.get(key)}
-        return result.body, {"exit": result.code, **words}
+        return result.body, self.words(result)
 
 
 class Missing(Row):

@@ -1,6 +1,7 @@
 """On path 1, without any key: passes a TLS connection on and changes bytes of it.
 
 --strip TYPE     removes this extension from the ClientHello (lengths corrected)
+--retry          answers the first ClientHello with a HelloRetryRequest of its own, and passes the second on
 --flip-down N    flips a bit of the N-th TLS application-data record from the server
 --flip-up N      the same towards the server
 --forge-down HEX sends these bytes to the client as a record of application data of its own
@@ -35,6 +36,21 @@ def strip(hello, kind):
     body = hello[9:begin] + struct.pack(">H", len(kept)) + kept
     return (hello[:3] + struct.pack(">H", len(body) + 4) + hello[5:6]
             + struct.pack(">I", len(body))[1:] + body), found
+
+
+# The random of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3).
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+
+
+def retry(hello):
+    """A HelloRetryRequest for P-256, answering a ClientHello record."""
+    at = 5 + 4 + 2 + 32
+    session = hello[at:at + 1 + hello[at]]
+    extensions = struct.pack(">HHH", 43, 2, 0x0304) + struct.pack(">HHH", 51, 2, 23)
+    body = (b"\x03\x03" + RETRY + session + struct.pack(">HB", 0x1302, 0)
+            + struct.pack(">H", len(extensions)) + extensions)
+    message = b"\x02" + struct.pack(">I", len(body))[1:] + body
+    return struct.pack(">BHH", HANDSHAKE, 0x0303, len(message)) + message
 
 
 class Editor:
@@ -104,14 +120,24 @@ class Relay:
                 await writer.drain()
         writer.write_eof()
 
+    async def send_retry(self, reader, writer):
+        """Takes the first ClientHello away."""
+        head = await reader.readexactly(5)
+        hello = head + await reader.readexactly(struct.unpack(">H", head[3:5])[0])
+        writer.write(retry(hello))
+        await writer.drain()
+        common.say(event="edited", what="retry")
+
     async def handle(self, reader, writer):
         to = common.destination(writer, self.options.to)
         common.say(event="connection", to=f"{to[0]}:{to[1]}")
         up_writer = None
         try:
+            if self.options.retry:
+                await self.send_retry(reader, writer)
             up_reader, up_writer = await asyncio.open_connection(*to)
             await asyncio.gather(self.up(reader, up_writer), self.down(up_reader, writer))
-        except (ConnectionError, OSError) as error:
+        except (ConnectionError, OSError, asyncio.IncompleteReadError) as error:
             common.say(event="error", error=str(error))
         finally:
             for one in (writer, up_writer):
@@ -125,6 +151,7 @@ def main():
     parser.add_argument("--to")
     parser.add_argument("--family", type=int, default=4)
     parser.add_argument("--strip", type=lambda text: int(text, 0))
+    parser.add_argument("--retry", action="store_true")
     parser.add_argument("--flip-down", type=int)
     parser.add_argument("--flip-up", type=int)
     parser.add_argument("--forge-down", metavar="HEX")

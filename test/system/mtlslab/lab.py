@@ -199,17 +199,35 @@ table inet filtered {{
 
     def link_routers(self, first, second):
         """A network of their own for the attackers on two paths (no such network: they cannot talk
-        during a session). Returns the first one's address on it; it knows the way back to the
-        second one's clients."""
-        here, there = net4(30 + second, 1), net4(30 + second, 2)
+        during a session). Returns the first one's addresses on it, IPv4 and IPv6; it knows the way
+        back to the second one's clients."""
+        segment = 30 + second
         netns.ip_batch(self.routers[first], [
             f"link add x{second} type veth peer name x{first} netns {self.routers[second]}",
-            f"addr add {here}/24 dev x{second}", f"link set x{second} up",
-        ])
-        netns.ip_batch(self.routers[second], [f"addr add {there}/24 dev x{first}",
-                                              f"link set x{first} up"])
-        netns.ip_batch(self.routers[first], [f"route add {net4(second)} via {there}"])
-        return here
+            f"addr add {net4(segment, 1)}/24 dev x{second}",
+            f"addr add {net6(segment, 1)}/64 dev x{second} nodad", f"link set x{second} up"])
+        netns.ip_batch(self.routers[second], [
+            f"addr add {net4(segment, 2)}/24 dev x{first}",
+            f"addr add {net6(segment, 2)}/64 dev x{first} nodad", f"link set x{first} up"])
+        netns.ip_batch(self.routers[first], [f"route add {net4(second)} via {net4(segment, 2)}",
+                                             f"route add {net6(second)} via {net6(segment, 2)}"])
+        return net4(segment, 1), net6(segment, 1)
+
+    def put_network_before_server(self):
+        """Both paths end in one network before the server: a router that all of them pass. Before any
+        server is started. Returns its namespace."""
+        last, behind = self.server, f"{self.prefix}-end"
+        self._namespace(behind, _HOST)
+        netns.ip_batch(last, [
+            f"addr del {self.addr}/32 dev lo", f"addr del {self.addr6}/128 dev lo",
+            f"link add e type veth peer name u netns {behind}", f"addr add {net4(60, 1)}/24 dev e",
+            "link set e up", f"route add {self.addr}/32 via {net4(60, 2)}"])
+        netns.ip_batch(behind, [
+            f"addr add {net4(60, 2)}/24 dev u", "link set u up", f"addr add {self.addr}/32 dev lo",
+            f"route add default via {net4(60, 1)}"])
+        netns.sysctl(last, {"net.ipv4.ip_forward": 1})
+        self.server = behind
+        return last
 
     def flush(self, path):
         """Removes redirects and filters of a path."""

@@ -55,6 +55,11 @@ def create(name, sysctls):
     ip_batch(None, [f"netns add {name}"])
     os.makedirs(os.path.join(ETC, name), exist_ok=True)
     ip_batch(name, ["link set lo up"])
+    sysctl(name, sysctls)
+
+
+def sysctl(name, sysctls):
+    """Sets kernel parameters inside a namespace."""
     text = "\n".join(f"{key} = {value}" for key, value in sysctls.items()) + "\n"
     done = subprocess.run(["ip", "netns", "exec", name, "sysctl", "-q", "-p", "-"], input=text,
                           text=True, capture_output=True, check=False)

@@ -121,7 +121,7 @@ def client_argv(lab, pki, server, *options, path2=None, policy=None, cafile=None
                 port=None, host=None, connect=None):
     """The command line; path2: None = one path over p2, [] = none, or a list of specifications."""
     argv = [tool("mtls-client"), join(host or pki.name, port or server.port), "--json",
-            "--cafile", cafile or pki.cafile]
+            *([] if "--unsafe-no-verify" in options else ["--cafile", cafile or pki.cafile])]
     if connect is None and sanitizer() == "tsan":
         connect = server.host  # TSan crashes in the threads of glibc's getaddrinfo_a()
     if connect:
