@@ -77,7 +77,7 @@ int client_protocol_forget(const struct client_config *config);
 /* A connection is about to be made. */
 void client_protocol_announce(struct client *c);
 /* Before connect(): path 2's network must not pull path 1 over. */
-void client_protocol_pin(int fd, const struct addr *to);
+void client_protocol_pin(void *arg, int fd, const struct addr *to);
 /* NULL: out of memory, or nothing can come of it. fd stays the caller's. */
 struct link *client_protocol_open(struct client *c, int fd);
 /* After TLS_FAILURE_RECONNECT: 0 or -1. */

@@ -41,7 +41,7 @@ void client_protocol_announce(struct client *c)
 }
 
 /* Where it is not permitted the library still judges. */
-void client_protocol_pin(int fd, const struct addr *to)
+void client_protocol_pin(void *arg, int fd, const struct addr *to)
 {
     (void)!mtls_pin_socket_to(fd, (const struct sockaddr *)&to->sa, to->len);
 }

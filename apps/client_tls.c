@@ -249,7 +249,7 @@ void client_protocol_announce(struct client *c)
 
 /* Path 2's network must not pull path 1 over. Where it is not permitted the library still judges.
  * Before connect(): an unbound socket's overlooks our bound ones and takes their ports over. */
-void client_protocol_pin(int fd, const struct addr *to)
+void client_protocol_pin(void *arg, int fd, const struct addr *to)
 {
     if (mtls_pin_socket_to(fd, (const struct sockaddr *)&to->sa, to->len) != 1)
         ERR_clear_error();

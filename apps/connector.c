@@ -126,7 +126,7 @@ static void attempt_next(struct connector *c)
         return;
     }
     if (c->params.prepare != NULL)
-        c->params.prepare(c->fd, to);
+        c->params.prepare(c->params.prepare_arg, c->fd, to);
     if (connect(c->fd, (const struct sockaddr *)&to->sa, to->len) < 0 && errno != EINPROGRESS) {
         give_up_attempt(c, strerror(errno));
         return;

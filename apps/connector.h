@@ -9,10 +9,11 @@
 struct connector;
 
 struct connector_params {
-    const char *device;                             /* egress device to bind to, NULL: none */
-    const struct addr *local;                       /* source address, NULL: any */
-    double timeout_s;                               /* for all addresses together */
-    void (*prepare)(int fd, const struct addr *to); /* before connect(); NULL: nothing */
+    const char *device;       /* egress device to bind to, NULL: none */
+    const struct addr *local; /* source address, NULL: any */
+    double timeout_s;         /* for all addresses together */
+    void (*prepare)(void *arg, int fd, const struct addr *to); /* before connect(); NULL: nothing */
+    void *prepare_arg;
 };
 
 /* Once: a connected, non-blocking socket that the owner closes, or -1 and the last error's text.

@@ -28,8 +28,8 @@ struct log_summary {
     unsigned long damaged; /* lines that are no event */
 };
 
-/* What belongs to a key of this object (not of one inside it): a string without its quotes, anything
- * else as it stands. False: there is none, or the text is no object. Truncates. */
+/* What belongs to a key of this object (not of one inside it): a string without its quotes,
+ * anything else as it stands. False: there is none, or the text is no object. Truncates. */
 bool log_member(const char *object, const char *key, char *out, size_t cap);
 
 void log_line(struct log_summary *s, const char *line);

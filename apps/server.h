@@ -18,6 +18,7 @@ enum service { SERVICE_NONE, SERVICE_WWW, SERVICE_FORWARD, SERVICE_ECHO };
 struct server_config {
     const char *listen[LISTENER_MAX];
     size_t listen_count;
+    const char *peers; /* smkexize's file: who is behind a connection to the backend */
     const char *cert, *key, *client_ca, *ticket_key, *www;
     struct host_port forward;
     enum service service;
@@ -47,6 +48,7 @@ struct server {
     bool hooked;             /* TLS: by the library; SMKEX: always */
     struct listeners *listeners;
     int www_root;
+    struct smkexize_peer *peers; /* 65536 of them, by port; or NULL */
     struct addr_name backend;
     struct server_session *sessions; /* all of them */
     size_t session_count;

@@ -1,16 +1,19 @@
 /* mtls-server and smkex-server: accept connections that are confirmed over a second network path,
  * and serve files, pass the bytes on, or echo them. One thread, one event loop. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "complain.h"
 #include "server.h"
 #include "linger.h"
+#include "smkex/preload/rules.h"
 #include "www.h"
 
 #define LOOKUP_MS 10000
@@ -35,6 +38,24 @@ static int setup_service(struct server *s)
         return -1;
     }
     return 0;
+}
+
+/* A descriptor of a file that cannot be used is worse than none: addresses would be wrong. */
+static int setup_peers(struct server *s)
+{
+    size_t size = SMKEXIZE_PORTS * sizeof(struct smkexize_peer);
+    int fd;
+
+    if (s->config.peers == NULL)
+        return 0;
+    fd = open(s->config.peers, O_RDWR | O_CLOEXEC);
+    s->peers = fd >= 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (fd >= 0)
+        close(fd);
+    if (s->peers != MAP_FAILED)
+        return 0;
+    complain(server_prog, "--peers %s: %s", s->config.peers, strerror(errno));
+    return -1;
 }
 
 static int setup_listeners(struct server *s)
@@ -167,8 +188,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     s->loop = ev_loop_new(EVFLAG_AUTO);
-    if (s->loop != NULL && setup_service(s) == 0 && server_protocol_setup(s) == 0 &&
-        setup_listeners(s) == 0) {
+    if (s->loop != NULL && setup_service(s) == 0 && setup_peers(s) == 0 &&
+        server_protocol_setup(s) == 0 && setup_listeners(s) == 0) {
         run(s);
         rv = EXIT_FINE;
     }

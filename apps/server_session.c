@@ -6,6 +6,7 @@
 #include "connector.h"
 #include "relay.h"
 #include "server.h"
+#include "smkex/preload/rules.h"
 #include "www.h"
 
 #define BACKEND_CONNECT_SECONDS 10.0
@@ -16,6 +17,7 @@ struct server_session {
     struct server_session *prev, *next;
     struct tls_conn *conn;
     char peer[ADDR_TEXT];
+    struct addr from;
     bool ready;
     struct www *www;
     struct connector *connector; /* to the backend */
@@ -84,10 +86,38 @@ static void on_backend(void *arg, int fd, const char *error)
     relay_progress(ss->relay);
 }
 
+/* Behind which port the backend finds whom, before it can see the connection. */
+static void note_peer(void *arg, int fd, const struct addr *to)
+{
+    struct server_session *ss = arg;
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct smkexize_peer *p;
+    socklen_t len = sizeof own;
+
+    if (to->sa.ss_family != AF_INET || bind(fd, (struct sockaddr *)&own, sizeof own) < 0 ||
+        getsockname(fd, (struct sockaddr *)&own, &len) < 0)
+        return;
+    p = &ss->server->peers[ntohs(own.sin_port)];
+    p->family = ss->from.sa.ss_family;
+    if (p->family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)&ss->from.sa;
+
+        p->port = in->sin_port;
+        memcpy(p->addr, &in->sin_addr, 4);
+    } else {
+        const struct sockaddr_in6 *in = (const void *)&ss->from.sa;
+
+        p->port = in->sin6_port;
+        memcpy(p->addr, &in->sin6_addr, 16);
+    }
+}
+
 static bool start_service(struct server_session *ss)
 {
     struct server *s = ss->server;
-    struct connector_params params = {.timeout_s = BACKEND_CONNECT_SECONDS};
+    struct connector_params params = {.timeout_s = BACKEND_CONNECT_SECONDS,
+                                      .prepare = s->peers != NULL ? note_peer : NULL,
+                                      .prepare_arg = ss};
 
     switch (s->config.service) {
     case SERVICE_WWW:
@@ -169,6 +199,8 @@ void server_session_accept(void *arg, int fd, const struct sockaddr *peer, sockl
     }
     ss->server = s;
     addr_text(peer, len, ss->peer);
+    memcpy(&ss->from.sa, peer, len < sizeof ss->from.sa ? len : sizeof ss->from.sa);
+    ss->from.len = len;
     ss->conn = tls_conn_new(s->loop, link, fd, &limits, &ops, ss);
     if (ss->conn == NULL) {
         free(ss);

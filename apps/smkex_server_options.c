@@ -15,6 +15,7 @@ enum {
     O_WWW,
     O_FORWARD,
     O_ECHO,
+    O_PEERS,
     O_PATH2_LISTEN,
     O_SINGLE,
     O_POLICY,
@@ -39,6 +40,7 @@ static const struct option_def defs[] = {
     {O_WWW, 0, "www", "DIR", "serve the files beneath DIR (HTTP/1.1 GET and HEAD)", 0},
     {O_FORWARD, 0, "forward", "HOST:PORT", "pass the plain bytes to HOST:PORT", 0},
     {O_ECHO, 0, "echo", NULL, "send back what comes", 0},
+    {O_PEERS, 0, "peers", "FILE", "smkexize's: tell the backend's side who is behind --forward", 0},
     {0, 0, "SMKEX:", NULL, NULL, 0},
     {O_PATH2_LISTEN, 0, "path2-listen", "ADDR:PORT",
      "where to accept path 2; port 0: any free port;\nrepeatable", OPT_MANY},
@@ -132,6 +134,9 @@ static int handle(void *arg, int id, const char *value)
     case O_FORWARD:
     case O_ECHO:
         return handle_service(c, id, value);
+    case O_PEERS:
+        c->peers = value;
+        return 0;
     case O_MAX_CONNECTIONS:
         return number("max-connections", value, 1, 10000000, &c->max_connections);
     case O_IDLE_TIMEOUT:
