@@ -116,18 +116,22 @@ static void peer_of(const char *line, char *out, size_t cap)
 
 static void add_problem(struct log_summary *s, const char *line, const char *what, const char *why)
 {
-    struct log_problem *p;
+    struct log_problem p = {.healed = false};
 
-    if (s->problem_count == LOG_PROBLEMS_MAX) {
+    snprintf(p.what, sizeof p.what, "%s", what);
+    member(line, "program", p.program, sizeof p.program);
+    peer_of(line, p.peer, sizeof p.peer);
+    member(line, why, p.why, sizeof p.why);
+    if (strcmp(what, "notice") == 0) /* a script may do the same a thousand times */
+        for (size_t i = 0; i < s->problem_count; i++)
+            if (strcmp(s->problems[i].what, what) == 0 &&
+                strcmp(s->problems[i].program, p.program) == 0 &&
+                strcmp(s->problems[i].why, p.why) == 0)
+                return;
+    if (s->problem_count < LOG_PROBLEMS_MAX)
+        s->problems[s->problem_count++] = p;
+    else
         s->more++;
-        return;
-    }
-    p = &s->problems[s->problem_count++];
-    memset(p, 0, sizeof *p);
-    snprintf(p->what, sizeof p->what, "%s", what);
-    member(line, "program", p->program, sizeof p->program);
-    peer_of(line, p->peer, sizeof p->peer);
-    member(line, why, p->why, sizeof p->why);
 }
 
 /* A program that failed, tried again and was verified has protected what it sent. */
@@ -177,6 +181,11 @@ void log_line(struct log_summary *s, const char *line)
         s->damaged++;
     } else if (strcmp(event, "session") == 0) {
         session_line(s, line);
+    } else if (strcmp(event, "loaded") == 0) {
+        member(line, "pid", event, sizeof event);
+        s->loaded = s->loaded || (s->pid != 0 && strtoul(event, NULL, 10) == s->pid);
+    } else if (strcmp(event, "notice") == 0) {
+        add_problem(s, line, event, "why");
     } else if (strcmp(event, "unhooked") == 0) {
         s->unhooked++;
         add_problem(s, line, event, "why");
@@ -191,7 +200,6 @@ int log_read(struct log_summary *s, FILE *in)
     char *line = malloc(LOG_LINE_MAX);
     int rv = -1;
 
-    memset(s, 0, sizeof *s);
     if (line == NULL)
         return -1;
     while (fgets(line, LOG_LINE_MAX, in) != NULL) {
@@ -211,10 +219,10 @@ int log_read(struct log_summary *s, FILE *in)
 
 bool log_is_bad(const struct log_summary *s, bool unhooked_allowed)
 {
-    if (s->damaged > 0 || s->more > 0)
+    if (s->damaged > 0 || s->more > 0 || (s->pid != 0 && !s->loaded))
         return true;
     for (size_t i = 0; i < s->problem_count; i++)
-        if (!s->problems[i].healed &&
+        if (!s->problems[i].healed && strcmp(s->problems[i].what, "notice") != 0 &&
             !(unhooked_allowed && strcmp(s->problems[i].what, "unhooked") == 0))
             return true;
     return false;

@@ -12,12 +12,14 @@
 
 /* Something that did not end well. */
 struct log_problem {
-    char what[16]; /* "session", "unhooked", "refused" */
+    char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
     bool healed; /* a later session with the same peer was verified */
 };
 
 struct log_summary {
+    unsigned long pid; /* set before: the process that must have loaded the library; 0: none */
+    bool loaded;       /* it has */
     unsigned long verified, resumed, plain, failed; /* sessions by outcome, both roles */
     unsigned long refused_peers; /* failed sessions of a server: somebody else's doing */
     unsigned long unhooked;      /* TLS that could not be hooked */
@@ -32,6 +34,7 @@ struct log_summary {
  * anything else as it stands. False: there is none, or the text is no object. Truncates. */
 bool log_member(const char *object, const char *key, char *out, size_t cap);
 
+/* Each adds to what is in *s. */
 void log_line(struct log_summary *s, const char *line);
 /* 0, or -1 with errno. */
 int log_read(struct log_summary *s, FILE *in);

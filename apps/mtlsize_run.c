@@ -207,8 +207,8 @@ static void become(const struct run *r, int report, const sigset_t *mask,
     _exit(EXIT_NOT_EXECUTABLE);
 }
 
-/* The program's exit code, or ours when it could not be started. */
-static int start_and_wait(const struct run *r, bool *started)
+/* The program's exit code, or ours when it could not be started; *started: its process, or 0. */
+static int start_and_wait(const struct run *r, pid_t *started)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL}, on_child;
     sigset_t set, mask;
@@ -234,31 +234,40 @@ static int start_and_wait(const struct run *r, bool *started)
         close(pipes[0]);
         return EXIT_SYSTEM;
     }
-    *started = read(pipes[0], &error, sizeof error) != (ssize_t)sizeof error;
+    *started = read(pipes[0], &error, sizeof error) == (ssize_t)sizeof error ? 0 : child;
     close(pipes[0]);
     wait_for_child(child, &set, &status);
-    if (!*started)
+    if (*started == 0)
         return exec_failed(r, error);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static const char *problem_words(const struct run *r, const struct log_problem *p)
+{
+    if (strcmp(p->what, "session") == 0)
+        return p->healed ? "not verified at first, refused" : "not verified, refused";
+    if (strcmp(p->what, "notice") == 0)
+        return "started what is not watched";
+    return strcmp(p->what, "unhooked") == 0 && r->allow_unhooked
+               ? "TLS that is NOT protected"
+               : "TLS that cannot be protected, refused";
 }
 
 static void print_problems(const struct run *r, const struct log_summary *s)
 {
     for (size_t i = 0; i < s->problem_count; i++) {
         const struct log_problem *p = &s->problems[i];
-        bool session = strcmp(p->what, "session") == 0;
 
-        message(r->json, "problem", "%s: %s%s%s%s%s", p->program,
-                session ? "not verified, refused"
-                : strcmp(p->what, "unhooked") == 0 && r->allow_unhooked
-                    ? "TLS that is NOT protected"
-                    : "TLS that cannot be protected, refused",
+        message(r->json, "problem", "%s: %s%s%s%s%s", p->program, problem_words(r, p),
                 p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why);
     }
     if (s->more > 0)
         message(r->json, "problem", "and %lu more", s->more);
     if (s->damaged > 0)
         message(r->json, "problem", "the record of this run is damaged (%lu lines)", s->damaged);
+    if (s->pid != 0 && !s->loaded)
+        message(r->json, "problem", "%s did not load %s: it was NOT protected", r->argv[0],
+                r->preload);
 }
 
 static void print_summary(const struct run *r, const struct log_summary *s, int program_code,
@@ -287,12 +296,17 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
 }
 
 /* What the record says about the run: its exit code. */
-static int sum_up(const struct run *r, int program_code)
+static int sum_up(const struct run *r, pid_t program, int program_code)
 {
     static struct log_summary s;
     FILE *in = fopen(r->log, "re");
-    int failed = in == NULL || log_read(&s, in) < 0, code = program_code;
-    bool bad = failed || log_is_bad(&s, r->allow_unhooked);
+    int failed, code = program_code;
+    bool bad;
+
+    if (r->check.verdict != VERDICT_NO) /* else it was said that it cannot */
+        s.pid = (unsigned long)program;
+    failed = in == NULL || log_read(&s, in) < 0;
+    bad = failed || log_is_bad(&s, r->allow_unhooked);
 
     if (failed)
         message(r->json, "error", "the record of this run cannot be read: %s", strerror(errno));
@@ -316,7 +330,7 @@ static int merge_layers(struct settings *s, char *why, size_t why_len)
 
 static int run(struct run *r)
 {
-    bool started = false;
+    pid_t started = 0;
     int code;
 
     if (set_environment(r) < 0)
@@ -327,7 +341,7 @@ static int run(struct run *r)
         return exec_failed(r, errno);
     }
     code = start_and_wait(r, &started);
-    return started ? sum_up(r, code) : code;
+    return started != 0 ? sum_up(r, started, code) : code;
 }
 
 int mtlsize_run(int argc, char **argv)

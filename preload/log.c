@@ -212,6 +212,20 @@ void preload_log_event(const char *event, const char *peer, const char *why)
     errno = saved;
 }
 
+void preload_log_loaded(void)
+{
+    char line[256];
+    int saved = errno, n, fd = open_log();
+
+    if (fd >= 0) { /* most programs have nothing else to say: it is not kept open */
+        n = head(line, sizeof(line), "loaded");
+        n += snprintf(line + n, sizeof(line) - (size_t)n, "}\n");
+        put(fd, line, (size_t)n);
+        raw_close(fd);
+    }
+    errno = saved;
+}
+
 void preload_addr_text(const struct sockaddr *sa, char *out, size_t size)
 {
     char ip[INET6_ADDRSTRLEN] = "";

@@ -61,6 +61,8 @@ bool preload_enforcing(void);
 
 /* Opens the log while the program may. */
 void preload_log_open(void);
+/* Says that this process is under our eyes: mtlsize misses it where the loader ignored us. */
+void preload_log_loaded(void);
 /* A session's report, JSON as libmtls makes it. */
 void preload_log_session(const char *json, const char *peer);
 /* "unhooked", "refused", or "notice", which says nothing of a connection; peer may be "". */

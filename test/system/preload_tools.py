@@ -29,7 +29,8 @@ class Wrap:
     def lines(self, event=None):
         with open(self.log, encoding="utf-8") as file:
             found = [json.loads(line) for line in file.read().splitlines()]
-        return [line for line in found if event in (None, line["event"])]
+        return [line for line in found
+                if (line["event"] == event if event else line["event"] != "loaded")]
 
     def wait(self, count=1, event="session", **match):
         """Waits for so many lines; returns them."""

@@ -18,8 +18,9 @@ from mtlslab.proc import Proc
 SEEDS = pathlib.Path(__file__).resolve().parent.parent / "fuzz" / "corpus" / "elf"
 PATH2 = ["--path2", "dev=lo,remote=192.0.2.1"]
 
-STAND_IN = r"""
+STAND_IN = """
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,11 +28,14 @@ const char mark[] = "mtls-preload version @VERSION@";
 __attribute__((constructor)) static void begin(void)
 {
     const char *lines = getenv("STAND_IN_LINES"), *log = getenv("MTLSIZE_LOG");
-    if (lines == NULL || log == NULL)
+    char loaded[64];
+    if (log == NULL || getenv("STAND_IN_SLEEPS") != NULL)
         return;
     int fd = open(log, O_WRONLY | O_APPEND);
-    if (fd >= 0 && write(fd, lines, strlen(lines)) < 0)
+    snprintf(loaded, sizeof loaded, "{\\"event\\": \\"loaded\\", \\"pid\\": %d}\\n", (int)getpid());
+    if (fd >= 0 && (write(fd, loaded, strlen(loaded)) < 0 || (lines != NULL && write(fd, lines, strlen(lines)) < 0)))
         _exit(99);
+    close(fd);
     unsetenv("STAND_IN_LINES");
 }
 """
@@ -179,6 +183,7 @@ def session(outcome, peer="192.0.2.1:443", **more):
     ([session("failed", reason="path2-timeout"), session("verified")], "true", 0, "path2-timeout"),
     ([session("failed", role="server", reason="not-offered")], "true", 0, ""),
     ([{"event": "unhooked", "program": "x", "why": "gnutls"}], "true", 2, "x: TLS that cannot be protected"),
+    ([{"event": "notice", "program": "x", "why": "y is linked statically"}], "true", 0, "x: started what is not watched: y"),
     ([{"event": "refused", "program": "x", "why": "static"}], "true", 2, "x: TLS that cannot be protected"),
     (["no json\n"], "true", 2, "damaged"),
 ])
@@ -204,7 +209,7 @@ def test_run_environment(home):
     first, log_stat, log = run.stdout.splitlines()
     assert first == (f"{other}{other and chr(58)}{home}/preload/libmtls-preload.so|"
                      "deadline=3000 path2=dev=lo,remote=192.0.2.1 policy=prefer need=1|refuse")
-    assert log_stat == "600 0" and log.startswith(str(home)) and not os.path.exists(log)
+    assert log_stat.startswith("600 ") and log.startswith(str(home)) and not os.path.exists(log)
     run = run_it(home, "sh", "-c", script, flags=["--allow-unhooked"])
     assert run.stdout.split("|")[2].startswith("allow")
 
@@ -248,6 +253,13 @@ def test_run_unprotected_if_asked(home):
     assert "NOT protected" in run_it(home, "static", flags=["--allow-unhooked"]).stderr
     run = run_it(home, "text", flags=["--allow-unhooked"], code=126)
     assert "Exec format error" in run.stderr
+
+
+def test_run_not_loaded(home):
+    """The loader ignores what it cannot open: the run says so, whatever the program did."""
+    run = run_it(home, "true", env={"STAND_IN_SLEEPS": "1"}, code=2)
+    assert "did not load" in run.stderr and "NOT protected" in run.stderr
+    run_it(home, "false", env={"STAND_IN_SLEEPS": "1"}, code=1)
 
 
 def test_run_exec(home):

@@ -149,6 +149,7 @@ def test_child_without_tls_is_unchanged(lab, tmp_path):
     bare = lab.run(lab.client, ["ls", "/proc/self/fd"])
     assert fds.stdout == bare.stdout
     assert wrap.lines() == []
+    assert [line["program"] for line in wrap.lines("loaded")] == ["cat", "ls"]
     assert os.path.exists(LIBRARY)
 
 

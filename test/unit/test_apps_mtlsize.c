@@ -56,7 +56,7 @@ static void test_member(void **state)
 
 static struct log_summary sum(const char *text)
 {
-    struct log_summary s;
+    struct log_summary s = {.pid = 0};
     FILE *in = fmemopen((void *)text, strlen(text) + (*text == '\0'), "r");
 
     if (*text == '\0')
@@ -76,7 +76,8 @@ static void test_good_runs(void **state)
         "",
         SESSION("verified", "a:1", ""),
         SESSION("resumed-verified", "a:1", "") SESSION("plain", "b:1", ""),
-        "{\"event\": \"loaded\"}\n", /* events that say nothing of protection */
+        "{\"event\": \"later\"}\n", /* events that say nothing of protection */
+        "{\"event\": \"notice\", \"why\": \"x is linked statically\"}\n",
         SESSION("failed", "a:1", ", \"reason\": \"path2-timeout\"") SESSION("verified", "a:1", ""),
         SESSION("failed", "a:1", ", \"role\": \"server\""),
     };
@@ -128,6 +129,33 @@ static void test_peers(void **state)
     assert_true(log_is_bad(&s, false));
     s = sum(REPORT("failed", "", "[2001:db8::1]:443") REPORT("verified", "", "[2001:db8::1]:443"));
     assert_string_equal(s.problems[0].peer, "[2001:db8::1]:443");
+    assert_false(log_is_bad(&s, false));
+}
+
+/* The process that was started must have said that it loaded the library. */
+static void test_loaded(void **state)
+{
+    static const char right[] = "{\"event\": \"loaded\", \"program\": \"p\", \"pid\": 77}";
+    static const char wrong[] = "{\"event\": \"loaded\", \"program\": \"p\", \"pid\": 7}";
+    struct log_summary s = {.pid = 77};
+
+    log_line(&s, wrong);
+    assert_true(log_is_bad(&s, true));
+    log_line(&s, right);
+    assert_false(log_is_bad(&s, true));
+    log_line(&s, wrong);
+    assert_false(log_is_bad(&s, true));
+}
+
+/* The same notice a thousand times takes one place. */
+static void test_notices(void **state)
+{
+    struct log_summary s = {.pid = 0};
+
+    for (int i = 0; i < 1000; i++)
+        log_line(&s, "{\"event\": \"notice\", \"program\": \"p\", \"why\": \"x\"}");
+    log_line(&s, "{\"event\": \"notice\", \"program\": \"q\", \"why\": \"x\"}");
+    assert_int_equal(s.problem_count, 2);
     assert_false(log_is_bad(&s, false));
 }
 
@@ -397,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_member),         cmocka_unit_test(test_good_runs),
         cmocka_unit_test(test_bad_runs),       cmocka_unit_test(test_unhooked),
+        cmocka_unit_test(test_loaded),         cmocka_unit_test(test_notices),
         cmocka_unit_test(test_peers),          cmocka_unit_test(test_log_bounds),
         cmocka_unit_test(test_merge),          cmocka_unit_test(test_settings_bounds),
         cmocka_unit_test(test_settings_check), cmocka_unit_test(test_config_file),

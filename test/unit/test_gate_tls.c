@@ -398,6 +398,23 @@ static void resumption_expired(void **state)
     lab_free(&l);
 }
 
+/* Without tickets the server writes nothing after the client's Finished: its gate goes away in a
+ * read. */
+static void no_tickets(void **state)
+{
+    static const enum style styles[] = {BLOCKING, LEVEL, EDGE, MEMORY_FD};
+
+    for (size_t i = 0; i < sizeof(styles) / sizeof(styles[0]); i++) {
+        struct lab l;
+
+        lab_make(&l, SERVER_WORDS, "require", "");
+        assert_int_equal(SSL_CTX_set_num_tickets(l.server, 0), 1);
+        l.c.style = l.s.style = styles[i];
+        lab_verified(&l);
+        lab_free(&l);
+    }
+}
+
 /* ---- KeyUpdate ---- */
 
 static void key_update(void **state)
@@ -539,6 +556,7 @@ int main(void)
         cmocka_unit_test(resumption),
         cmocka_unit_test(resumption_without_record),
         cmocka_unit_test(resumption_expired),
+        cmocka_unit_test(no_tickets),
         cmocka_unit_test(key_update),
         cmocka_unit_test(early_data_client),
         cmocka_unit_test(half_rtt_server),
