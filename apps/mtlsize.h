@@ -35,6 +35,8 @@ void print_json(char *line);
 /* The preloaded library: beside this program in a build folder, else where it was installed. 0 and
  * its absolute path, or -1 and why not. */
 int preload_find(char out[PATH_MAX], char *why, size_t why_len);
+/* Whether every user can read it: for others the loader leaves it out, and says so to nobody. */
+bool preload_is_public(const char *path);
 /* The version that the library was built as, read from the file; "" = none found. */
 void preload_version(const char *path, char *out, size_t cap);
 /* LD_PRELOAD with ours at the end of what is there (NULL: nothing). The caller frees; NULL: no

@@ -294,6 +294,13 @@ int mtlsize_enable(int argc, char **argv)
         message(job.json, "error", "%s", why);
         return EXIT_USAGE;
     }
+    if (!preload_is_public(ours)) {
+        message(job.json, "error",
+                "%s cannot be read by every user: a service that changes its user would run "
+                "unprotected",
+                ours);
+        return EXIT_USAGE;
+    }
     if (check_environment_files(&job) < 0 || check_programs(&job) < 0)
         return EXIT_USAGE;
     preload = preload_append(job.unit.preload, ours);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mtlsize.h"
@@ -39,6 +40,22 @@ int preload_find(char out[PATH_MAX], char *why, size_t why_len)
         return -1;
     }
     return 0;
+}
+
+bool preload_is_public(const char *path)
+{
+    char part[PATH_MAX];
+    struct stat st;
+
+    snprintf(part, sizeof part, "%s", path);
+    if (stat(part, &st) < 0 || (st.st_mode & S_IROTH) == 0)
+        return false;
+    for (char *slash; (slash = strrchr(part, '/')) != NULL && slash > part;) {
+        *slash = '\0';
+        if (stat(part, &st) < 0 || (st.st_mode & S_IXOTH) == 0)
+            return false;
+    }
+    return true;
 }
 
 void preload_version(const char *path, char *out, size_t cap)

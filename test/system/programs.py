@@ -164,6 +164,7 @@ defaults
     timeout connect 20s
     timeout client 20s
     timeout server 20s
+    retries 0
 frontend in
     bind 127.0.0.1:{place.local}
     default_backend out
@@ -236,6 +237,7 @@ defaults
     timeout connect 20s
     timeout client 20s
     timeout server 20s
+    retries 0
 frontend in
     bind {place.host}:{place.port} ssl crt {place.combined()}
     default_backend out

@@ -444,6 +444,19 @@ def test_enable_notes(home, root):
     assert "UNHOOKED=allow" in drop_in(root, "static.service").read_text()
 
 
+def test_enable_needs_a_library_for_everybody(home, root):
+    """The loader leaves out what the service's user cannot read."""
+    folder = home / "preload"
+    for closed, mode, opened in ((folder, 0o700, 0o755), (folder / "libmtls-preload.so", 0o600, 0o644)):
+        closed.chmod(mode)
+        try:
+            assert "every user" in mtlsize(home, "enable", "--root", root, "good", *PATH2, code=1).stderr
+        finally:
+            closed.chmod(opened)
+    assert not (root / "etc").exists()
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
+
+
 def test_foreign_drop_in_is_left_alone(home, root):
     file = drop_in(root, "good.service")
     file.parent.mkdir(parents=True)
