@@ -437,7 +437,7 @@ void mtls_dir_session_end(struct mtls_dir *d, mtls_member m, const uint8_t join[
 {
     struct entry *e = find(d, join);
 
-    if (e != NULL && slot < MTLS_SLOTS_MAX && e->owners[slot] == m)
+    if (e != NULL && m != 0 && slot < MTLS_SLOTS_MAX && e->owners[slot] == m)
         session_out(d, e, slot, now, ttl);
 }
 
@@ -482,7 +482,7 @@ static unsigned held_by(const struct entry *e, mtls_member m)
 {
     unsigned i;
 
-    for (i = 0; i < MTLS_SLOTS_MAX && (e == NULL || e->holders[i] != m); i++)
+    for (i = 0; i < MTLS_SLOTS_MAX && (e == NULL || m == 0 || e->holders[i] != m); i++)
         ;
     return i;
 }

@@ -250,11 +250,13 @@ void mtls_p2s_claim_over(struct mtls_p2s_claim *claim, mtls_tstamp now)
     struct mtls_p2s *s = c->server;
     unsigned i;
 
+    if (c->guest && s->shared.done == NULL)
+        return;
     if (c->guest) {
         s->shared.done(s->shared_arg, c->user);
         return;
     }
-    for (i = 0; i < claim->ntold; i++)
+    for (i = 0; s->shared.gone != NULL && i < claim->ntold; i++)
         s->shared.gone(s->shared_arg, c->user, claim->told[i], claim->id);
     if (s->shared.claim_end != NULL && !c->moving)
         s->shared.claim_end(s->shared_arg, claim->join->node.key, now);

@@ -502,22 +502,37 @@ void mtls_service_stats(struct mtls_p2s_stats *out)
 }
 
 /* The listeners stay, the connections and everything that waits belong to the parent. */
+static void conns_forget(struct conn *c)
+{
+    while (c != NULL) {
+        struct conn *next = c->next;
+
+        if (c->fd >= 0)
+            close(c->fd);
+        mtls_watch_disown(c->watch);
+        free(c);
+        c = next;
+    }
+}
+
 void mtls_service_fork_child(void)
 {
-    struct conn *c;
+    static const struct mtls_p2s_shared alone;
+    size_t i;
 
-    for (c = service.conns; c != NULL; c = c->next) {
-        if (c->fd >= 0)
-            close(c->fd);
-    }
-    for (c = service.closing; c != NULL; c = c->next) {
-        if (c->fd >= 0)
-            close(c->fd);
-    }
-    mtls_workers_fork_child();
-    service.conns = service.closing = NULL;
-    reactor_changed(NULL);
+    if (service.p2s != NULL)
+        mtls_p2s_set_shared(service.p2s, &alone, NULL);
+    mtls_p2s_free(service.p2s);
     service.p2s = NULL;
+    conns_forget(service.conns);
+    conns_forget(service.closing);
+    service.conns = service.closing = NULL;
+    mtls_workers_fork_child();
+    for (i = 0; i < service.nlisteners; i++) {
+        mtls_watch_disown(service.listeners[i].watch);
+        service.listeners[i].watch = NULL;
+    }
+    reactor_changed(NULL);
 }
 
 void mtls_service_exit(void)

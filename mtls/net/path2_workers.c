@@ -569,9 +569,11 @@ void mtls_workers_stats(struct mtls_workers_stats *out)
     *out = workers.stats;
 }
 
-/* The memory of what was known is the parent's to use. */
 void mtls_workers_fork_child(void)
 {
+    mtls_timer_free(workers.later);
+    free(workers.known.slots);
+    free(workers.known.old);
     memset(&workers, 0, sizeof(workers));
     mtls_peers_fork_child();
     mtls_share_fork_child();

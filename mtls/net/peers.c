@@ -541,7 +541,7 @@ void mtls_peers_close(void)
     peers.reactor = NULL;
 }
 
-/* Watches and the timer are the parent's, as is their memory. */
+/* The descriptors that are watched are the parent's as well. */
 void mtls_peers_fork_child(void)
 {
     struct link *l;
@@ -550,12 +550,15 @@ void mtls_peers_fork_child(void)
         if (l->fd >= 0)
             close(l->fd);
         l->fd = -1;
+        mtls_watch_disown(l->watch);
         l->watch = NULL;
         parcels_free(l);
         l->dead = true;
     }
     if (peers.fd >= 0)
         close(peers.fd);
+    mtls_watch_disown(peers.watch);
+    mtls_timer_free(peers.reap);
     peers.fd = -1;
     peers.watch = NULL;
     peers.reap = NULL;

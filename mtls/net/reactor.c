@@ -240,6 +240,11 @@ void mtls_watch_free(struct mtls_watch *w)
     free(w);
 }
 
+void mtls_watch_disown(struct mtls_watch *w)
+{
+    free(w);
+}
+
 bool mtls_watch_lost(const struct mtls_watch *w)
 {
     return w != NULL && w->reactor->lost;

@@ -44,6 +44,9 @@ MTLS_NODISCARD int mtls_watch_set(struct mtls_watch *w, uint32_t epoll_events);
 void mtls_watch_free(
     struct mtls_watch *w); /* before the fd is closed; safe inside any call-back; NULL is fine */
 
+/* In a fork child: frees the memory of its parent's watch, and touches nothing else. */
+void mtls_watch_disown(struct mtls_watch *w);
+
 /* The program closed the descriptors of w's reactor, and with them surely w's: its number may be
  * the program's by now. NULL: false. */
 bool mtls_watch_lost(const struct mtls_watch *w);
