@@ -52,10 +52,11 @@ MTLS_API const char *mtls_version(void);
  * config: the words, or NULL; the layers openssl.cnf and MTLS_CONFIG lie beneath it. Call it before
  * SSL_new, once per SSL_CTX (every SSL_CTX that an SNI call-back switches to, too).
  * It registers extension 0xFF4D, takes ctx's message call-back slot (set before: lost, see
- * mtls_message_callback()), chains its security call-back, switches 0-RTT off, and with
+ * mtls_ssl_ctx_set_msg_callback()), chains its security call-back, switches 0-RTT off, and with
  * policy=require raises the minimum version to TLS 1.3. A server opens its path-2 listeners here.
- * Errors: MTLS_ERR_CONFIG_*, _LISTEN, _PROVIDER, _NOMEM, _ARG (hooked already, ctx NULL). With
- * policy off nothing is changed and 1 is returned. */
+ * Errors: MTLS_ERR_CONFIG_*, _LISTEN, _PROVIDER, _NOMEM, _ARG (hooked already, ctx NULL, a method
+ * of DTLS or QUIC: such a context is left as it is). With policy off nothing is changed and 1 is
+ * returned. */
 MTLS_API int mtls_ssl_ctx_hook(SSL_CTX *ctx, const char *config);
 
 /* Whether ctx is hooked (1/0). Raises nothing. */

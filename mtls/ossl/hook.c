@@ -1,4 +1,6 @@
 /* Concept: the hook: what one call on an SSL_CTX changes there, and the ex_data that carries it. */
+#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +53,8 @@ static int refused(const SSL *ssl, const struct mtls_hook *hook, int op, int nid
 
     if (hook == NULL || hook->config.policy != MTLS_POLICY_REQUIRE)
         return 0;
-    if (op == SSL_SECOP_VERSION && nid < TLS1_3_VERSION)
+    if (op == SSL_SECOP_VERSION &&
+        (nid < TLS1_3_VERSION || nid >> 8 != SSL3_VERSION_MAJOR)) /* DTLS */
         return MTLS_ERR_TLS_VERSION;
     if (op == SSL_SECOP_CIPHER_SHARED && ssl != NULL && SSL_is_server(ssl) &&
         SSL_client_hello_get0_ext((SSL *)(uintptr_t)ssl, MTLS_EXT_TYPE, &data, &len) != 1)
@@ -140,6 +143,28 @@ void mtls_hook_serve(struct mtls_hook *hook)
     mtls_engine_unlock();
 }
 
+/* DTLS and QUIC have no stream that could be gated. QUIC came with OpenSSL 3.2: by name. */
+static bool over_stream(const SSL_CTX *ctx)
+{
+    static const char *const others[] = {
+        "DTLSv1_method",           "DTLSv1_client_method",           "DTLSv1_server_method",
+        "DTLSv1_2_method",         "DTLSv1_2_client_method",         "DTLSv1_2_server_method",
+        "OSSL_QUIC_client_method", "OSSL_QUIC_client_thread_method", "OSSL_QUIC_server_method"};
+    const SSL_METHOD *method = SSL_CTX_get_ssl_method(ctx), *(*fn)(void);
+    size_t i;
+
+    if (method == DTLS_method() || method == DTLS_client_method() || method == DTLS_server_method())
+        return false;
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        void *symbol = dlsym(RTLD_DEFAULT, others[i]);
+
+        memcpy(&fn, &symbol, sizeof(fn));
+        if (symbol != NULL && fn() == method)
+            return false;
+    }
+    return true;
+}
+
 static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len)
 {
     struct mtls_hook *hook = calloc(1, sizeof(*hook));
@@ -150,7 +175,10 @@ static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len
     hook->refs = 1;
     mtls_observer_attach();
     err = mtls_settings_load(&hook->config, config, msg, msg_len);
-    if (err == 0 && hook->config.policy != MTLS_POLICY_OFF) {
+    if (err == 0 && hook->config.policy != MTLS_POLICY_OFF && !over_stream(ctx)) {
+        err = MTLS_ERR_ARG;
+        snprintf(msg, msg_len, "DTLS or QUIC");
+    } else if (err == 0 && hook->config.policy != MTLS_POLICY_OFF) {
         err = engine_open(hook);
         if (err == 0)
             err = mtls_ext_register(ctx);

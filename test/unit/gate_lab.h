@@ -46,6 +46,7 @@ struct end {
     bool server;
     enum style style;
     bool no_data;                /* the handshake alone */
+    bool implicit;               /* the handshake is left to SSL_write and SSL_read */
     size_t echo;                 /* bytes to send and get back, 0: 5 */
     void (*ready)(struct end *); /* before the handshake */
     int listener;
@@ -58,9 +59,9 @@ struct end {
         pthread_t thread;
     } pump;
     int fd, epoll, rc, ssl_error, queue, got;
-    char text[128]; /* of the last entry on the error queue */
-    unsigned calls, wants_async;
-    uint64_t cpu_us, ms, longest_ms; /* longest: of one call of the handshake */
+    char text[128];                      /* of the last entry on the error queue */
+    unsigned calls, wants_async, paused; /* paused: by a call-back of the application */
+    uint64_t cpu_us, ms, longest_ms;     /* longest: of one call of the handshake */
     enum mtls_outcome outcome;
     int reason;
     bool keep; /* the test frees ssl and fd */
@@ -298,6 +299,12 @@ static inline bool select_wait(int fd, bool write)
     return select(fd + 1, write ? NULL : &set, write ? &set : NULL, NULL, &limit) == 1;
 }
 
+static inline bool paused_by_callback(int err)
+{
+    return err == SSL_ERROR_WANT_CLIENT_HELLO_CB || err == SSL_ERROR_WANT_RETRY_VERIFY ||
+           err == SSL_ERROR_WANT_X509_LOOKUP;
+}
+
 static inline bool end_wait(struct end *e, int err)
 {
     bool write = err == SSL_ERROR_WANT_WRITE;
@@ -305,6 +312,8 @@ static inline bool end_wait(struct end *e, int err)
 
     if (err == SSL_ERROR_WANT_ASYNC)
         return async_wait(e);
+    if (paused_by_callback(err))
+        return ++e->paused < 10;
     switch (e->style) {
     case BLOCKING:
         return false;
@@ -360,7 +369,7 @@ static inline int end_do(struct end *e, enum op op, uint8_t *buf, size_t len)
         if (rc > 0)
             return rc;
         if (e->ssl_error != SSL_ERROR_WANT_READ && e->ssl_error != SSL_ERROR_WANT_WRITE &&
-            e->ssl_error != SSL_ERROR_WANT_ASYNC)
+            e->ssl_error != SSL_ERROR_WANT_ASYNC && !paused_by_callback(e->ssl_error))
             return rc;
         if (!end_wait(e, e->ssl_error))
             return -100;
@@ -482,7 +491,7 @@ static inline void *end_main(void *arg)
     end_open(e);
     began = lab_ms();
     cpu = thread_cpu_us();
-    e->rc = end_do(e, HANDSHAKE, NULL, 0);
+    e->rc = e->implicit ? 1 : end_do(e, HANDSHAKE, NULL, 0);
     e->cpu_us = thread_cpu_us() - cpu;
     e->ms = lab_ms() - began;
     if (e->rc == 1 && !e->no_data)
