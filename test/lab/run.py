@@ -17,7 +17,7 @@ import show  # noqa: E402
 from cases import SECTIONS  # noqa: E402
 from runner import Run, Runner  # noqa: E402
 from table import COLUMNS, PROMISED  # noqa: E402
-from victims import ROWS  # noqa: E402
+from rows import ROWS  # noqa: E402
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "doc" / "threats.md"
 BEGIN, END = "<!-- generated: scripts/lab --write -->", "<!-- end of what is generated -->"

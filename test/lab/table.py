@@ -1,6 +1,7 @@
 """The table: columns, and for each row what is promised against each attack."""
 
 import attacks as a
+import smkex_rows
 from scene import BOTH, READ, SAFE
 
 # key, heading, does the client trust the authority of the attackers' certificate
@@ -53,6 +54,9 @@ def multipath(**other):
 PROMISED = {
     "tcp": tcp(),
     "tls": tls(),
+    "dh": smkex_rows.single_path(),
+    "smkex": smkex_rows.two_paths(PATH_2, BOTH),
+    "smkex-known": smkex_rows.two_paths(PATH_2, SAFE),
     "require": multipath(),
     "remembered": multipath(),
     "k-of-n": multipath(**{"A-A-rogue": [(a.synchronised, SAFE), (a.synchronised_everywhere, BOTH)]}),

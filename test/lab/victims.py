@@ -116,21 +116,3 @@ class Missing(Row):
     def __init__(self, key, title, missing):
         super().__init__(key, title)
         self.missing = missing
-
-
-ROWS = [
-    PlainTcp("tcp", "plain TCP"),
-    Missing("dh", "single-path Diffie-Hellman", "smkex-client"),
-    Tls("tls", "TLS"),
-    Missing("smkex", "SMKEX, two connections", "smkex-client"),
-    Missing("smkex-known", "SMKEX, server key known, change refused", "smkex-client"),
-    Multipath("require", "Multipath TLS, `require`"),
-    Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
-              before=("--hosts", "--hosts")),
-    Multipath("k-of-n", "Multipath TLS, 2 of 2 paths, `require`", options=["--need", "2"], paths=3),
-    Multipath("prefer", "Multipath TLS, `prefer`, first contact", policy="prefer"),
-    Multipath("resumed", "Multipath TLS, `require`, resumed from verified",
-              before=("--sess-out", "--sess-in"), ticket_key=True),
-    Missing("confirm-resume", "`confirm=resume`, verified only", "confirm=resume"),
-    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "confirm=resume"),
-]

