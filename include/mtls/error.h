@@ -88,6 +88,11 @@ extern "C" {
     X(PSK_MODE, -419, "psk-mode", "session resumed without a key exchange")                       \
     X(NAME_UNKNOWN, -420, "name-unknown", "no server name: set SNI or name=")                     \
     X(ABANDONED, -421, "abandoned", "the connection ended before the decision")                   \
+    X(CONFIRM_ALARM, -440, "confirm-alarm", "path 2 contradicts path 1: interception")             \
+    X(CONFIRM_UNPROVEN, -441, "confirm-unproven", "path 2 could not confirm this server")           \
+    X(CONFIRM_CONSISTENT, -442, "confirm-consistent", "path 2 shows the same key but did not resume the session") \
+    X(CONFIRM_MODE, -443, "confirm-mode", "confirm=resume and confirm=auto are for mtls_confirmation_new()") \
+    X(CLIENT_CERT, -444, "client-certificate", "client certificate would be shown before the verdict: expose-certificate=on allows it") \
     /* SMKEX */                                                                                   \
     X(SMKEX_FOREIGN, -500, "smkex-not-spoken", "peer does not speak SMKEX")                       \
     X(SMKEX_REFUSED, -501, "smkex-refused", "server refused the exchange")                        \

@@ -162,6 +162,24 @@ static int set_policy(struct layer *l, const struct word *w, char *value)
     return bad(l, w, value, "must be off, prefer or require");
 }
 
+static const char *const confirm_names[] = {
+    [MTLS_WAY_EXPORTER] = "exporter", [MTLS_WAY_RESUME] = "resume", [MTLS_WAY_AUTO] = "auto"};
+
+static int set_confirm(struct layer *l, const struct word *w, char *value)
+{
+    for (int i = MTLS_WAY_EXPORTER; i <= MTLS_WAY_AUTO; i++)
+        if (strcmp(value, confirm_names[i]) == 0) {
+            l->c.confirm = (enum mtls_confirm_way)i;
+            return 0;
+        }
+    return bad(l, w, value, "must be exporter, resume or auto");
+}
+
+static int set_accept(struct layer *l, const struct word *w, char *value)
+{
+    return set_choice(l, w, value, "verified", "consistent");
+}
+
 static int set_name(struct layer *l, const struct word *w, char *value)
 {
     if (mtls_name_canonical(value, l->c.name) != 0)
@@ -194,6 +212,33 @@ static int set_path2(struct layer *l, const struct word *w, char *value)
     if (r == 0)
         l->c.npath2++;
     return r;
+}
+
+static bool hex_byte(const char *text, uint8_t *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *hi = text[0] != '\0' ? strchr(digits, text[0]) : NULL;
+    const char *lo = hi != NULL && text[1] != '\0' ? strchr(digits, text[1]) : NULL;
+
+    if (lo == NULL)
+        return false;
+    *out = (uint8_t)((hi - digits) << 4 | (lo - digits));
+    return true;
+}
+
+static int set_alternate(struct layer *l, const struct word *w, char *value)
+{
+    uint8_t *to = l->c.alternate[l->c.nalternate];
+
+    if (l->c.nalternate == MTLS_ALTERNATES_MAX)
+        return config_fail(&l->say, MTLS_ERR_CONFIG_CONFLICT, w->name, NULL, "more than 8");
+    for (size_t i = 0; i < MTLS_SHA256_LEN; i++)
+        if (!hex_byte(value + 2 * i, &to[i]))
+            return bad(l, w, value, "must be 64 hexadecimal digits");
+    if (value[2 * MTLS_SHA256_LEN] != '\0')
+        return bad(l, w, value, "must be 64 hexadecimal digits");
+    l->c.nalternate++;
+    return 0;
 }
 
 /* Lists of the server: comma-separated here, or the word again. */
@@ -290,6 +335,10 @@ static const struct word words[] = {
     {"max-pending", set_u32, false, AT(max_pending), 1, 1048576},
     {"per-source", set_u32, false, AT(per_source), 1, 1048576},
     {"share", set_share, false, AT(share), 0, 0},
+    {"confirm", set_confirm, false, AT(confirm), 0, 0},
+    {"accept", set_accept, false, AT(accept_consistent), 0, 0},
+    {"expose-certificate", set_switch, false, AT(expose_certificate), 0, 0},
+    {"alternate", set_alternate, true, AT(nalternate), 0, 0},
 };
 #undef AT
 enum { NWORDS = sizeof(words) / sizeof(words[0]) };
@@ -434,6 +483,15 @@ static void put_u32(struct text_out *o, const char *word, uint32_t value, uint32
         put(o, word, "%lu", (unsigned long)value);
 }
 
+static void put_key(struct text_out *o, const char *word, const uint8_t key[MTLS_SHA256_LEN])
+{
+    char text[2 * MTLS_SHA256_LEN + 1];
+
+    for (size_t i = 0; i < MTLS_SHA256_LEN; i++)
+        (void)snprintf(text + 2 * i, 3, "%02x", (unsigned)key[i]);
+    put(o, word, "%s", text);
+}
+
 static void put_client(struct text_out *o, const struct mtls_config *c, const struct mtls_config *d)
 {
     if (c->policy != MTLS_POLICY_UNSET)
@@ -456,6 +514,14 @@ static void put_client(struct text_out *o, const struct mtls_config *c, const st
     put_u32(o, "resume", c->resume_max_s, d->resume_max_s);
     if (c->reactor_app)
         put(o, "reactor", "app");
+    if (c->confirm != d->confirm)
+        put(o, "confirm", "%s", confirm_names[c->confirm]);
+    if (c->accept_consistent)
+        put(o, "accept", "consistent");
+    if (c->expose_certificate)
+        put(o, "expose-certificate", "on");
+    for (uint8_t i = 0; i < c->nalternate; i++)
+        put_key(o, "alternate", c->alternate[i]);
 }
 
 int mtls_config_format(const struct mtls_config *c, char *out, size_t cap)

@@ -11,6 +11,8 @@ enum mtls_policy {
     MTLS_POLICY_PREFER,
     MTLS_POLICY_REQUIRE
 };
+/* How a server is confirmed; the numbers are enum mtls_confirm_mode's. */
+enum mtls_confirm_way { MTLS_WAY_EXPORTER, MTLS_WAY_RESUME, MTLS_WAY_AUTO };
 enum { /* distinct=, and the scope of an outcome; bits */
        MTLS_DISTINCT_CLIENT = 1,
        MTLS_DISTINCT_SERVER = 2,
@@ -22,7 +24,8 @@ enum {
     MTLS_CONFIG_TEXT_MAX = 8192,
     MTLS_LISTEN_MAX = 8,
     MTLS_SHARE_NAME_MAX = 64,
-    MTLS_TLS_PORTS_MAX = 16
+    MTLS_TLS_PORTS_MAX = 16,
+    MTLS_ALTERNATES_MAX = 8
 };
 
 /* A host: a literal address (addr.family != 0) or a name (canonical: lower case, no trailing dot).
@@ -60,6 +63,11 @@ struct mtls_config {
     int32_t advertise; /* -1 = port of the first listener */
     uint32_t memory_s;
     uint32_t max_pending, per_source;
+    /* confirmation by resumption [RSM] */
+    enum mtls_confirm_way confirm;
+    bool accept_consistent, expose_certificate;
+    uint8_t nalternate;
+    uint8_t alternate[MTLS_ALTERNATES_MAX][MTLS_SHA256_LEN]; /* of SubjectPublicKeyInfo */
     char share[MTLS_SHARE_NAME_MAX + 1]; /* empty = none */
 };
 

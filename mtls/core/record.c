@@ -80,12 +80,12 @@ int mtls_record_parse(const uint8_t *data, size_t len, struct mtls_record *out)
     return fields_legal(out) ? 0 : MTLS_ERR_RECORD;
 }
 
-bool mtls_record_valid(const struct mtls_record *r, const char *name, uint16_t port, uint8_t k,
-                       uint8_t scope, uint32_t max_age_s, int64_t now_at)
+static bool vouches(const struct mtls_record *r, enum mtls_record_mode mode, const char *name,
+                    uint16_t port, uint8_t k, uint8_t scope, uint32_t max_age_s, int64_t now_at)
 {
     uint32_t limit_s = r->max_age_s < max_age_s ? r->max_age_s : max_age_s;
 
-    if (!fields_legal(r) || r->mode != MTLS_MODE_EXPORTER || now_at < 0)
+    if (!fields_legal(r) || r->mode != mode || now_at < 0)
         return false;
     if (strcmp(r->name, name) != 0 || r->port != port)
         return false;
@@ -94,4 +94,16 @@ bool mtls_record_valid(const struct mtls_record *r, const char *name, uint16_t p
     if (r->verified_at > now_at)
         return r->verified_at - now_at <= CLOCK_SLACK_S;
     return now_at - r->verified_at <= (int64_t)limit_s;
+}
+
+bool mtls_record_valid(const struct mtls_record *r, const char *name, uint16_t port, uint8_t k,
+                       uint8_t scope, uint32_t max_age_s, int64_t now_at)
+{
+    return vouches(r, MTLS_MODE_EXPORTER, name, port, k, scope, max_age_s, now_at);
+}
+
+bool mtls_record_valid_resume(const struct mtls_record *r, const char *name, uint16_t port,
+                              uint8_t scope, uint32_t max_age_s, int64_t now_at)
+{
+    return vouches(r, MTLS_MODE_RESUME, name, port, 1, scope, max_age_s, now_at);
 }

@@ -34,4 +34,8 @@ MTLS_NODISCARD int mtls_record_parse(const uint8_t *data, size_t len, struct mtl
 bool mtls_record_valid(const struct mtls_record *r, const char *name, uint16_t port, uint8_t k,
                        uint8_t scope, uint32_t max_age_s, int64_t now_at);
 
+/* The same for a record of MTLS_MODE_RESUME, and for it alone [RSM-16]. */
+bool mtls_record_valid_resume(const struct mtls_record *r, const char *name, uint16_t port,
+                              uint8_t scope, uint32_t max_age_s, int64_t now_at);
+
 #endif

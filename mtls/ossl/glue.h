@@ -22,6 +22,7 @@ void mtls_observer_attach(void);
 MTLS_NODISCARD int mtls_observer_hash(const uint8_t ek[MTLS_EK_LEN], uint8_t *th, size_t *hlen);
 
 /* resume.c */
+bool mtls_resume_record_of(const SSL_SESSION *session, struct mtls_record *record);
 void mtls_resume_client_hello(
     struct mtls_session *s); /* reads the record of the session that is offered */
 void mtls_resume_client_answer(

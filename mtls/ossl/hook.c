@@ -175,6 +175,10 @@ static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len
     hook->refs = 1;
     mtls_observer_attach();
     err = mtls_settings_load(&hook->config, config, msg, msg_len);
+    /* Only the explicit call can hold application data back until a ticket has come [RSM-2]. */
+    if (err == 0 && hook->config.policy != MTLS_POLICY_OFF &&
+        hook->config.confirm != MTLS_WAY_EXPORTER)
+        err = MTLS_ERR_CONFIRM_MODE;
     if (err == 0 && hook->config.policy != MTLS_POLICY_OFF && !over_stream(ctx)) {
         err = MTLS_ERR_ARG;
         snprintf(msg, msg_len, "DTLS or QUIC");

@@ -4,7 +4,7 @@
 
 #include "glue.h"
 
-static bool record_of(const SSL_SESSION *session, struct mtls_record *record)
+bool mtls_resume_record_of(const SSL_SESSION *session, struct mtls_record *record)
 {
     void *data = NULL;
     size_t len = 0;
@@ -36,7 +36,8 @@ static bool record_fits(const struct mtls_session *s)
 
 void mtls_resume_client_hello(struct mtls_session *s)
 {
-    s->hs->record_offered = record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
+    s->hs->record_offered =
+        mtls_resume_record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
 }
 
 /* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] */
@@ -55,14 +56,15 @@ void mtls_resume_client_answer(struct mtls_session *s)
     struct mtls_handshake *hs = s->hs;
 
     hs->resumed_ok = hs->record_offered && resumed_with_key_share(s) &&
-                     record_of(SSL_get_session(s->ssl), &hs->record) && record_fits(s) &&
-                     (hs->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
+                     mtls_resume_record_of(SSL_get_session(s->ssl), &hs->record) &&
+                     record_fits(s) && (hs->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
 }
 
 void mtls_resume_server_answer(struct mtls_session *s)
 {
     s->hs->resumed_ok = resumed_with_key_share(s) &&
-                        record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
+                        mtls_resume_record_of(SSL_get_session(s->ssl), &s->hs->record) &&
+                        record_fits(s);
 }
 
 void mtls_resume_store(struct mtls_session *s)

@@ -8,6 +8,10 @@
 
 #include "mtls/core/config.h"
 
+/* 64 hexadecimal digits */
+#define KEY16 "001f2e3d4c5b6a79"
+#define KEY64 KEY16 KEY16 KEY16 "8897a6b5c4d3e2e0"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Applies text to the defaults. */
@@ -33,6 +37,27 @@ static void assert_error(const char *text, int code, const char *mentions)
     assert_int_equal(mtls_config_apply(&c, text, NULL, 0), code);
     for (size_t i = 0; msg[i] != '\0'; i++)
         assert_true(msg[i] >= ' ' && msg[i] <= '~');
+}
+
+static void confirmation_words(void **state)
+{
+    struct mtls_config c;
+
+    assert_int_equal(apply(&c, NULL), 0);
+    assert_int_equal(c.confirm, MTLS_WAY_EXPORTER);
+    assert_false(c.accept_consistent || c.expose_certificate);
+    assert_int_equal(c.nalternate, 0);
+    assert_int_equal(apply(&c, "confirm=auto accept=consistent expose-certificate=on "
+                               "alternate=" KEY64),
+                     0);
+    assert_int_equal(c.confirm, MTLS_WAY_AUTO);
+    assert_true(c.accept_consistent && c.expose_certificate);
+    assert_int_equal(c.nalternate, 1);
+    assert_int_equal(c.alternate[0][0], 0x00);
+    assert_int_equal(c.alternate[0][1], 0x1f);
+    assert_int_equal(c.alternate[0][31], 0xe0);
+    assert_int_equal(mtls_config_apply(&c, "confirm=exporter", NULL, 0), 0);
+    assert_int_equal(c.confirm, MTLS_WAY_EXPORTER);
 }
 
 static void defaults(void **state)
@@ -165,6 +190,15 @@ static const struct {
     {"per-source=1", "per-source=0", MTLS_ERR_CONFIG_VALUE, "per-source"},
     {"share=web_1-a", "share=../web", MTLS_ERR_CONFIG_VALUE, "share"},
     {"share=none", "share=web.1", MTLS_ERR_CONFIG_VALUE, "share"},
+    {"confirm=resume", "confirm=resumption", MTLS_ERR_CONFIG_VALUE, "confirm"},
+    {"confirm=auto", "confirm=auto confirm=auto", MTLS_ERR_CONFIG_CONFLICT, "confirm"},
+    {"confirm=exporter", "confirm=Exporter", MTLS_ERR_CONFIG_VALUE, "confirm"},
+    {"accept=consistent", "accept=unproven", MTLS_ERR_CONFIG_VALUE, "accept"},
+    {"accept=verified", "accept=alarm", MTLS_ERR_CONFIG_VALUE, "accept"},
+    {"expose-certificate=on", "expose-certificate=yes", MTLS_ERR_CONFIG_VALUE, "expose"},
+    {"alternate=" KEY64, "alternate=" KEY64 "0", MTLS_ERR_CONFIG_VALUE, "alternate"},
+    {"alternate=" KEY64, "alternate=00", MTLS_ERR_CONFIG_VALUE, "alternate"},
+    {"alternate=" KEY64 " alternate=" KEY64, "alternate=0" KEY64, MTLS_ERR_CONFIG_VALUE, "alt"},
     {"path2=auto", "path2=auto,", MTLS_ERR_CONFIG_SYNTAX, "path2"},
     {"path2=auto", "path2=Auto", MTLS_ERR_CONFIG_SYNTAX, "Auto"},
     {"path2=auto", "path2=auto,auto", MTLS_ERR_CONFIG_SYNTAX, "auto"},
@@ -445,6 +479,7 @@ static void format(void **state)
                       "deadline=2000 grace=1500 early=off tfo=off reuse=off hosts=/h resume=0 "
                       "reactor=app listen=127.0.0.1:0,[::1]:914 advertise=0 address=192.0.2.9:1 "
                       "tls-port=443,8443 memory=0 max-pending=1 per-source=2 share=web");
+    assert_round_trip("confirm=resume accept=consistent expose-certificate=on alternate=" KEY64);
     assert_int_equal(apply(&c, "listen=[::1]:0,0.0.0.0:914 need=1 path2=auto"), 0);
     assert_true(mtls_config_format(&c, out, sizeof(out)) > 0);
     assert_string_equal(out, "path2=auto listen=[::1]:0 listen=0.0.0.0:914");
@@ -599,13 +634,21 @@ static void mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),        cmocka_unit_test(every_word),
-        cmocka_unit_test(words_and_twins), cmocka_unit_test(all_or_nothing),
-        cmocka_unit_test(too_many),        cmocka_unit_test(too_long),
-        cmocka_unit_test(layers),          cmocka_unit_test(finish),
-        cmocka_unit_test(canonical_paths), cmocka_unit_test(format),
-        cmocka_unit_test(names),           cmocka_unit_test(hosts_and_addresses),
-        cmocka_unit_test(mutations),       cmocka_unit_test(messages_of_any_size),
+        cmocka_unit_test(confirmation_words),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(every_word),
+        cmocka_unit_test(words_and_twins),
+        cmocka_unit_test(all_or_nothing),
+        cmocka_unit_test(too_many),
+        cmocka_unit_test(too_long),
+        cmocka_unit_test(layers),
+        cmocka_unit_test(finish),
+        cmocka_unit_test(canonical_paths),
+        cmocka_unit_test(format),
+        cmocka_unit_test(names),
+        cmocka_unit_test(hosts_and_addresses),
+        cmocka_unit_test(mutations),
+        cmocka_unit_test(messages_of_any_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

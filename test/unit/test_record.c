@@ -254,6 +254,15 @@ static void weaker_mode_and_broken_records_vouch_for_nothing(void **state)
     assert_true(mtls_record_valid(&r, r.name, 443, 1, 0, DAY, NOW));
     r.mode = MTLS_MODE_RESUME;
     assert_false(mtls_record_valid(&r, r.name, 443, 1, 0, DAY, NOW));
+    /* [RSM-16] the two modes have their own, each blind to the other's */
+    assert_true(mtls_record_valid_resume(&r, r.name, 443, MTLS_DISTINCT_CLIENT, DAY, NOW));
+    assert_false(mtls_record_valid_resume(&r, r.name, 443, MTLS_DISTINCT_SERVER, DAY, NOW));
+    assert_false(mtls_record_valid_resume(&r, r.name, 444, 0, DAY, NOW));
+    assert_false(mtls_record_valid_resume(&r, "other", 443, 0, DAY, NOW));
+    assert_false(mtls_record_valid_resume(&r, r.name, 443, 0, DAY, NOW + DAY + 1));
+    assert_false(mtls_record_valid_resume(&r, r.name, 443, 0, 0, NOW));
+    r.mode = MTLS_MODE_EXPORTER;
+    assert_false(mtls_record_valid_resume(&r, r.name, 443, 0, DAY, NOW));
     r = sample();
     r.max_age_s = WEEK + 1;
     assert_false(mtls_record_valid(&r, r.name, 443, 1, 0, DAY, NOW));

@@ -1,0 +1,201 @@
+/* Concept: what a confirmation by resumption answers when it is asked, and its JSON. */
+#include "mtls/confirmation.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+
+#include "confirmation.h"
+
+static const char *const end_words[] = {"not-made", "completed", "alert",   "closed",
+                                        "silent",   "below-13",  "foreign", "local-error"};
+
+const char *mtls_verdict_name(enum mtls_confirm_verdict verdict)
+{
+    static const char *const names[] = {"none", "verified", "consistent", "unproven", "alarm"};
+
+    return (unsigned)verdict <= MTLS_VERDICT_ALARM ? names[verdict] : "none";
+}
+
+enum mtls_confirm_verdict mtls_confirmation_verdict(const struct mtls_confirmation *c)
+{
+    return (enum mtls_confirm_verdict)mtls_rsm_verdict_of(c->reason);
+}
+
+const char *mtls_confirmation_reason(const struct mtls_confirmation *c)
+{
+    return mtls_rsm_word(c->reason);
+}
+
+const char *mtls_confirmation_meaning(const struct mtls_confirmation *c)
+{
+    return mtls_rsm_meaning(c->reason);
+}
+
+unsigned mtls_confirmation_scope(const struct mtls_confirmation *c)
+{
+    return c->scope;
+}
+
+int mtls_confirmation_resumed(const struct mtls_confirmation *c)
+{
+    return c->reason == MTLS_RSM_WHY_SPARE_TICKET;
+}
+
+SSL_SESSION *mtls_confirmation_get1_session(const struct mtls_confirmation *c)
+{
+    if (c->spare != NULL)
+        SSL_SESSION_up_ref(c->spare);
+    return c->spare;
+}
+
+/* ---- JSON; what is written is ASCII: names, addresses, configuration words ---- */
+
+static void put_text(BIO *out, const char *text)
+{
+    BIO_puts(out, "\"");
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            BIO_printf(out, "\\%c", *text);
+        else if (*text >= ' ' && *text <= '~')
+            BIO_printf(out, "%c", *text);
+        else
+            BIO_puts(out, "?");
+    }
+    BIO_puts(out, "\"");
+}
+
+static void put_addr(BIO *out, const char *key, const struct mtls_addr *a)
+{
+    char text[64] = "";
+
+    if (a->family != 0)
+        mtls_addr_format(a, text, sizeof(text));
+    BIO_printf(out, ", \"%s\": \"%s\"", key, text);
+}
+
+static void put_path(BIO *out, const struct mtls_path_facts *f, const char *spec)
+{
+    BIO_puts(out, "{\"spec\": ");
+    put_text(out, spec);
+    put_addr(out, "local", &f->local);
+    put_addr(out, "remote", &f->remote);
+    BIO_puts(out, ", \"device\": ");
+    put_text(out, f->dev);
+    if (f->proxied)
+        put_addr(out, "via", &f->proxy);
+}
+
+static void put_paths(BIO *out, const struct mtls_confirmation *c)
+{
+    char words[128];
+
+    BIO_puts(out, ", \"paths\": [");
+    put_path(out, &c->path1, "");
+    BIO_puts(out, "}");
+    if (c->spec.text[0] != '\0') {
+        BIO_puts(out, ", ");
+        put_path(out, &c->path2, c->spec.text);
+        if (c->path2.known)
+            BIO_printf(
+                out, ", \"shares\": \"%s\"",
+                mtls_shared_words(mtls_paths_shared(&c->path1, &c->path2), words, sizeof(words)));
+        if (c->why[0] != '\0') {
+            BIO_puts(out, ", \"why\": ");
+            put_text(out, c->why);
+        }
+        if (c->main.end == MTLS_RSM_NOT_MADE && c->main.error != 0)
+            BIO_printf(out, ", \"error\": \"%s\"", mtls_error_name(c->main.error));
+        BIO_puts(out, "}");
+    }
+    BIO_puts(out, "]");
+}
+
+static void put_key(BIO *out, const char *key, bool known, const uint8_t hash[MTLS_SHA256_LEN])
+{
+    BIO_printf(out, ", \"%s\": \"", key);
+    for (size_t i = 0; known && i < MTLS_SHA256_LEN; i++)
+        BIO_printf(out, "%02x", (unsigned)hash[i]);
+    BIO_puts(out, "\"");
+}
+
+static void put_try(BIO *out, const char *key, const struct mtls_try *t)
+{
+    BIO_printf(out, ", \"%s\": {\"end\": \"%s\", \"ticket\": %s, \"resumed\": %s", key,
+               end_words[t->end], t->ticket ? "true" : "false", t->psk ? "true" : "false");
+    if (t->end == MTLS_RSM_ALERTED)
+        BIO_printf(out, ", \"alert\": %u", (unsigned)t->alert);
+    put_key(out, "key", t->has_key, t->key);
+    BIO_puts(out, "}");
+}
+
+static void put_time(BIO *out, const char *key, mtls_tstamp at, mtls_tstamp zero, const char *after)
+{
+    if (at == 0)
+        BIO_printf(out, "\"%s\": null%s", key, after);
+    else
+        BIO_printf(out, "\"%s\": %lld%s", key, (long long)(at - zero), after);
+}
+
+static void put_tickets(BIO *out, const struct mtls_confirmation *c)
+{
+    BIO_printf(out, ", \"tickets\": {\"received\": %u, \"lifetime_s\": %lu, \"spare\": %s}",
+               c->tickets.count,
+               c->tickets.first != NULL ? SSL_SESSION_get_ticket_lifetime_hint(c->tickets.first)
+                                        : 0ul,
+               c->spare != NULL ? "true" : "false");
+}
+
+static const char *outcome(const struct mtls_confirmation *c)
+{
+    if (!c->ran)
+        return "none";
+    if (!c->allowed)
+        return "failed";
+    if (mtls_confirmation_resumed(c))
+        return "resumed-verified";
+    return mtls_confirmation_verdict(c) == MTLS_VERDICT_VERIFIED ? "verified" : "plain";
+}
+
+/* Times count from the end of path 1's handshake. */
+static void put_all(BIO *out, const struct mtls_confirmation *c)
+{
+    static const char *const scopes[] = {"", "client", "server", "both"};
+
+    BIO_printf(out,
+               "{\"outcome\": \"%s\", \"mode\": \"resume\", \"verdict\": \"%s\", "
+               "\"reason\": \"%s\", \"meaning\": ",
+               outcome(c), mtls_verdict_name(mtls_confirmation_verdict(c)),
+               mtls_confirmation_reason(c));
+    put_text(out, mtls_confirmation_meaning(c));
+    BIO_printf(out, ", \"scope\": \"%s\", \"name\": \"%s\", \"port\": %u", scopes[c->scope & 3],
+               c->name, (unsigned)c->port);
+    put_key(out, "key", c->has_key1, c->key1);
+    put_paths(out, c);
+    put_tickets(out, c);
+    put_try(out, "path2", &c->main);
+    if (c->has_evidence)
+        put_try(out, "evidence", &c->evidence);
+    BIO_puts(out, ", \"times_us\": {");
+    put_time(out, "path2_connected", c->connected_at, c->ready_at, ", ");
+    put_time(out, "ticket", c->ticket_at, c->ready_at, ", ");
+    put_time(out, "path2_handshake", c->path2_at, c->ready_at, ", ");
+    put_time(out, "verdict", c->verdict_at, c->ready_at, "}}");
+}
+
+char *mtls_confirmation_json(const struct mtls_confirmation *c)
+{
+    BIO *out = BIO_new(BIO_s_mem());
+    char *data = NULL, *text = NULL;
+    long len;
+
+    if (out == NULL)
+        return NULL;
+    put_all(out, c);
+    len = BIO_get_mem_data(out, &data);
+    if (len > 0)
+        text = OPENSSL_strndup(data, (size_t)len);
+    BIO_free(out);
+    return text;
+}
