@@ -55,7 +55,8 @@ struct client {
     SSL_CTX *ctx;            /* mtls-client */
     SSL_SESSION *resume;     /* offered by every connection, or NULL */
     struct smkex_ctx *smkex; /* smkex-client */
-    bool hooked;             /* TLS: by the library; SMKEX: always */
+    bool hooked;             /* TLS: by the library, or confirmed by it; SMKEX: always */
+    int confirm;             /* TLS: enum mtls_confirm_mode */
     struct addr_name server;
     struct listeners *listeners; /* --forward */
     struct client_session *sessions;
@@ -80,6 +81,11 @@ void client_protocol_announce(struct client *c);
 void client_protocol_pin(void *arg, int fd, const struct addr *to);
 /* NULL: out of memory, or nothing can come of it. fd stays the caller's. */
 struct link *client_protocol_open(struct client *c, int fd);
+/* After the handshake, before any data: 0 go on; 1: leave the link alone until done is called from
+ * the loop (why NULL: go on); -1: it is not to be used, *why says. */
+typedef void client_confirmed(void *arg, const struct tls_failure *why);
+int client_protocol_confirm(struct client *c, struct link *link, client_confirmed *done, void *arg,
+                            struct tls_failure *why);
 /* After TLS_FAILURE_RECONNECT: 0 or -1. */
 int client_protocol_reopen(struct client *c, struct link *link, int fd);
 

@@ -16,6 +16,7 @@ enum {
     O_PATH2,
     O_NEED,
     O_POLICY,
+    O_CONFIRM,
     O_DEADLINE,
     O_HOSTS,
     O_CONFIG,
@@ -60,6 +61,10 @@ static const struct option_def defs[] = {
     {O_POLICY, 0, "policy", "POLICY",
      "require: no verification, no connection (default with\n"
      "--path2); prefer; off: plain TLS",
+     0},
+    {O_CONFIRM, 0, "confirm", "WAY",
+     "exporter (default): the server's own proof; resume: any\n"
+     "TLS 1.3 server with tickets, weaker; auto: either",
      0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
     {O_HOSTS, 0, "hosts", "FILE", "memory of verified hosts", 0},
@@ -135,6 +140,11 @@ static int handle_mtls(struct client_config *c, int id, const char *value)
             strcmp(value, "off") != 0)
             return usage_error(PROG, "--policy: %s is not off, prefer or require", value);
         return word(c, "policy", "policy", value);
+    case O_CONFIRM:
+        if (strcmp(value, "exporter") != 0 && strcmp(value, "resume") != 0 &&
+            strcmp(value, "auto") != 0)
+            return usage_error(PROG, "--confirm: %s is not exporter, resume or auto", value);
+        return word(c, "confirm", "confirm", value);
     case O_DEADLINE:
         if (number("deadline", value, 100, 120000, &c->deadline_ms) < 0)
             return -1;
@@ -257,6 +267,8 @@ static int check(const struct client_config *c, const struct options *o)
         return usage_error(PROG, "--unsafe-no-verify contradicts --cafile and --capath");
     if (holds_word(c, "policy=off") && (c->path_count > 0 || o->seen[O_NEED]))
         return usage_error(PROG, "--policy off contradicts --path2 and --need");
+    if (holds_word(c, "policy=off") && o->seen[O_CONFIRM])
+        return usage_error(PROG, "--policy off contradicts --confirm");
     if (c->has_connect && c->server.family != AF_UNSPEC)
         return usage_error(PROG, "--connect is for a HOST that is a name");
     if (c->family != AF_UNSPEC && c->server.family != AF_UNSPEC && c->family != c->server.family)

@@ -199,9 +199,8 @@ static bool start_mode(struct client_session *cs)
     }
 }
 
-static void on_ready(void *arg)
+static void go_on(struct client_session *cs)
 {
-    struct client_session *cs = arg;
     struct report r;
 
     cs->ready = true;
@@ -209,6 +208,33 @@ static void on_ready(void *arg)
     show(cs, &r);
     if (!start_mode(cs))
         tls_conn_abort(cs->conn, "out of memory");
+}
+
+static void on_confirmed(void *arg, const struct tls_failure *why)
+{
+    struct client_session *cs = arg;
+
+    if (why != NULL) {
+        end_session(cs, report_reason(why), why->text, why->code);
+        return;
+    }
+    tls_conn_release(cs->conn);
+    go_on(cs);
+}
+
+static void on_ready(void *arg)
+{
+    struct client_session *cs = arg;
+    struct tls_failure why = {0};
+    int rv =
+        client_protocol_confirm(cs->client, tls_conn_get0_link(cs->conn), on_confirmed, cs, &why);
+
+    if (rv == 0)
+        go_on(cs);
+    else if (rv > 0)
+        tls_conn_hold(cs->conn);
+    else
+        end_session(cs, report_reason(&why), why.text, why.code);
 }
 
 static const struct tls_conn_ops ops = {on_ready, on_progress, on_closed};

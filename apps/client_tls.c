@@ -14,6 +14,7 @@
 #include <mtls/mtls.h>
 
 #include "client.h"
+#include "client_tls_confirm.h"
 #include "complain.h"
 #include "link_ssl.h"
 #include "options.h"
@@ -59,21 +60,23 @@ static void on_late(struct ev_loop *loop, ev_async *w, int events)
 }
 
 /* The newest session replaces the file's content as a whole: a reader never sees half of one. */
-static int on_new_session(SSL *ssl, SSL_SESSION *session)
+void client_tls_keep(SSL_SESSION *session)
 {
     char temp[SESSION_LINE_MAX];
-    int fd, len = snprintf(temp, sizeof temp, "%s.XXXXXX", sess_out);
+    int fd, len = sess_out != NULL ? snprintf(temp, sizeof temp, "%s.XXXXXX", sess_out) : 0;
     FILE *f;
     bool ok;
 
+    if (sess_out == NULL)
+        return;
     if (len < 0 || (size_t)len >= sizeof temp || (fd = mkostemp(temp, O_CLOEXEC)) < 0) {
         complain_warning(PROG, "--sess-out %s: %s", sess_out, strerror(errno));
-        return 0;
+        return;
     }
     if ((f = fdopen(fd, "w")) == NULL) {
         close(fd);
         unlink(temp);
-        return 0;
+        return;
     }
     ok = PEM_write_SSL_SESSION(f, session) == 1;
     ok = fclose(f) == 0 && ok;
@@ -81,6 +84,22 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
         complain_warning(PROG, "--sess-out %s: %s", sess_out, strerror(errno));
         unlink(temp);
     }
+}
+
+static int on_new_session(SSL *ssl, SSL_SESSION *session)
+{
+    client_tls_keep(session);
+    return 0;
+}
+
+/* Before a verdict no ticket is kept; after it they carry its record. */
+static int on_recorded_session(SSL *ssl, SSL_SESSION *session)
+{
+    void *data = NULL;
+    size_t len = 0;
+
+    if (SSL_SESSION_get0_ticket_appdata(session, &data, &len) == 1 && len > 0)
+        client_tls_keep(session);
     return 0;
 }
 
@@ -137,9 +156,13 @@ static int setup_trust(const struct client_config *c, SSL_CTX *ctx)
 
 static int setup_hook(struct client *c)
 {
-    if (mtls_ssl_ctx_hook(c->ctx, c->config.words.text) != 1)
+    struct words words = c->config.words;
+
+    if (client_tls_confirm_setup(c, &words) < 0)
+        return -1;
+    if (c->confirm != MTLS_CONFIRM_RESUME && mtls_ssl_ctx_hook(c->ctx, words.text) != 1)
         return tls_setup_error(PROG, "Multipath TLS");
-    c->hooked = mtls_ssl_ctx_is_hooked(c->ctx) == 1;
+    c->hooked = c->confirm == MTLS_CONFIRM_RESUME || mtls_ssl_ctx_is_hooked(c->ctx) == 1;
     /* Whoever names a memory wants its hosts verified, not plain TLS without a word. */
     if (!c->hooked && c->config.hosts != NULL && strstr(c->config.words.text, "policy=") == NULL)
         return usage_error(PROG, "--hosts needs --path2 or --policy");
@@ -148,7 +171,8 @@ static int setup_hook(struct client *c)
     late.wake.data = c;
     ev_async_start(c->loop, &late.wake);
     ev_unref(c->loop); /* it alone does not keep the loop running */
-    if (c->hooked && mtls_ssl_ctx_set_outcome_callback(c->ctx, on_outcome, NULL) != 1)
+    if (mtls_ssl_ctx_is_hooked(c->ctx) == 1 &&
+        mtls_ssl_ctx_set_outcome_callback(c->ctx, on_outcome, NULL) != 1)
         return tls_setup_error(PROG, "Multipath TLS");
     return 0;
 }
@@ -174,9 +198,13 @@ static int setup_tls(struct client *c)
         if (check_sess_out() < 0)
             return -1;
         SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(c->ctx, on_new_session);
     }
-    return setup_hook(c);
+    if (setup_hook(c) < 0)
+        return -1;
+    if (sess_out != NULL)
+        SSL_CTX_sess_set_new_cb(c->ctx, c->confirm == MTLS_CONFIRM_EXPORTER ? on_new_session
+                                                                            : on_recorded_session);
+    return 0;
 }
 
 /* SNI and whom the certificate must name. */
@@ -199,7 +227,8 @@ static int tell_literal(const struct client *c, SSL *ssl)
 {
     struct addr literal;
 
-    return !c->hooked || addr_parse(client_host_name(c), 0, &literal) != 0 ||
+    return mtls_ssl_ctx_is_hooked(c->ctx) != 1 ||
+           addr_parse(client_host_name(c), 0, &literal) != 0 ||
            mtls_set_name(ssl, client_host_name(c)) == 1;
 }
 
@@ -223,6 +252,7 @@ static SSL *make_ssl(const struct client *c)
 /* Where it is not permitted the library still judges. */
 struct link *client_protocol_open(struct client *c, int fd)
 {
+    struct link *link;
     SSL *ssl;
 
     /* With --local the source may choose the route: only now. Its bound port is nobody else's. */
@@ -233,7 +263,10 @@ struct link *client_protocol_open(struct client *c, int fd)
         ERR_clear_error();
         return NULL;
     }
-    return link_ssl_new(ssl, fd);
+    link = link_ssl_new(ssl, fd);
+    if (link != NULL)
+        client_tls_confirm_open(c, link);
+    return link;
 }
 
 int client_protocol_reopen(struct client *c, struct link *link, int fd)
@@ -243,7 +276,9 @@ int client_protocol_reopen(struct client *c, struct link *link, int fd)
 
 void client_protocol_announce(struct client *c)
 {
-    if (c->hooked && mtls_announce(c->ctx, client_host_name(c), c->config.server.port) != 1)
+    if (c->confirm == MTLS_CONFIRM_RESUME)
+        client_tls_confirm_announce(c);
+    else if (c->hooked && mtls_announce(c->ctx, client_host_name(c), c->config.server.port) != 1)
         ERR_clear_error(); /* the handshake says what is wrong, if it matters to the policy */
 }
 
@@ -262,6 +297,7 @@ int client_protocol_setup(struct client *c)
 
 void client_protocol_free(struct client *c)
 {
+    client_tls_confirm_free();
     SSL_SESSION_free(c->resume);
     SSL_CTX_free(c->ctx);
     free(late.json);

@@ -14,6 +14,11 @@
 struct link {
     SSL *ssl;
     bool ready;
+    int refused; /* MTLS_ERR_*: it must not begin */
+    void *owner; /* uses ssl until it is freed */
+    void (*owner_free)(void *owner);
+    const struct mtls_confirmation *confirmation;
+    int code;
 };
 
 struct link *link_ssl_new(SSL *ssl, int fd)
@@ -40,8 +45,39 @@ void link_free(struct link *l)
 {
     if (l == NULL)
         return;
+    if (l->owner != NULL)
+        l->owner_free(l->owner);
     SSL_free(l->ssl);
     free(l);
+}
+
+void link_ssl_refuse(struct link *l, int code)
+{
+    l->refused = code;
+}
+
+void link_ssl_own(struct link *l, void *owner, void (*owner_free)(void *owner))
+{
+    l->owner = owner;
+    l->owner_free = owner_free;
+}
+
+void *link_get0_owner(const struct link *l)
+{
+    return l->owner;
+}
+
+void link_ssl_judged(struct link *l, const struct mtls_confirmation *confirmation, int code)
+{
+    l->confirmation = confirmation;
+    l->code = code;
+}
+
+const struct mtls_confirmation *link_get0_confirmation(const struct link *l, int *code)
+{
+    if (code != NULL)
+        *code = l->code;
+    return l->confirmation;
 }
 
 static void fail(struct tls_failure *why, enum tls_failure_kind kind, const char *text)
@@ -98,6 +134,11 @@ enum link_result link_handshake(struct link *l, struct tls_failure *why)
 {
     int rv;
 
+    if (l->refused != 0) {
+        fail(why, TLS_FAILURE_MTLS, mtls_error_string(l->refused));
+        why->code = l->refused;
+        return LINK_FAILED;
+    }
     ERR_clear_error();
     rv = SSL_do_handshake(l->ssl);
     l->ready = rv == 1;

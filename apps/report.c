@@ -117,6 +117,9 @@ enum exit_code report_exit(const struct report *r)
 
 static const char *message_of(const struct report *r)
 {
+    if (library_outcome(r) != REPORT_NONE && (r->reason == NULL || r->code != 0) &&
+        report_link_meaning(r->link) != NULL)
+        return report_link_meaning(r->link);
     if (library_outcome(r) != REPORT_NONE && report_link_reason(r->link) != 0 && r->reason == NULL)
         return mtls_error_string(report_link_reason(r->link));
     return r->message;
@@ -158,7 +161,9 @@ void report_plain(const struct output *o, const struct report *r)
 {
     if (library_outcome(r) == REPORT_PLAIN)
         fprintf(stderr, "%s: %s: %s: %s\n", o->prog, r->peer, report_plain_word,
-                mtls_error_string(report_link_reason(r->link)));
+                report_link_meaning(r->link) != NULL
+                    ? report_link_meaning(r->link)
+                    : mtls_error_string(report_link_reason(r->link)));
 }
 
 static void print_path(size_t index, const struct mtls_path_info *p)

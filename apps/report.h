@@ -72,6 +72,8 @@ extern const char report_plain_word[]; /* "plain TLS", "plain TCP" */
 const char *report_outcome_name(enum report_outcome outcome);
 enum report_outcome report_link_outcome(const struct link *l);
 int report_link_reason(const struct link *l);
+/* A sentence that says more than the reason, or NULL. */
+const char *report_link_meaning(const struct link *l);
 /* "TLSv1.3"; NULL: nothing to say. */
 const char *report_link_version(const struct link *l);
 char *report_link_json(const struct link *l); /* OPENSSL_free() */

@@ -38,6 +38,11 @@ int report_link_reason(const struct link *l)
     return smkex_get_reason(link_get0_smkex(l));
 }
 
+const char *report_link_meaning(const struct link *l)
+{
+    return NULL;
+}
+
 const char *report_link_version(const struct link *l)
 {
     return NULL;

@@ -23,10 +23,25 @@ const char *report_outcome_name(enum report_outcome outcome)
     return mtls_outcome_name(MTLS_OUTCOME_NONE);
 }
 
+/* A refusal comes with its code. */
+static enum report_outcome confirmed(const struct mtls_confirmation *confirmation, int code)
+{
+    if (code != 0)
+        return REPORT_FAILED;
+    if (mtls_confirmation_resumed(confirmation))
+        return REPORT_RESUMED;
+    return mtls_confirmation_verdict(confirmation) == MTLS_VERDICT_VERIFIED ? REPORT_VERIFIED
+                                                                            : REPORT_PLAIN;
+}
+
 enum report_outcome report_link_outcome(const struct link *l)
 {
+    int code;
+    const struct mtls_confirmation *confirmation = link_get0_confirmation(l, &code);
     enum mtls_outcome library = mtls_get_outcome(link_get0_ssl(l));
 
+    if (confirmation != NULL)
+        return confirmed(confirmation, code);
     for (int i = 0; i < OUTCOMES; i++)
         if (outcomes[i].library == library)
             return outcomes[i].report;
@@ -35,6 +50,10 @@ enum report_outcome report_link_outcome(const struct link *l)
 
 int report_link_reason(const struct link *l)
 {
+    int code;
+
+    if (link_get0_confirmation(l, &code) != NULL)
+        return code;
     return mtls_get_reason(link_get0_ssl(l));
 }
 
@@ -43,18 +62,35 @@ const char *report_link_version(const struct link *l)
     return SSL_get_version(link_get0_ssl(l));
 }
 
+const char *report_link_meaning(const struct link *l)
+{
+    const struct mtls_confirmation *confirmation = link_get0_confirmation(l, NULL);
+
+    return confirmation != NULL ? mtls_confirmation_meaning(confirmation) : NULL;
+}
+
 char *report_link_json(const struct link *l)
 {
+    const struct mtls_confirmation *confirmation = link_get0_confirmation(l, NULL);
+
+    if (confirmation != NULL)
+        return mtls_confirmation_json(confirmation);
     return mtls_report_json(link_get0_ssl(l));
 }
 
 unsigned report_link_scope(const struct link *l)
 {
+    const struct mtls_confirmation *confirmation = link_get0_confirmation(l, NULL);
+
+    if (confirmation != NULL)
+        return mtls_confirmation_scope(confirmation);
     return mtls_get_scope(link_get0_ssl(l));
 }
 
 unsigned report_link_confirmed(const struct link *l)
 {
+    if (link_get0_confirmation(l, NULL) != NULL)
+        return 1;
     return mtls_get_confirmed(link_get0_ssl(l));
 }
 

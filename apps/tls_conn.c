@@ -28,6 +28,7 @@ struct tls_conn {
     int want;               /* EV_READ, EV_WRITE: what the link waits for */
     bool busy, again, dead; /* within pump(); call it once more; freed meanwhile */
     bool ready, eof;
+    bool held;                            /* the SSL belongs to somebody else for now */
     bool end_write, write_ended, closing; /* asked for; close_notify sent; input no longer wanted */
     bool cut;                             /* reading failed: told after what came before */
     bool failed, closed_told;
@@ -229,10 +230,10 @@ static void pump(struct tls_conn *c)
         c->again = true;
         return;
     }
-    if (c->closed_told)
+    if (c->closed_told || c->held)
         return;
     c->busy = true;
-    while (!c->dead && !finished(c) && rounds++ < ROUNDS) {
+    while (!c->dead && !c->held && !finished(c) && rounds++ < ROUNDS) {
         c->again = false;
         moved = turn(c);
         if (!moved && !c->again)
@@ -241,6 +242,9 @@ static void pump(struct tls_conn *c)
     c->busy = false;
     if (c->dead) {
         destroy(c);
+    } else if (c->held) {
+        watch(c, 0);
+        ev_timer_stop(c->loop, &c->soon);
     } else if (finished(c)) {
         /* Told from the loop, so that the owner's call into us returns with the owner alive. */
         ev_io_stop(c->loop, &c->io);
@@ -357,6 +361,20 @@ bool tls_conn_eof(const struct tls_conn *c)
 void tls_conn_kick(struct tls_conn *c)
 {
     pump(c);
+}
+
+void tls_conn_hold(struct tls_conn *c)
+{
+    c->held = true;
+    ev_timer_stop(c->loop, &c->timer);
+}
+
+void tls_conn_release(struct tls_conn *c)
+{
+    c->held = false;
+    c->last = ev_now(c->loop);
+    ev_timer_start(c->loop, &c->timer);
+    ev_timer_start(c->loop, &c->soon);
 }
 
 void tls_conn_shutdown_write(struct tls_conn *c)

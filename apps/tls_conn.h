@@ -50,6 +50,10 @@ bool tls_conn_is_ready(const struct tls_conn *c);
 bool tls_conn_eof(const struct tls_conn *c);
 /* The queues were changed from outside progress(). */
 void tls_conn_kick(struct tls_conn *c);
+/* From within ready(): the SSL is left alone, whatever is asked of the connection, until
+ * tls_conn_release(). The owner sees to it that this comes. */
+void tls_conn_hold(struct tls_conn *c);
+void tls_conn_release(struct tls_conn *c);
 /* close_notify once the output queue is empty; reading goes on. */
 void tls_conn_shutdown_write(struct tls_conn *c);
 /* Writes what is queued and close_notify, ignores what still comes, then closed(NULL). */
