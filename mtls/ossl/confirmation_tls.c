@@ -59,8 +59,11 @@ void mtls_tickets_take(struct mtls_tickets *t, SSL *ssl, bool first, mtls_tstamp
 
     SSL_clear_mode(ssl, SSL_MODE_AUTO_RETRY); /* one message at a time, so that none is missed */
     for (note(t, ssl); !(first && t->first != NULL);) {
-        int rv = SSL_peek(ssl, &byte, 1), error = SSL_get_error(ssl, rv);
+        int rv, error;
 
+        ERR_clear_error();
+        rv = SSL_peek(ssl, &byte, 1);
+        error = SSL_get_error(ssl, rv);
         note(t, ssl);
         if (rv > 0)
             break; /* data: what is behind it cannot be had without delivering it */

@@ -77,17 +77,34 @@ def noise(size):
     return hashlib.shake_256(b"mtls").digest(size)
 
 
-@pytest.fixture(scope="session")
-def mitm_ext(tmp_path_factory):
-    """The interceptor that carries our extension over, built from its one C file."""
-    out = str(tmp_path_factory.mktemp("attackers") / "mitm_ext")
+def attacker_in_c(tmp_path_factory, name):
+    """An attacker of one C file, built with libssl."""
+    out = str(tmp_path_factory.mktemp("attackers") / name)
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libssl", "libcrypto"],
                            capture_output=True, text=True, check=True).stdout.split()
     subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra",
                     "-Wno-unused-parameter",
-                    "-o", out, os.path.join(HERE, "attackers", "mitm_ext.c"), *flags, "-lpthread"],
+                    "-o", out, os.path.join(HERE, "attackers", name + ".c"), *flags, "-lpthread"],
                    check=True)
     return out
+
+
+@pytest.fixture(scope="session")
+def mitm_ext(tmp_path_factory):
+    """The interceptor that carries our extension over."""
+    return attacker_in_c(tmp_path_factory, "mitm_ext")
+
+
+@pytest.fixture(scope="session")
+def mitm_ticket(tmp_path_factory):
+    """The interceptor that passes the server's own ticket on."""
+    return attacker_in_c(tmp_path_factory, "mitm_ticket")
+
+
+@pytest.fixture(scope="session")
+def ticket_server(tmp_path_factory):
+    """A server whose ticket key is given."""
+    return attacker_in_c(tmp_path_factory, "ticket_server")
 
 
 @pytest.fixture

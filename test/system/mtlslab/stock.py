@@ -2,8 +2,12 @@
 
 import os
 import re
+import sys
 
 from .tools import which
+
+
+PYSERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyserver.py")
 
 
 class Stock:
@@ -67,13 +71,14 @@ http {{
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   server {{ listen {address}:{port} ssl; server_name {name}; root {www};
            ssl_certificate {cert}; ssl_certificate_key {key};
-           ssl_protocols {protocols}; ssl_session_tickets on; }}
+           ssl_protocols {protocols}; {extra} }}
 }}
 """
 
 
-def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3"):
-    """nginx with a folder of files."""
+def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3", *, extra="ssl_session_tickets on;",
+          ns=None, address=None, cert=None, key=None):
+    """nginx with a folder of files; extra: further lines of its server block."""
     os.makedirs(folder, exist_ok=True)
     port, conf = lab.port(), os.path.join(folder, "nginx.conf")
     for parent in (folder, www):  # its workers are another user
@@ -82,11 +87,18 @@ def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3"):
             parent = os.path.dirname(str(parent))
     with open(conf, "w", encoding="utf-8") as file:
         file.write("user root;\n" + NGINX.format(
-            folder=folder, address=lab.addr, port=port, name=pki.name, www=www, cert=pki.cert,
-            key=pki.key, protocols=protocols))
-    proc = lab.spawn(lab.server, [which("nginx"), "-c", conf, "-e", "stderr"], name="nginx")
+            folder=folder, address=address or lab.addr, port=port, name=pki.name, www=www,
+            cert=cert or pki.cert, key=key or pki.key, protocols=protocols, extra=extra))
+    proc = lab.spawn(ns or lab.server, [which("nginx"), "-c", conf, "-e", "stderr"], name="nginx")
     proc.wait_listening(port)
     return Stock(proc, port)
+
+
+def threaded(lab, pki, *options, ns=None, cert=None, key=None):
+    """CPython's ssl module, a thread for each connection; the options of pyserver.py."""
+    proc = lab.spawn(ns or lab.server, [sys.executable, PYSERVER, "--cert", cert or pki.cert, "--key",
+                                        key or pki.key, *options], name="pyserver")
+    return Stock(proc, proc.wait_json("stdout", event="listening")["port"])
 
 
 GET = b"GET /file HTTP/1.0\r\nHost: server.example\r\n\r\n"
