@@ -80,6 +80,21 @@ def s_client_twice(certs, port, *options, folder=None):
     s_client(certs, port, *options, "-sess_in", session)
 
 
+def s_client_command(certs, port, letter, marker, ok=True):
+    """An interactive command once the handshake is over; marker: what s_client prints of it."""
+    proc = Proc(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", certs["name"], "-CAfile",
+                 certs["ca"], *(["-tls1_2"] if letter == "R" else [])], stdin=True)
+    try:
+        proc.wait_text("Verify return code: 0")
+        proc.write(letter.encode() + b"\n")
+        proc.wait_until(lambda: marker in proc.stdout + proc.stderr, marker)
+        if ok:
+            proc.write(GET)
+        assert (proc.wait() == 0) == ok, proc.log()
+    finally:
+        proc.stop()
+
+
 def gnutls(certs, port, *options, ok=True, priority="NORMAL", cafile=None):
     converse(["gnutls-cli", "--x509cafile", cafile or certs["ca"], "--sni-hostname", certs["name"],
               "--verify-hostname", certs["name"], "--logfile", "/dev/null", "--port", str(port), "--priority",
@@ -151,6 +166,15 @@ def test_hooked_server(certs, tmp_path, name):
         for one, other in zip(plain, hooked):
             assert differences(one, other, slack) == ""
         assert also_said == said
+
+
+@pytest.mark.parametrize("letter, marker, ok", [("K", b"KEYUPDATE", True), ("R", b"no renegotiation", False)],
+                         ids=["key-update", "renegotiation"])
+def test_hooked_server_later(certs, letter, marker, ok):
+    runs = [record_server(certs, ["--stateful"], s_client_command, [letter, marker], hook, ok=ok)
+            for hook in (None, SERVER_HOOK)]
+    assert runs[0][1] == runs[1][1]
+    assert differences(runs[0][0][0], runs[1][0][0]) == ""
 
 
 def test_the_comparison_sees_eight_bytes(certs):
