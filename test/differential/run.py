@@ -3,6 +3,8 @@
     run.py tlsfuzzer --folder FOLDER [--path TLSLITE-NG --path PYTHON-ECDSA/src] [--only 'scripts/test-tls13-*']
     run.py testssl | sslscan | nmap              installed programs
     run.py programs --folder FOLDER              any executables that take HOST PORT
+    run.py tap --folder FOLDER                   scripts that bring their own servers, hooked by the preload library
+    run.py unittest                              Python's own
 
 The tests are not part of this repository. Server: tls_subject of the build folder (MTLS_BUILD), with --hook's words or
 without; --server-word adds options to both (--server-word=--early --server-word=1000). --plain and --hooked name other commands,
@@ -62,9 +64,7 @@ def listening(port):
 @contextlib.contextmanager
 def server(command, log):
     """Starts it on a port that nobody uses; gives the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [word.replace("{port}", str(port)) for word in command]
     proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
     pause = threading.Event()
@@ -93,6 +93,29 @@ def commands(given, folder):
     return [[word.replace("{cert}", cert).replace("{key}", key) for word in command] for command in (plain, hooked)]
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def servers(given, stack):
+    """The ports of the plain and of the hooked server."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    logs = [stack.enter_context(open(os.path.join(folder, name), "wb")) for name in ("plain", "hooked")]
+    return [stack.enter_context(server(command, log)) for command, log in zip(commands(given, folder), logs)]
+
+
+def environments(given):
+    """Without and with the preload library; the listener has one port, for whichever of a program's contexts serve."""
+    preload = os.path.join(BUILD, "preload", "libmtls-preload.so")
+    if not os.path.exists(preload):
+        sys.exit(f"{preload} is missing: build first")
+    words = given.hook.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}")
+    return [{}, {"LD_PRELOAD": preload, "MTLSIZE_LIBRARY": os.path.join(BUILD, "mtls", "libmtls.so"),
+                 "MTLS_CONFIG": words}]
+
+
 class Tally:
     def __init__(self, reasons):
         self.reasons, self.tests, self.alike, self.conversations = reasons, 0, 0, 0
@@ -102,12 +125,12 @@ class Tally:
         return next((reason for pattern, part, reason in self.reasons
                      if fnmatch.fnmatch(test, pattern) and fnmatch.fnmatch(conversation, part)), None)
 
-    def compare(self, suite, test, ports):
-        runs = [[suite.run(test, port)] for port in ports]
+    def compare(self, suite, test, sides):
+        runs = [[suite.run(test, side)] for side in sides]
         if runs[0] != runs[1]:
             for _ in range(AGAIN):
-                for side, port in zip(runs, ports):
-                    side.append(suite.run(test, port))
+                for run, side in zip(runs, sides):
+                    run.append(suite.run(test, side))
         names = sorted(set().union(*(run for side in runs for run in side)))
         self.tests += 1
         self.conversations += len(names)
@@ -153,11 +176,9 @@ def main():
         sys.exit("there are no such tests")
     tally = Tally(known(given.known, given.suite))
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        logs = [stack.enter_context(open(os.path.join(folder, name), "wb")) for name in ("plain", "hooked")]
-        ports = [stack.enter_context(server(command, log)) for command, log in zip(commands(given, folder), logs)]
+        sides = environments(given) if suite.brings_servers else servers(given, stack)
         for test in tests:
-            status, fine = tally.compare(suite, test, ports)
+            status, fine = tally.compare(suite, test, sides)
             print(f"{'alike ' if fine else 'DIFFER'}  exit {status}  {test}", flush=True)
     for title, lines in (("varies in itself", tally.unsteady), ("known", tally.explained),
                          ("DIFFERENT", tally.different)):

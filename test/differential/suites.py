@@ -1,7 +1,8 @@
 """Adapters: how the tests of somebody else's suite are found, run against a server, and read.
 
 A suite gives tests(), names of what it can run, and run(test, port), {conversation: outcome}. What varies from run to run
-(times, ports, addresses) must not be in an outcome. "exit" is the status of the whole test."""
+(times, ports, addresses) must not be in an outcome. "exit" is the status of the whole test. A suite that brings both sides
+of its connections (brings_servers) gets, instead of a port, the environment in which they are hooked, or are not."""
 
 import csv
 import fnmatch
@@ -17,7 +18,7 @@ import tempfile
 class Suite:
     """What they share: a folder, further folders for PYTHONPATH, words for each test, a time limit."""
 
-    default_folder = None
+    brings_servers = False
 
     def __init__(self, folder, path=(), words=(), timeout=300, only="*"):
         self.folder = pathlib.Path(folder).resolve() if folder else None
@@ -26,11 +27,11 @@ class Suite:
     def tests(self):
         return [test for test in self.all() if fnmatch.fnmatch(test, self.only)]
 
-    def execute(self, argv, env=None):
+    def execute(self, argv, env=None, cwd=None):
         """(exit status or "too late", text)."""
         with tempfile.TemporaryDirectory() as folder:
             try:
-                done = subprocess.run(argv, cwd=folder, env={**os.environ, **(env or {})}, timeout=self.timeout,
+                done = subprocess.run(argv, cwd=cwd or folder, env={**os.environ, **(env or {})}, timeout=self.timeout,
                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                       check=False)
             except subprocess.TimeoutExpired as late:
@@ -94,6 +95,42 @@ def tap(text):
                 name += "'"
             found[name] = match.group(1)
     return found
+
+
+class Tap(Suite):
+    """Scripts that speak TAP and bring their own servers: FOLDER has t/*.t, --word the interpreter and its options (perl)."""
+
+    brings_servers = True
+
+    def all(self):
+        return sorted(str(file.relative_to(self.folder)) for file in self.folder.glob("t/**/*.t"))
+
+    def run(self, test, env):
+        status, text = self.execute([*(self.words or ["perl"]), test], env, self.folder)
+        return {"exit": status, **tap(text)}
+
+
+class Unittest(Suite):
+    """Python's own tests of its ssl module and what stands on it (Debian: libpython3-testsuite), as one program each."""
+
+    brings_servers = True
+    modules = ["test.test_ssl", "test.test_asyncio.test_ssl", "test.test_asyncio.test_sslproto", "test.test_httplib",
+               "test.test_urllib2_localnet", "test.test_ftplib", "test.test_poplib", "test.test_imaplib"]
+
+    def all(self):
+        return self.modules
+
+    def run(self, test, env):
+        status, text = self.execute(["/usr/bin/python3", "-m", "unittest", "-v", *self.words, test], env)
+        found, name = {"exit": status}, None
+        for line in text.splitlines():
+            begin = re.match(r"(test\w+) \((\S+)\)", line)
+            name = begin.group(2) if begin else name
+            end = re.search(r"\.\.\. .*?(ok|FAIL|ERROR|skipped|expected failure)\b", line) or \
+                re.match(r"(ok|FAIL|ERROR)$", line)
+            if name and end:
+                found[unique(name, found)], name = end.group(1), None
+        return found
 
 
 class Testssl(Suite):
@@ -160,4 +197,4 @@ class Nmap(Lines):
                 for script in scripts}
 
 
-SUITES = {"tlsfuzzer": Tlsfuzzer, "programs": Programs, "testssl": Testssl, "sslscan": Sslscan, "nmap": Nmap}
+SUITES = {"tlsfuzzer": Tlsfuzzer, "tap": Tap, "unittest": Unittest, "programs": Programs, "testssl": Testssl, "sslscan": Sslscan, "nmap": Nmap}
