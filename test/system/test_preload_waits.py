@@ -57,7 +57,10 @@ else:
 if what == "fin":
     socket.socket(fileno=socket.dup(conn.fileno())).shutdown(socket.SHUT_WR)
 while True:
-    data = conn.recv(65536)
+    try:
+        data = conn.recv(65536)
+    except BrokenPipeError:  # Python 3.13 answers an end without close_notify with an alert
+        break
     if not data:
         break
     sys.stdout.buffer.write(data)
