@@ -78,9 +78,10 @@ MTLS_API int mtls_observer_enable(OSSL_LIB_CTX *libctx);
 /* The path-2 listeners' real addresses, "ADDR:PORT"; index from 0; NULL beyond the last. */
 MTLS_API const char *mtls_ssl_ctx_get0_listener(const SSL_CTX *ctx, size_t index);
 
-/* Tells that a connection to host:port is about to be made: path 2's look-up and connect begin now,
- * in parallel with path 1's. Optional. Errors: MTLS_ERR_NOT_HOOKED, _PATH_*, _NOMEM; none is fatal
- * to the later handshake. */
+/* Tells that a connection to host:port is about to be made: path 2's look-up, connect and HELLO go
+ * out now, in parallel with path 1's connect; in one packet with TCP Fast Open. Serves the next
+ * handshake with that host and port within 8 s (64 announcements are kept). Optional. Errors:
+ * MTLS_ERR_NOT_HOOKED, _PATH_*, _NOMEM; none is fatal to the later handshake. */
 MTLS_API int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port);
 
 /* Tells path 1's socket where libssl does not know it (memory BIOs, BIOs of the application). Call

@@ -4,6 +4,7 @@
 #include <openssl/provider.h>
 
 #include "../../provider/provider.h"
+#include "announced.h"
 #include "fork.h"
 #include "path2_pool.h"
 #include "path2_service.h"
@@ -20,6 +21,7 @@ static struct {
 static void engine_fork_child(void)
 {
     engine.generation++;
+    mtls_announced_fork_child();
     mtls_pool_fork_child();
     mtls_service_fork_child();
 }

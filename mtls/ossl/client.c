@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../core/confirm.h"
+#include "../net/announced.h"
 #include "../net/route.h"
 #include "gate.h"
 #include "glue.h"
@@ -41,22 +42,28 @@ static void timer(void *arg, mtls_tstamp now)
 static int enter_engine(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
+    struct mtls_announced *announced = NULL;
     struct mtls_reactor *r;
     int err;
 
     mtls_engine_lock();
     r = mtls_reactor_get();
     err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, s->hook->config.reactor_app);
-    if (err == 0)
+    if (err == 0 && !hs->path1_later)
+        announced = mtls_announced_take(hs->name, hs->port);
+    if (announced != NULL)
+        memcpy(hs->secret, announced->secret, sizeof(hs->secret));
+    else if (err == 0)
         err = mtls_crypto_random(s->hook->crypto, hs->secret, sizeof(hs->secret));
     if (err == 0)
         err = mtls_crypto_join(s->hook->crypto, hs->secret, hs->join);
     if (err == 0)
         err = mtls_timer_new(&s->timer, r, timer, s);
-    if (err == 0) {
-        if (s->hook->config.early && !hs->path1_later)
-            mtls_client_paths_start(s, hs->record_offered);
-    }
+    if (err == 0 && announced != NULL)
+        mtls_client_paths_adopt(s, announced);
+    if (err == 0 && s->hook->config.early && !hs->path1_later)
+        mtls_client_paths_start(s, hs->record_offered);
+    mtls_announced_free(announced);
     mtls_engine_unlock();
     return err;
 }

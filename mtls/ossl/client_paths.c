@@ -127,6 +127,28 @@ static bool fresh(const struct mtls_host_record *stored)
     return age >= 0 && age <= MTLS_HOSTMEM_ADDR_TTL_S;
 }
 
+void mtls_client_paths_adopt(struct mtls_session *s, struct mtls_announced *announced)
+{
+    struct mtls_handshake *hs = s->hs;
+    struct mtls_path_status st;
+    uint8_t i;
+
+    for (i = 0; i < hs->npaths; i++) {
+        struct mtls_path2_claim *claim = announced->claims[i];
+
+        if (claim == NULL ||
+            strcmp(mtls_path2_claim_spec(claim)->text, hs->paths[i].spec->text) != 0)
+            continue;
+        mtls_path2_claim_status(claim, &st);
+        if (st.state == MTLS_PATH_FAILED) /* the session tries anew */
+            continue;
+        mtls_path2_claim_set_fn(claim, changed, s);
+        hs->paths[i].claim = claim;
+        announced->claims[i] = NULL;
+        hs->paths_started = true;
+    }
+}
+
 /* only_warm: kept connections alone, for a session that is resumed from a verified one. Lock held.
  */
 void mtls_client_paths_start(struct mtls_session *s, bool only_warm)

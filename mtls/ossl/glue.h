@@ -4,6 +4,7 @@
 #define MTLS_OSSL_GLUE_H
 
 #include "../core/hostmem.h"
+#include "../net/announced.h"
 #include "session.h"
 
 /* errors.c: raises MTLS_ERR_code on OpenSSL's queue; detail may be NULL. */
@@ -61,6 +62,8 @@ MTLS_NODISCARD int mtls_client_paths_plan(struct mtls_session *s);
 /* The server said this port for path 2: the path gets words of its own. Errors: MTLS_ERR_NOMEM,
  * _CONFIG_VALUE. */
 MTLS_NODISCARD int mtls_client_path_port(struct mtls_client_path *p, uint16_t port);
+/* Claims that were begun before the ClientHello and still stand. Lock held. */
+void mtls_client_paths_adopt(struct mtls_session *s, struct mtls_announced *announced);
 void mtls_client_paths_start(struct mtls_session *s, bool only_warm);
 void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason); /* lock held */
 void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,

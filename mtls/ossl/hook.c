@@ -258,9 +258,9 @@ const char *mtls_ssl_ctx_get0_listener(const SSL_CTX *ctx, size_t index)
 int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
 {
     struct mtls_hook *hook = hook_or_raise(ctx);
-    struct mtls_path2_request req = {.port1 = port};
+    const struct mtls_addr unknown = {.family = 0};
     char name[MTLS_HOST_MAX + 1];
-    int err = 0, i;
+    int err = 0;
 
     if (hook == NULL)
         return 0;
@@ -268,19 +268,13 @@ int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
         mtls_raise(MTLS_ERR_ARG, "host or port");
         return 0;
     }
-    req.name = hook->config.name[0] != '\0' ? hook->config.name : name;
-    req.tfo = hook->config.tfo;
-    req.reuse = hook->config.reuse;
     mtls_engine_lock();
     if (mtls_reactor_get() == NULL)
         err = MTLS_ERR_STOPPED;
     if (err == 0)
         err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
-    for (i = 0; err == 0 && hook->config.early && i < hook->config.npath2; i++) {
-        req.spec = &hook->config.path2[i];
-        if (!req.spec->is_auto)
-            err = mtls_path2_warm(&req, mtls_now());
-    }
+    if (err == 0)
+        err = mtls_announced_add(&hook->config, name, port, &unknown, mtls_now());
     mtls_engine_unlock();
     if (err != 0)
         mtls_raise(err, NULL);

@@ -11,7 +11,7 @@
 
 #include "../net/engine.h"
 #include "../net/hostfile.h"
-#include "../net/path2_pool.h"
+#include "../net/announced.h"
 #include "../net/route.h"
 #include "glue.h"
 #include "interpose.h"
@@ -66,24 +66,14 @@ static bool known(const char *name, const struct mtls_addr *to)
 
 static void announce(const char *name, const struct mtls_addr *to)
 {
-    struct mtls_path2_request req = {.port1 = to->port, .path1_remote = *to};
     char canonical[MTLS_HOST_MAX + 1];
-    uint8_t i;
 
     if (!words->early || mtls_name_canonical(name, canonical) != 0 || !known(canonical, to))
         return;
-    req.name = words->name[0] != '\0' ? words->name : canonical;
-    req.tfo = words->tfo;
-    req.reuse = words->reuse;
     mtls_engine_lock();
     if (mtls_reactor_get() != NULL &&
-        mtls_reactor_start(mtls_reactor_get(), words->reactor_app) == 0) {
-        for (i = 0; i < words->npath2; i++) {
-            req.spec = &words->path2[i];
-            if (!req.spec->is_auto)
-                (void)!mtls_path2_warm(&req, mtls_now());
-        }
-    }
+        mtls_reactor_start(mtls_reactor_get(), words->reactor_app) == 0)
+        (void)!mtls_announced_add(words, canonical, to->port, to, mtls_now());
     mtls_engine_unlock();
 }
 
