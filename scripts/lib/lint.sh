@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # The checks of scripts/test that read the tree. Each prints what is wrong and returns 1.
 
-lint_checks=(exported_symbols pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
+lint_checks=(exported_symbols preload_needs pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
     shell manual_pages format)
 
 c_files() { git ls-files '*.c' '*.h'; }
@@ -20,6 +20,11 @@ listed_in() { sed -n '/global:/,/local:/p' "$1" | sed 's/[}] *[A-Z_0-9]*;//' | g
 lint_exported_symbols() {
     diff <(listed_in mtls/libmtls.map) <(exports_of "$BUILD/mtls/libmtls.so")
     diff <(listed_in provider/module.map) <(exports_of "$(find "$BUILD/provider" -name '*.so' | head -n 1)")
+}
+
+# The preload library is in every child of a wrapped program: nothing but libc comes with it.
+lint_preload_needs() {
+    report "$(readelf -d "$BUILD/preload/libmtls-preload.so" | grep NEEDED | grep -v 'libc\.so' || true)"
 }
 
 # mtls/core and smkex/core touch no socket, clock, thread, file or libssl; mtls/net, smkex/net and provider/ no libssl.
