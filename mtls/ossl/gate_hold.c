@@ -254,8 +254,9 @@ static bool keeps_flight(const struct mtls_session *s)
     const struct mtls_handshake *hs = s->hs;
     BIO *next = BIO_next(g->rfilter);
 
-    return !g->held && !g->flight_open && g->rhave == 0 && g->rbody == 0 && hs->paths_started &&
-           !hs->record_offered && s->given_fd >= 0 && SSL_get_rfd(s->ssl) < 0 &&
+    return !g->held && !g->direct && !g->flight_open && g->rhave == 0 && g->rbody == 0 &&
+           hs->paths_started && !hs->record_offered && s->given_fd >= 0 &&
+           SSL_get_rfd(s->ssl) < 0 &&
            (BIO_find_type(next, BIO_TYPE_MEM) != NULL ||
             BIO_find_type(next, BIO_TYPE_BIO) != NULL) &&
            BIO_pending(next) <= 0 && is_nonblocking(s->given_fd) && is_tcp(s->given_fd);
