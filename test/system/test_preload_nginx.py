@@ -1,12 +1,13 @@
-"""nginx with several workers under the preload library: reloaded under use."""
+"""nginx with several workers under the preload library: reloaded, and replaced by a new binary."""
 
+import os
 import signal
 import time
 
 from conftest import SECRET
 from mtlslab import tools
 from mtlslab.proc import DEADLINE
-from preload_tools import nginx, wrapped_server
+from preload_tools import nginx, nginx_argv, wrapped_server
 
 
 def verified(lab, pki, service):
@@ -44,3 +45,33 @@ def test_reloaded_under_use(lab, pki, www, tmp_path):
         verified(lab, pki, service)
     no_crash(service.proc)
     assert len(service.wrap.wait(18, outcome="verified")) == 18
+
+
+# A shell between us and nginx, gone once nginx runs: nginx heeds USR2 only where its parent is not
+# the one that started it.
+DETACH = '("$@" & until [ -s "$PIDFILE" ]; do sleep 0.02; done); exec sleep 300'
+
+
+def test_replaced_by_a_new_binary(lab, pki, www, tmp_path):
+    """nginx hands an almost empty environment to the new binary."""
+    pidfile = tmp_path / "pid"
+
+    def start(port, wrap):
+        argv = nginx_argv(lab, pki, tmp_path, www, port, wrap, workers=2)
+        return lab.spawn(lab.server, ["env", f"PIDFILE={pidfile}", "sh", "-c", DETACH, "sh", *argv],
+                         name="nginx")
+    service = wrapped_server(lab, pki, tmp_path, start, share="upgrade")
+    verified(lab, pki, service)
+    old = int(pidfile.read_text())
+    os.kill(old, signal.SIGUSR2)
+    until(lambda: os.path.exists(f"{pidfile}.oldbin") and pidfile.exists()
+          and len(children(int(pidfile.read_text()))) == 2, "the new master has workers")
+    new = int(pidfile.read_text())
+    with open(f"/proc/{new}/maps", encoding="ascii") as maps:
+        assert "libmtls-preload" in maps.read()
+    os.kill(old, signal.SIGQUIT)
+    until(lambda: not os.path.exists(f"{pidfile}.oldbin"), "the old master ends")
+    for _ in range(4):
+        verified(lab, pki, service)
+    assert {line["pid"] for line in service.wrap.wait(5, outcome="verified")[1:]} <= children(new)
+    no_crash(service.proc)
