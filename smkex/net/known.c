@@ -61,7 +61,9 @@ void smkex_known_store(struct smkex *s)
         s->memory_error = rc < 0 ? rc : 0;
         return;
     }
-    if (s->remembered && s->key == SMKEX_KEY_KNOWN && now_at - s->record.verified_at < REFRESH_S)
+    /* As it stands there already: once an hour is enough. */
+    if (s->remembered && s->record.has_key == (key != NULL) && s->key != SMKEX_KEY_CHANGED &&
+        now_at - s->record.verified_at < REFRESH_S)
         return;
     record.verified_at = now_at;
     record.expires_at = now_at + max_age;

@@ -15,6 +15,7 @@ struct filter {
     bool server;
     char *name; /* client */
     struct smkex *s;
+    bool again; /* the second connection, for plain TCP, is being made */
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -73,8 +74,9 @@ static int reconnect(BIO *bio, struct filter *f)
     BIO *next = BIO_next(bio);
     int fd;
 
-    if (BIO_method_type(next) != BIO_TYPE_CONNECT || BIO_reset(next) < 0)
+    if (BIO_method_type(next) != BIO_TYPE_CONNECT || (!f->again && BIO_reset(next) < 0))
         return MTLS_ERR_SMKEX_FOREIGN;
+    f->again = true;
     if (BIO_do_connect(next) <= 0)
         return BIO_should_retry(next) ? SMKEX_WANT_WRITE : MTLS_ERR_PEER_CLOSED;
     return BIO_get_fd(next, &fd) < 0 ? MTLS_ERR_IO : smkex_set_plain_fd(f->s, fd);
@@ -180,6 +182,7 @@ static long filter_ctrl(BIO *bio, int cmd, long num, void *ptr)
     case BIO_CTRL_RESET:
         smkex_free(f->s);
         f->s = NULL;
+        f->again = false;
         BIO_clear_flags(bio, BIO_FLAGS_IN_EOF);
         return below(bio, cmd, num, ptr);
     case BIO_CTRL_DUP:

@@ -633,6 +633,36 @@ static void bios_talk(void **state)
     smkex_ctx_free(server);
 }
 
+/* [SPO-3] with one BIO: its second connection is plain, whether it blocks or not. */
+static void bios_go_on_in_clear_by_policy(void **state)
+{
+    struct smkex_ctx *client = context("path2=dev=v1,remote=203.0.113.1:1 policy=prefer");
+    char address[64], got[8];
+
+    snprintf(address, sizeof address, "203.0.113.1:%u", port1);
+    for (int nbio = 0; nbio < 2; nbio++) {
+        BIO *bio = smkex_bio_new_connect(client, address);
+        int fd;
+
+        BIO_set_nbio(bio, nbio);
+        while (BIO_do_connect(BIO_next(bio)) != 1)
+            assert_true(nbio && BIO_should_retry(BIO_next(bio)));
+        fd = accept(listener, NULL, NULL);
+        assert_int_equal(send(fd, "220 hello", 9, 0), 9);
+        while (BIO_do_handshake(bio) != 1)
+            assert_true(nbio && BIO_should_retry(bio));
+        close(fd);
+        assert_int_equal(smkex_get_outcome(smkex_bio_get0(bio)), SMKEX_OUTCOME_PLAIN);
+        fd = accept(listener, NULL, NULL);
+        assert_int_equal(BIO_write(bio, "clear", 5), 5);
+        assert_int_equal(recv(fd, got, 5, MSG_WAITALL), 5);
+        assert_memory_equal(got, "clear", 5);
+        close(fd);
+        BIO_free_all(bio);
+    }
+    smkex_ctx_free(client);
+}
+
 static void bios_fail_with_a_reason(void **state)
 {
     struct smkex_ctx *server = context("mode=single"), *client = context("mode=single pad=0");
@@ -766,6 +796,7 @@ int main(void)
         cmocka_unit_test(only_two_paths_vouch_for_a_change),
         cmocka_unit_test(servers_without_a_key_are_met_again),
         cmocka_unit_test(bios_talk),
+        cmocka_unit_test(bios_go_on_in_clear_by_policy),
         cmocka_unit_test(bios_fail_with_a_reason),
         cmocka_unit_test(ends_are_told_from_cuts),
         cmocka_unit_test(back_pressure_loses_nothing),
