@@ -98,7 +98,7 @@ def tap(text):
 
 
 class Tap(Suite):
-    """Scripts that speak TAP and bring their own servers: FOLDER has t/*.t, --word the interpreter and its options (perl)."""
+    """Scripts that speak TAP and bring their own servers: FOLDER has t/*.t, --word=perl --word=-Ilib the interpreter."""
 
     brings_servers = True
 

@@ -41,7 +41,7 @@ static int start(void **state)
     return 0;
 }
 
-static int stop(void **state)
+static int take_down(void **state)
 {
     struct fix *f = *state;
 
@@ -302,14 +302,14 @@ static void spoilt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(both_orders, start, stop),
-        cmocka_unit_test_setup_teardown(copies_and_ended, start, stop),
-        cmocka_unit_test_setup_teardown(open_claims_of_a_join, start, stop),
-        cmocka_unit_test_setup_teardown(full, start, stop),
-        cmocka_unit_test_setup_teardown(process_dies, start, stop),
-        cmocka_unit_test_setup_teardown(heirs_and_room_for_processes, start, stop),
-        cmocka_unit_test_setup_teardown(repair, start, stop),
-        cmocka_unit_test_setup_teardown(spoilt, start, stop),
+        cmocka_unit_test_setup_teardown(both_orders, start, take_down),
+        cmocka_unit_test_setup_teardown(copies_and_ended, start, take_down),
+        cmocka_unit_test_setup_teardown(open_claims_of_a_join, start, take_down),
+        cmocka_unit_test_setup_teardown(full, start, take_down),
+        cmocka_unit_test_setup_teardown(process_dies, start, take_down),
+        cmocka_unit_test_setup_teardown(heirs_and_room_for_processes, start, take_down),
+        cmocka_unit_test_setup_teardown(repair, start, take_down),
+        cmocka_unit_test_setup_teardown(spoilt, start, take_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

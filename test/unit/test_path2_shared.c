@@ -111,7 +111,7 @@ static int start(void **state)
     return 0;
 }
 
-static int stop(void **state)
+static int take_down(void **state)
 {
     struct mtls_dir_stats stats;
 
@@ -449,15 +449,15 @@ static void what_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(confirmed_elsewhere, start, stop),
-        cmocka_unit_test_setup_teardown(wrong_confirm, start, stop),
-        cmocka_unit_test_setup_teardown(owner_gives_up, start, stop),
-        cmocka_unit_test_setup_teardown(silent_owner, start, stop),
-        cmocka_unit_test_setup_teardown(copies_in_two_processes, start, stop),
-        cmocka_unit_test_setup_teardown(foreign_words, start, stop),
-        cmocka_unit_test_setup_teardown(connection_moves, start, stop),
-        cmocka_unit_test_setup_teardown(proof_lost_on_the_way, start, stop),
-        cmocka_unit_test_setup_teardown(what_stays, start, stop),
+        cmocka_unit_test_setup_teardown(confirmed_elsewhere, start, take_down),
+        cmocka_unit_test_setup_teardown(wrong_confirm, start, take_down),
+        cmocka_unit_test_setup_teardown(owner_gives_up, start, take_down),
+        cmocka_unit_test_setup_teardown(silent_owner, start, take_down),
+        cmocka_unit_test_setup_teardown(copies_in_two_processes, start, take_down),
+        cmocka_unit_test_setup_teardown(foreign_words, start, take_down),
+        cmocka_unit_test_setup_teardown(connection_moves, start, take_down),
+        cmocka_unit_test_setup_teardown(proof_lost_on_the_way, start, take_down),
+        cmocka_unit_test_setup_teardown(what_stays, start, take_down),
     };
 
     return cmocka_run_group_tests(tests, lab_open, lab_close);
