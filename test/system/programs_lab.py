@@ -35,8 +35,11 @@ class Postgres:
     """A data folder that is made once, and copies of it that run."""
 
     def __init__(self, folder, pki):
-        self.folder = folder
+        self.folder, self.pki = folder, pki
         self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+    def make(self):
+        folder, pki = self.folder, self.pki
         os.makedirs(f"{folder}/first")
         shutil.chown(f"{folder}/first", "postgres", "postgres")
         subprocess.run([*self.as_user, f"{programs.POSTGRES[-1]}/initdb", "-D", f"{folder}/first/data", "-A", "trust",
@@ -51,6 +54,8 @@ class Postgres:
 
     def copy(self, name):
         """A folder with a data folder of its own in it."""
+        if not os.path.exists(f"{self.folder}/first"):
+            self.make()
         subprocess.run(["cp", "-a", f"{self.folder}/first", f"{self.folder}/{name}"], check=True)
         return f"{self.folder}/{name}"
 
