@@ -68,7 +68,7 @@ struct mtls_config {
     bool accept_consistent, expose_certificate;
     uint8_t nalternate;
     uint8_t alternate[MTLS_ALTERNATES_MAX][MTLS_SHA256_LEN]; /* of SubjectPublicKeyInfo */
-    char share[MTLS_SHARE_NAME_MAX + 1]; /* empty = none */
+    char share[MTLS_SHARE_NAME_MAX + 1];                     /* empty = none */
 };
 
 void mtls_config_init(struct mtls_config *c); /* the defaults of doc/architecture.md */

@@ -463,8 +463,7 @@ static enum mtls_hold retry(struct mtls_session *s, enum way way)
  */
 static int brief(const struct mtls_session *s, int fd, bool at_write)
 {
-    if (fd < 0 || !is_nonblocking(fd) || !is_tcp(fd) ||
-        waits_by_itself(BIO_next(s->gate->rfilter)))
+    if (fd < 0 || !is_nonblocking(fd) || !is_tcp(fd) || waits_by_itself(BIO_next(s->gate->rfilter)))
         return 0;
     if (at_write)
         return s->hs->answered == MTLS_OFFER_YES ? MTLS_ERR_PROOF_MISSING : 0;

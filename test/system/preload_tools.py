@@ -103,18 +103,6 @@ def nginx_argv(lab, pki, folder, www, port, wrap, workers=0, tls=" ssl http2", l
     return wrap.argv([tools.which("nginx"), "-c", conf, "-e", "stderr"])
 
 
-def nginx_argv(lab, pki, folder, www, port, wrap, workers=0, tls=" ssl http2", location="",
-               address=None):
-    """The command line of nginx under wrap. workers=0: a single process."""
-    processes = f"worker_processes {workers}" if workers else "master_process off"
-    conf = os.path.join(folder, f"nginx{port}.conf")
-    with open(conf, "w", encoding="utf-8") as file:
-        file.write(NGINX.format(folder=folder, address=address or lab.addr, port=port,
-                                name=pki.name, www=www, cert=pki.cert, key=pki.key, tls=tls,
-                                processes=processes, location=location))
-    return wrap.argv([tools.which("nginx"), "-c", conf, "-e", "stderr"])
-
-
 def nginx(lab, *args, ns=None, **words):
     """nginx under wrap; returns its process."""
     return lab.spawn(ns or lab.server, nginx_argv(lab, *args, **words), name="nginx")
