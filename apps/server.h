@@ -52,6 +52,8 @@ struct server {
     struct addr_name backend;
     struct server_session *sessions; /* all of them */
     size_t session_count;
+    struct server_waiting *waiting; /* server_waiting.c */
+    size_t waiting_count;
     bool draining;
 };
 
@@ -66,11 +68,18 @@ int server_protocol_reload(struct server *s);
 void server_protocol_free(struct server *s);
 /* Path 2's real listening addresses; NULL beyond the last. */
 const char *server_protocol_listener(const struct server *s, size_t index);
+/* Whether an accepted socket is path 2's: 1: it was, and is taken; 0: no; -1: nothing has come yet.
+ */
+int server_protocol_path2(struct server *s, int fd);
 /* A link over an accepted socket, which stays the caller's; NULL: out of memory. */
 struct link *server_protocol_accept(struct server *s, int fd);
 
 /* listener_accept: arg is the server. */
 void server_session_accept(void *arg, int fd, const struct sockaddr *peer, socklen_t len);
+void server_session_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t len);
+/* Keeps an accepted socket until its first byte shows what it is; false: no room. */
+bool server_waiting_add(struct server *s, int fd, const struct sockaddr *peer, socklen_t len);
+void server_waiting_free(struct server *s);
 /* No new work: each session ends when what it is doing is done. */
 void server_sessions_drain(struct server *s);
 void server_sessions_free(struct server *s);

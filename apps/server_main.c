@@ -193,6 +193,7 @@ int main(int argc, char **argv)
         run(s);
         rv = EXIT_FINE;
     }
+    server_waiting_free(s);
     server_sessions_free(s);
     listeners_free(s->listeners);
     server_protocol_free(s);

@@ -184,6 +184,14 @@ static const struct tls_conn_ops ops = {on_ready, on_progress, on_closed};
 void server_session_accept(void *arg, int fd, const struct sockaddr *peer, socklen_t len)
 {
     struct server *s = arg;
+    int is = server_protocol_path2(s, fd);
+
+    if (is == 0 || (is < 0 && !server_waiting_add(s, fd, peer, len)))
+        server_session_new(s, fd, peer, len);
+}
+
+void server_session_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t len)
+{
     struct server_session *ss = calloc(1, sizeof *ss);
     struct link *link = server_protocol_accept(s, fd);
     struct tls_conn_limits limits = {

@@ -36,6 +36,11 @@ const char *server_protocol_listener(const struct server *s, size_t index)
     return smkex_ctx_get0_listener(s->smkex, index);
 }
 
+int server_protocol_path2(struct server *s, int fd)
+{
+    return 0;
+}
+
 struct link *server_protocol_accept(struct server *s, int fd)
 {
     struct smkex *conn;

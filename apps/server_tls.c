@@ -134,6 +134,11 @@ const char *server_protocol_listener(const struct server *s, size_t index)
     return s->hooked ? mtls_ssl_ctx_get0_listener(s->ctx, index) : NULL;
 }
 
+int server_protocol_path2(struct server *s, int fd)
+{
+    return mtls_accept_path2(s->ctx, fd);
+}
+
 struct link *server_protocol_accept(struct server *s, int fd)
 {
     SSL *ssl = SSL_new(s->ctx);

@@ -37,6 +37,7 @@ static const struct {
     {"accept", 0},
     {"expose-certificate", 0},
     {"alternate", 8},
+    {"single-port", 0},
 };
 
 struct text {

@@ -91,6 +91,12 @@ MTLS_API int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port);
  * deadline. Errors: MTLS_ERR_NOT_HOOKED, _ARG, _NOMEM. */
 MTLS_API int mtls_set_fd(SSL *ssl, int fd);
 
+/* For servers with single-port=on, which accept their connections themselves: whether fd, just
+ * accepted, is path 2 and not TLS. 1: it is, and fd is the library's from now on. 0: it is not;
+ * nothing was read, go on with SSL_accept(). -1: nothing has come yet; ask again when fd is
+ * readable. Raises nothing; does not block. */
+MTLS_API int mtls_accept_path2(SSL_CTX *ctx, int fd);
+
 /* Binds a connected TCP socket to the device that it leaves by now (SO_BINDTODEVICE), so that
  * routes pushed later cannot pull path 1 over to path 2's network. Optional; for client programs
  * that make their own sockets. Loopback is left alone. Errors: MTLS_ERR_PATH_UNKNOWN (not a

@@ -339,6 +339,7 @@ static const struct word words[] = {
     {"accept", set_accept, false, AT(accept_consistent), 0, 0},
     {"expose-certificate", set_switch, false, AT(expose_certificate), 0, 0},
     {"alternate", set_alternate, true, AT(nalternate), 0, 0},
+    {"single-port", set_switch, false, AT(single_port), 0, 0},
 };
 #undef AT
 enum { NWORDS = sizeof(words) / sizeof(words[0]) };
@@ -435,7 +436,7 @@ int mtls_config_finish(struct mtls_config *c, char *msg, size_t msg_len)
                            "%u, but path2 stands %u time%s", (unsigned)c->need, (unsigned)c->npath2,
                            c->npath2 == 1 ? "" : "s");
     if (c->policy == MTLS_POLICY_UNSET)
-        c->policy = c->npath2 > 0 || c->nlisten > 0 ? MTLS_POLICY_REQUIRE : MTLS_POLICY_OFF;
+        c->policy = c->npath2 > 0 || mtls_config_serves(c) ? MTLS_POLICY_REQUIRE : MTLS_POLICY_OFF;
     return 0;
 }
 
@@ -546,5 +547,7 @@ int mtls_config_format(const struct mtls_config *c, char *out, size_t cap)
     put_u32(&o, "per-source", c->per_source, d.per_source);
     if (c->share[0] != '\0')
         put(&o, "share", "%s", c->share);
+    if (c->single_port)
+        put(&o, "single-port", "on");
     return o.full ? MTLS_ERR_ARG : (int)o.len;
 }

@@ -54,7 +54,7 @@ struct mtls_config {
     struct mtls_path_spec path2[MTLS_PATHS_MAX];
     char name[MTLS_HOST_MAX + 1];
     uint32_t deadline_ms, grace_ms;
-    bool early, tfo, reuse, reactor_app;
+    bool early, tfo, reuse, reactor_app, single_port;
     char hosts[MTLS_FILE_MAX + 1]; /* empty = none */
     uint32_t resume_max_s;
     uint8_t nlisten, naddress, ntls_ports;
@@ -70,6 +70,12 @@ struct mtls_config {
     uint8_t alternate[MTLS_ALTERNATES_MAX][MTLS_SHA256_LEN]; /* of SubjectPublicKeyInfo */
     char share[MTLS_SHARE_NAME_MAX + 1];                     /* empty = none */
 };
+
+/* Whether a server with this configuration answers path 2. */
+static inline bool mtls_config_serves(const struct mtls_config *c)
+{
+    return c->nlisten > 0 || c->single_port;
+}
 
 void mtls_config_init(struct mtls_config *c); /* the defaults of doc/architecture.md */
 

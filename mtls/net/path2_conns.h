@@ -35,7 +35,9 @@ void mtls_conn_flush(struct conn *c);
 /* Soon: from inside a call-back, too. */
 void mtls_conn_close(struct conn *c);
 void mtls_conn_free(struct conn *c);
-/* A socket that another process has accepted, with what is open on it; takes fd in any case. */
+MTLS_NODISCARD int mtls_conn_watch(struct conn *c);
+/* path2_adopt.c: a socket that another process has accepted, with what is open on it; takes fd in
+ * any case. */
 MTLS_NODISCARD int mtls_conn_adopt(int fd, const struct mtls_conn_state *state, struct conn **out,
                                    mtls_tstamp now);
 /* Reads what is there. c may be freed. */

@@ -328,7 +328,7 @@ static int table_make(void)
 
 static int service_init(const struct mtls_config *config)
 {
-    if (!service.configured || config->nlisten > 0)
+    if (!service.configured || mtls_config_serves(config))
         limits_of(config, &service.config);
     service.configured = true;
     if (service.p2s != NULL)
@@ -422,7 +422,7 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
     uint8_t i;
     int err = service_init(config);
 
-    if (err == 0 && config->nlisten > 0)
+    if (err == 0 && mtls_config_serves(config))
         err = mtls_workers_open(config);
     for (i = 0; err == 0 && i < config->nlisten; i++) {
         struct listener *l = listener_find(&config->listen[i]);
@@ -441,7 +441,7 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
         if (err == 0)
             bound[i] = l->bound;
     }
-    if (err == 0 && config->nlisten > 0)
+    if (err == 0 && mtls_config_serves(config))
         err = service_watch(mtls_reactor_get());
     while (err != 0 && service.nlisteners > first) {
         struct listener *l = &service.listeners[--service.nlisteners];
@@ -593,42 +593,7 @@ void mtls_conns_arm(void)
     arm_expiry();
 }
 
-int mtls_conn_adopt(int fd, const struct mtls_conn_state *state, struct conn **out, mtls_tstamp now)
+int mtls_conn_watch(struct conn *c)
 {
-    struct conn *c = calloc(1, sizeof(*c));
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-    int err = c == NULL ? MTLS_ERR_NOMEM : 0;
-
-    if (err == 0 && (getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
-                     mtls_addr_from_sockaddr(&c->peer, (struct sockaddr *)&ss, len) != 0))
-        err = MTLS_ERR_IO;
-    len = sizeof(ss);
-    if (err == 0 && (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
-                     mtls_addr_from_sockaddr(&c->local, (struct sockaddr *)&ss, len) != 0))
-        err = MTLS_ERR_IO;
-    if (err == 0) {
-        c->fd = fd;
-        c->in_event = true;
-        err = mtls_p2s_conn_import(&c->p2s, service.p2s, &c->peer, state, c, now);
-    }
-    if (err == 0) {
-        err = mtls_watch_new(&c->watch, service.reactor, fd, EPOLLIN | EPOLLRDHUP, conn_event, c);
-        if (err != 0)
-            mtls_p2s_conn_moved(c->p2s);
-    }
-    if (err != 0) {
-        free(c);
-        close(fd);
-        return err;
-    }
-    list_add(&service.conns, c);
-    flush(c);
-    c->in_event = false;
-    if (c->closing) {
-        c->closing = false;
-        on_close(NULL, c, 0);
-    }
-    *out = c;
-    return 0;
+    return mtls_watch_new(&c->watch, service.reactor, c->fd, EPOLLIN | EPOLLRDHUP, conn_event, c);
 }

@@ -21,6 +21,10 @@ MTLS_NODISCARD int mtls_service_open(const struct mtls_config *config, struct mt
  * _STOPPED, _NOMEM, _IO. */
 MTLS_NODISCARD int mtls_service_resume(void);
 
+/* A connection that the program has accepted and found to be path 2; takes fd in any case. Errors:
+ * MTLS_ERR_IO (not an IP connection), _NOMEM, _LIMIT. */
+MTLS_NODISCARD int mtls_service_accept(int fd, mtls_tstamp now);
+
 struct mtls_service_session;
 
 /* k of n paths, on the claim whose connection came from peer to local. */

@@ -120,7 +120,7 @@ static int engine_open(struct mtls_hook *hook)
     err = mtls_reactor_get() == NULL ? MTLS_ERR_STOPPED : mtls_engine_crypto(&hook->crypto);
     if (err == 0)
         err = mtls_service_open(&hook->config, hook->bound);
-    if (err == 0 && (hook->config.reactor_app || hook->config.nlisten > 0))
+    if (err == 0 && (hook->config.reactor_app || mtls_config_serves(&hook->config)))
         err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
     hook->generation = mtls_engine_generation();
     mtls_engine_unlock();
@@ -136,7 +136,7 @@ void mtls_hook_serve(struct mtls_hook *hook)
     mtls_engine_lock();
     if (hook->generation != mtls_engine_generation()) {
         hook->generation = mtls_engine_generation();
-        if (hook->config.nlisten > 0 && mtls_reactor_get() != NULL &&
+        if (mtls_config_serves(&hook->config) && mtls_reactor_get() != NULL &&
             mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app) == 0)
             (void)!mtls_service_resume();
     }

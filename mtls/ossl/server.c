@@ -143,6 +143,7 @@ int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
         hs->ee.flags |= MTLS_EE_OTHER_PORTS;
     hs->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
                              : c->nlisten > 0  ? s->hook->bound[0].port
+                             : c->single_port  ? hs->port
                                                : 0);
     hs->ee.max_age = c->memory_s;
     hs->ee.naddr = c->naddress;

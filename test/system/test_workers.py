@@ -6,11 +6,13 @@ process and claims that were relayed to it."""
 
 import os
 import signal
+import sys
 
 import pytest
 
-from mtlslab import tools
+from mtlslab import check, tools
 
+LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mtlslab", "load.py")
 PROGRAMS = os.path.join(tools.BUILD, "test", "workers")
 POLICY = "policy=require per-source=4096 deadline=30000"
 
@@ -24,7 +26,9 @@ class Workers:
                 pki.key, "--workers", workers, "--port", port]
         if not plain:
             argv += ["--words", f"{POLICY} listen={tools.join(lab.addr, path2)} {words}"]
-        self.proc = lab.spawn(lab.server, argv, name="workers_server")
+        # A fork child cannot free what libcrypto keeps for the threads of its parent.
+        self.proc = lab.spawn(lab.server, argv, name="workers_server", env={
+            "ASAN_OPTIONS": "exitcode=99:detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1:exitcode=99"})
         line = self.proc.wait_json("stdout", event="listening")
         self.host, self.port = lab.addr, line["port"]
         self.path2_port = tools.split(line["path2"])[1] if line["path2"] else None
@@ -158,3 +162,35 @@ def test_reload_under_load(lab, pki):
         assert words == "plain" or done["plain"] == 0, done
         assert words == "plain" or handed_over(sums) > 0, sums
     assert lost["reuse=on"] <= lost["plain"] and lost["reuse=off"] <= lost["plain"], lost
+
+
+def test_path_2_on_the_tls_port(lab, pki, www):
+    """single-port=on: path 2 comes to the TLS port of another address of the server, which tells it from
+    TLS by its first byte; a stranger's bytes there are TLS's to refuse, and plain TLS is served."""
+    server = tools.Server(lab, pki, "--config", "single-port=on", path2=False, policy="prefer", www=www,
+                          listen=f"0.0.0.0:{lab.port()}", address=lab.addr)
+    server.host = lab.addr
+    lab.hosts(lab.client, **{pki.name.replace(".", "_"): lab.addr})
+    path2 = f"dev=p2,remote={tools.join(lab.server_addr(2), server.port)}"
+    for words in ([], ["--config", "early=off"]):
+        result = tools.client(lab, pki, server, *words, path2=[path2])
+        check.verified(result, None, (www / "file").read_bytes())
+        assert result.line["paths"][1]["remote"] == tools.join(lab.server_addr(2), server.port)
+    late = tools.client(lab, pki, server, "--config", "early=off",  # the port is EncryptedExtensions'
+                        path2=[f"dev=p2,remote={lab.server_addr(2)}"])
+    check.verified(late, None, (www / "file").read_bytes())
+    plain = tools.curl(lab, pki, lab.addr, server.port)
+    assert plain.stdout == (www / "file").read_bytes(), plain.log()
+    strangers = lab.spawn(lab.client, [sys.executable, LOAD, "flood", lab.addr, str(server.port), "8"],
+                          name="load", stdin=True)
+    strangers.wait_json("stdout", event="done")
+    assert tools.client(lab, pki, server, path2=[path2]).outcome == tools.VERIFIED
+    assert server.stop() == 0
+
+
+def test_path_2_on_the_tls_port_is_off(lab, pki, www):
+    """Without the word path 2 gets no answer on the TLS port."""
+    server = tools.Server(lab, pki, path2=False, policy="prefer", www=www)
+    path2 = f"dev=p2,remote={tools.join(lab.addr, server.port)}"
+    result = tools.client(lab, pki, server, path2=[path2], policy="require")
+    assert result.outcome == tools.FAILED, result

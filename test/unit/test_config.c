@@ -189,6 +189,7 @@ static const struct {
     {"max-pending=1", "max-pending=0", MTLS_ERR_CONFIG_VALUE, "max-pending"},
     {"per-source=1", "per-source=0", MTLS_ERR_CONFIG_VALUE, "per-source"},
     {"share=web_1-a", "share=../web", MTLS_ERR_CONFIG_VALUE, "share"},
+    {"single-port=on", "single-port=yes", MTLS_ERR_CONFIG_VALUE, "single-port"},
     {"share=none", "share=web.1", MTLS_ERR_CONFIG_VALUE, "share"},
     {"confirm=resume", "confirm=resumption", MTLS_ERR_CONFIG_VALUE, "confirm"},
     {"confirm=auto", "confirm=auto confirm=auto", MTLS_ERR_CONFIG_CONFLICT, "confirm"},
@@ -478,7 +479,8 @@ static void format(void **state)
     assert_round_trip("policy=prefer path2=local=192.0.2.7,port=4434 path2=auto need=2 name=a.b "
                       "deadline=2000 grace=1500 early=off tfo=off reuse=off hosts=/h resume=0 "
                       "reactor=app listen=127.0.0.1:0,[::1]:914 advertise=0 address=192.0.2.9:1 "
-                      "tls-port=443,8443 memory=0 max-pending=1 per-source=2 share=web");
+                      "tls-port=443,8443 memory=0 max-pending=1 per-source=2 share=web "
+                      "single-port=on");
     assert_round_trip("confirm=resume accept=consistent expose-certificate=on alternate=" KEY64);
     assert_int_equal(apply(&c, "listen=[::1]:0,0.0.0.0:914 need=1 path2=auto"), 0);
     assert_true(mtls_config_format(&c, out, sizeof(out)) > 0);
