@@ -33,11 +33,11 @@ static const struct {
     {"max-pending", 0},
     {"per-source", 0},
     {"share", 0},
+    {"single-port", 0},
     {"confirm", 0},
     {"accept", 0},
     {"expose-certificate", 0},
     {"alternate", 8},
-    {"single-port", 0},
 };
 
 struct text {
