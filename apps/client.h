@@ -13,9 +13,18 @@
 #include "tls_conn.h"
 #include "tls_setup.h"
 
-#define CLIENT_PATHS 8
+#define CLIENT_PATHS    8
+#define CLIENT_JOBS_MAX 64
+#define CLIENT_TARGETS  256 /* of check, on the command line */
 
-enum client_mode { CLIENT_PIPE, CLIENT_GET, CLIENT_HEAD, CLIENT_FORWARD, CLIENT_FORGET };
+enum client_mode {
+    CLIENT_PIPE,
+    CLIENT_GET,
+    CLIENT_HEAD,
+    CLIENT_FORWARD,
+    CLIENT_FORGET,
+    CLIENT_CHECK
+};
 
 struct client_config {
     enum client_mode mode;
@@ -35,6 +44,9 @@ struct client_config {
     int family;
     unsigned long deadline_ms, timeout_s, idle_s;
     bool json, verbose;
+    const char *targets[CLIENT_TARGETS], *check_file; /* check */
+    size_t target_count;
+    unsigned long jobs;
 };
 
 enum client_config_result { CLIENT_CONFIG_RUN, CLIENT_CONFIG_HELP, CLIENT_CONFIG_BAD };
@@ -75,6 +87,8 @@ extern const unsigned client_http_port; /* that the Host field leaves out */
 int client_protocol_setup(struct client *c);
 void client_protocol_free(struct client *c);
 int client_protocol_forget(const struct client_config *config);
+/* CLIENT_CHECK: the exit code. */
+int client_protocol_check(struct client *c);
 /* A connection is about to be made. */
 void client_protocol_announce(struct client *c);
 /* Before connect(): path 2's network must not pull path 1 over. */

@@ -133,8 +133,12 @@ int main(int argc, char **argv)
                              .picture = c->config.verbose || isatty(STDERR_FILENO)};
     signal(SIGPIPE, SIG_IGN);
     c->loop = ev_loop_new(EVFLAG_AUTO);
-    if (c->loop != NULL && client_protocol_setup(c) == 0)
-        rv = find_server(c) < 0 ? EXIT_NETWORK : run(c);
+    if (c->loop != NULL && client_protocol_setup(c) == 0) {
+        if (c->config.mode == CLIENT_CHECK)
+            rv = client_protocol_check(c);
+        else
+            rv = find_server(c) < 0 ? EXIT_NETWORK : run(c);
+    }
     client_sessions_free(c);
     listeners_free(c->listeners);
     client_protocol_free(c);

@@ -20,6 +20,8 @@ enum {
     O_DEADLINE,
     O_HOSTS,
     O_CONFIG,
+    O_FILE,
+    O_JOBS,
     O_CONNECT,
     O_PATH1_DEV,
     O_PATH1_LOCAL,
@@ -70,6 +72,9 @@ static const struct option_def defs[] = {
     {O_HOSTS, 0, "hosts", "FILE", "memory of verified hosts", 0},
     {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable",
      OPT_MANY},
+    {0, 0, "With check:", NULL, NULL, 0},
+    {O_FILE, 0, "file", "FILE", "servers, one a line; - is standard input", 0},
+    {O_JOBS, 0, "jobs", "N", "so many at a time (default 8, at most 64)", 0},
     {0, 0, "Path 1:", NULL, NULL, 0},
     {O_CONNECT, 0, "connect", "ADDR", "connect to this address; HOST is not looked up", 0},
     {O_PATH1_DEV, 0, "path1-dev", "IFNAME", "bind path 1 to this network device", 0},
@@ -103,6 +108,7 @@ static const struct option_def defs[] = {
 
 static const char usage[] =
     "usage: mtls-client [flags] HOST:PORT\n"
+    "       mtls-client check [flags] [HOST[:PORT] ...]\n"
     "       mtls-client forget --hosts FILE HOST:PORT\n"
     "TLS client whose handshakes are confirmed over a second network path (Multipath TLS).\n";
 
@@ -160,6 +166,11 @@ static int handle_mtls(struct client_config *c, int id, const char *value)
 static int handle_path1(struct client_config *c, int id, const char *value)
 {
     switch (id) {
+    case O_FILE:
+        c->check_file = value;
+        return 0;
+    case O_JOBS:
+        return number("jobs", value, 1, CLIENT_JOBS_MAX, &c->jobs);
     case O_CONNECT:
         c->has_connect = true;
         return addr_parse(value, 0, &c->connect) == 0
@@ -278,14 +289,30 @@ static int check(const struct client_config *c, const struct options *o)
     return 0;
 }
 
+/* check confirms by resumption, whoever it asks; each server's paths are added with its name. */
+static int check_words(struct client_config *c, const struct options *o)
+{
+    if (c->mode != CLIENT_PIPE)
+        return usage_error(PROG, "--get, --head, --forward and check exclude each other");
+    c->mode = CLIENT_CHECK;
+    for (size_t i = 1; i < o->word_count && c->target_count < CLIENT_TARGETS; i++)
+        c->targets[c->target_count++] = o->words[i];
+    if (o->seen[O_CONFIRM] && !holds_word(c, "confirm=resume"))
+        return usage_error(PROG, "check confirms by resumption alone");
+    if (c->path_count == 0 && !holds_word(c, "path2="))
+        return usage_error(PROG, "check needs --path2");
+    return o->seen[O_CONFIRM] ? 0 : word(c, "confirm", "confirm", "resume");
+}
+
 enum client_config_result client_config_parse(struct client_config *c, int argc, char **argv)
 {
-    struct options o = {.prog = PROG, .defs = defs};
+    struct options o = {.prog = PROG, .defs = defs, .max_words = OPTIONS_WORDS_MAX};
 
     memset(c, 0, sizeof *c);
     c->deadline_ms = 10000;
     c->timeout_s = 15;
     c->family = AF_UNSPEC;
+    c->jobs = 8;
     if (options_parse(&o, argc, argv, handle, c) < 0)
         return CLIENT_CONFIG_BAD;
     if (o.seen[O_HELP]) {
@@ -296,7 +323,15 @@ enum client_config_result client_config_parse(struct client_config *c, int argc,
         printf("%s %s\n", PROG, mtls_version());
         return CLIENT_CONFIG_HELP;
     }
-    if (client_target_parse(c, &o) < 0 || check(c, &o) < 0 || client_paths_add(c, PROG) < 0)
+    if (o.word_count > 0 && strcmp(o.words[0], "check") == 0)
+        return check(c, &o) < 0 || check_words(c, &o) < 0 ? CLIENT_CONFIG_BAD : CLIENT_CONFIG_RUN;
+    if (client_target_parse(c, &o) < 0 || check(c, &o) < 0)
+        return CLIENT_CONFIG_BAD;
+    if (o.seen[O_FILE] || o.seen[O_JOBS]) {
+        usage_error(PROG, "--file and --jobs are for check");
+        return CLIENT_CONFIG_BAD;
+    }
+    if (client_paths_add(c, PROG) < 0)
         return CLIENT_CONFIG_BAD;
     if (!o.seen[O_IDLE_TIMEOUT])
         c->idle_s = c->mode == CLIENT_GET || c->mode == CLIENT_HEAD ? 60 : 3600;

@@ -35,6 +35,11 @@ int client_protocol_forget(const struct client_config *config)
 }
 
 /* What is wrong with path 2 shows in the handshake. */
+int client_protocol_check(struct client *c)
+{
+    return EXIT_USAGE; /* no flag of this program asks for it */
+}
+
 void client_protocol_announce(struct client *c)
 {
     (void)!smkex_announce(c->smkex, client_host_name(c), c->config.server.port);

@@ -14,6 +14,7 @@
 #include <mtls/mtls.h>
 
 #include "client.h"
+#include "client_check.h"
 #include "client_tls_confirm.h"
 #include "complain.h"
 #include "link_ssl.h"
@@ -232,7 +233,7 @@ static int tell_literal(const struct client *c, SSL *ssl)
            mtls_set_name(ssl, client_host_name(c)) == 1;
 }
 
-static SSL *make_ssl(const struct client *c)
+SSL *client_tls_new(const struct client *c)
 {
     SSL *ssl = SSL_new(c->ctx);
 
@@ -258,7 +259,7 @@ struct link *client_protocol_open(struct client *c, int fd)
     /* With --local the source may choose the route: only now. Its bound port is nobody else's. */
     if (c->hooked && c->config.device == NULL && c->config.has_local && mtls_pin_socket(fd) != 1)
         ERR_clear_error();
-    ssl = make_ssl(c);
+    ssl = client_tls_new(c);
     if (ssl == NULL) {
         ERR_clear_error();
         return NULL;
@@ -301,6 +302,11 @@ void client_protocol_free(struct client *c)
     SSL_SESSION_free(c->resume);
     SSL_CTX_free(c->ctx);
     free(late.json);
+}
+
+int client_protocol_check(struct client *c)
+{
+    return client_check(c);
 }
 
 int client_protocol_forget(const struct client_config *config)

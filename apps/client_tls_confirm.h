@@ -15,6 +15,8 @@ void client_tls_confirm_announce(struct client *c);
 void client_tls_confirm_open(struct client *c, struct link *link);
 void client_tls_confirm_free(void);
 
+/* client_tls.c: an SSL with its names and what it offers. NULL: out of memory. */
+SSL *client_tls_new(const struct client *c);
 /* client_tls.c: writes it to --sess-out, if that is given. */
 void client_tls_keep(SSL_SESSION *session);
 

@@ -437,3 +437,73 @@ def test_auto_does_not_help_a_downgrade(lab, pki, www, tmp_path):
     check.refused(tools.client(lab, pki, server, "--confirm", "auto", cafile=pki.bundle),
                   "downgrade")
     check.nothing_stolen(mitm)
+
+
+# ---- check ----------------------------------------------------------------------------------------
+
+
+def checked(lab, pki, *options, cafile=None):
+    """(exit code, {target: line}, the process)"""
+    proc = lab.run(lab.client, [tools.tool("mtls-client"), "check", "--json", "--cafile",
+                                cafile or pki.cafile, "--path2", spec(lab), "--timeout", "5",
+                                "--connect", lab.addr, *(str(o) for o in options)], name="check")
+    lines = [line for line in proc.jsons("stdout") if line.get("event") == "check"]
+    return proc.wait(), {line["target"]: line for line in lines}, proc
+
+
+def test_check_many(lab, pki, www, tmp_path):
+    """Every kind of server at once, from the command line and from a file; the worst one decides."""
+    good = stock.nginx(lab, pki, tmp_path / "good", www)
+    without = stock.threaded(lab, pki, "--tickets", "0")
+    old = stock.threaded(lab, pki, "--tls12")
+    listing = tmp_path / "servers"
+    listing.write_text(f"# ours\n{pki.name}:{old.port}  # the old one\n\n{pki.name}:{lab.port()}\n")
+    names = [f"{pki.name}:{server.port}" for server in (good, without)]
+    code, found, proc = checked(lab, pki, *names, "--file", listing, "--jobs", "4")
+    assert code == tools.EXIT_NETWORK, proc.log()
+    assert list(found) == names + [f"{pki.name}:{old.port}", f"{pki.name}:{lab._port}"], proc.log()
+    assert [line["verdict"] for line in found.values()] == ["verified", "consistent", "unproven",
+                                                            "none"]
+    best = found[names[0]]
+    assert best["tls"] == "TLSv1.3" and best["tickets"]["received"] >= 1
+    assert [path["device"] for path in best["paths"]] == ["p1", "p2"]
+    assert min(best[key] for key in ("connect_us", "handshake_us", "confirm_us")) > 0
+    assert list(found.values())[-1]["reason"] == "connect"
+
+
+def test_check_exit_codes(lab, pki, www, tmp_path):
+    good = stock.nginx(lab, pki, tmp_path / "good", www)
+    name = f"{pki.name}:{good.port}"
+    assert checked(lab, pki, name)[0] == tools.EXIT_OK
+    less = f"{pki.name}:{stock.threaded(lab, pki, '--tickets', '0').port}"
+    assert checked(lab, pki, name, less)[0] == 4
+    old = f"{pki.name}:{stock.threaded(lab, pki, '--tls12').port}"
+    assert checked(lab, pki, old, name, less)[0] == 5
+    attack.tls_mitm(lab, pki, tmp_path, good.port)
+    code, found, _ = checked(lab, pki, old, name, less, cafile=pki.bundle)
+    assert code == tools.EXIT_UNVERIFIED and found[name]["verdict"] == "alarm"
+    code, found, _ = checked(lab, pki, name)
+    assert code == tools.EXIT_NETWORK and found[name]["reason"] == "certificate"
+
+
+def test_check_table(lab, pki, www, tmp_path):
+    """For people: one line each, a sum, and what each verdict means."""
+    good = stock.nginx(lab, pki, tmp_path / "good", www)
+    proc = lab.run(lab.client, [tools.tool("mtls-client"), "check", "--cafile", pki.cafile, "--path2",
+                                spec(lab), "--connect", lab.addr, f"{pki.name}:{good.port}"])
+    assert proc.wait() == 0, proc.log()
+    lines = proc.lines("stdout")
+    assert lines[0].split()[:3] == ["host", "verdict", "reason"]
+    assert lines[1].split()[:4] == [f"{pki.name}:{good.port}", "verified", "resumed", "TLSv1.3"]
+    assert "1 verified, 0 consistent, 0 unproven, 0 alarm, 0 not reached" in lines
+    assert lines[-1].startswith("resumed: the server on path 2")
+
+
+@pytest.mark.parametrize("options", [["check"], ["check", "--path2", "dev=p2"],
+                                     ["check", "--get", "/", "a.example"],
+                                     ["check", "--path2", "auto", "--confirm", "auto", "a.example"],
+                                     ["--jobs", "2", "a.example:443"],
+                                     ["check", "--path2", "auto", "--file", "/nowhere/at/all"]])
+def test_check_usage(lab, options):
+    proc = lab.run(lab.client, [tools.tool("mtls-client"), *options])
+    assert proc.wait() == tools.EXIT_USAGE, proc.log()
