@@ -107,11 +107,12 @@ def servers(given, stack):
 
 
 def environments(given):
-    """Without and with the preload library; the listener has one port, for whichever of a program's contexts serve."""
+    """Without and with the preload library; all contexts and processes of a test share one listener."""
     preload = os.path.join(BUILD, "preload", "libmtls-preload.so")
     if not os.path.exists(preload):
         sys.exit(f"{preload} is missing: build first")
-    words = given.hook.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}")
+    port = free_port()
+    words = given.hook.replace("127.0.0.1:0", f"127.0.0.1:{port}") + f" share=differential-{port}"
     return [{}, {"LD_PRELOAD": preload, "MTLSIZE_LIBRARY": os.path.join(BUILD, "mtls", "libmtls.so"),
                  "MTLS_CONFIG": words}]
 

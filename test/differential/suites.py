@@ -90,7 +90,7 @@ def tap(text):
     for line in text.splitlines():
         match = re.match(r"\s*(not ok|ok)\s+\d+\s*(?:-\s*)?(.*)$", line)
         if match:
-            name = match.group(2).strip() or "point"
+            name = re.sub(r":\d{4,5}\b", ":PORT", match.group(2)).strip() or "point"
             while name in found:
                 name += "'"
             found[name] = match.group(1)
