@@ -183,7 +183,7 @@ static void session(void)
     if (fd >= 0) {
         ssl = SSL_new(client.ctx);
         must(ssl != NULL && SSL_set_tlsext_host_name(ssl, client.name) == 1 &&
-                 SSL_set1_host(ssl, client.name) == 1,
+                 X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), client.name, 0) == 1,
              "SSL_new");
         set_bio(ssl, fd);
         connected = SSL_connect(ssl) == 1;
