@@ -189,10 +189,10 @@ static int late_reason(struct mtls_session *s)
     struct mtls_decision d = {MTLS_WAIT, 0, 0};
 
     mtls_engine_lock();
-    if (s->gate->kept) {
+    if (s->gate->kept)
         s->hs->before_flight = true;
+    if (s->gate->kept || (!s->server && s->hs->answered == MTLS_OFFER_YES))
         d = mtls_session_evaluate(s, false, mtls_now());
-    }
     mtls_engine_unlock();
     return d.verdict == MTLS_FAILED && d.reason != 0 ? d.reason : MTLS_ERR_DEADLINE;
 }
