@@ -76,13 +76,26 @@ void preload_version(const char *path, char *out, size_t cap)
     free(data);
 }
 
+/* Whether one of the names in LD_PRELOAD is this one. */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t len;
+
+    for (; *list != '\0'; list += len + (list[len] != '\0')) {
+        len = strcspn(list, ": ");
+        if (len == strlen(name) && strncmp(list, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
 char *preload_append(const char *existing, const char *ours)
 {
     char *out;
 
     if (existing == NULL || *existing == '\0')
         return strdup(ours);
-    if (strstr(existing, ours) != NULL)
+    if (is_listed(existing, ours))
         return strdup(existing);
     return asprintf(&out, "%s:%s", existing, ours) < 0 ? NULL : out;
 }

@@ -358,7 +358,7 @@ def postgres(place):
 
 # Debian's Node; where another one is installed as `node`, Debian's lies here (scripts/setup).
 UNPACKED = "/var/cache/mtls-programs/node"
-NODE = ["node"]
+NODE = ["/usr/bin/node"]
 if os.path.isdir(UNPACKED):
     NODE = ["sh", "-ec", 'mkdir -p /usr/share/nodejs; mount --bind "$1/usr/share/nodejs" /usr/share/nodejs; '
             'shift; exec "$@"', "sh", UNPACKED, "env",

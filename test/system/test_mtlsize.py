@@ -214,6 +214,17 @@ def test_run_environment(home):
     assert run.stdout.split("|")[2].startswith("allow")
 
 
+@pytest.mark.parametrize("before, after", [("OURS", "OURS"), ("OURS:x.so", "OURS:x.so"), ("x.so OURS", "x.so OURS"),
+                                           ("OURS.old", "OURS.old:OURS"), ("x.so", "x.so:OURS"), ("", "OURS")])
+def test_library_is_listed_once(home, root, before, after):
+    """A name that only looks like ours is not ours."""
+    ours = f"{home}/preload/libmtls-preload.so"
+    unit = root / "lib/systemd/system/good.service"
+    unit.write_text(f'[Service]\nEnvironment="LD_PRELOAD={before.replace("OURS", ours)}"\nExecStart={home}/bin/with-ssl\n')
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
+    assert f'"LD_PRELOAD={after.replace("OURS", ours)}"' in drop_in(root, "good.service").read_text()
+
+
 def test_run_config_file(home, tmp_path):
     words = tmp_path / "words"
     words.write_text("# mine\npath2=dev=lo,remote=192.0.2.7\npolicy=prefer\n")

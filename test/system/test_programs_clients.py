@@ -1,5 +1,6 @@
 """Unmodified programs as TLS clients under `mtlsize run`: a verified session, a man in the middle with a rogue
-certificate refused where he reads everything without it, and a peer that knows nothing of it under prefer."""
+certificate refused where he reads everything without it, also one who carries the extension over, and a peer that knows
+nothing of it under prefer."""
 
 import json
 import os
@@ -13,7 +14,7 @@ from mtlslab import attack, check
 
 
 @pytest.mark.parametrize("program", programs.CLIENTS, ids=lambda program: program.name)
-def test_client(lab, pki, open_www, tmp_path, kit, postgres, program):
+def test_client(lab, pki, open_www, tmp_path, kit, postgres, mitm_ext, program):
     place = programs.Place(str(tmp_path), lab.addr, 0, pki, pki.bundle, open_www, local=lab.port())
     peer = under.start_peer(place, lab, pki, kit, program, open_www, postgres, plain=False)
     place.port = peer.port
@@ -42,6 +43,13 @@ def test_client(lab, pki, open_www, tmp_path, kit, postgres, program):
     assert run.code != 0, run
     check.nothing_stolen(mitm)
     lab.flush(1)
+
+    if program.protocol != "postgres":  # he does not speak its first words
+        mitm = attack.ext_mitm(lab, pki, tmp_path, mitm_ext, peer.port)
+        run = under.run_client(lab, program, place, wrapped("prefer"))
+        assert not under.delivered(run, program) and run.summary["failed"] >= 1, run
+        check.nothing_stolen(mitm)
+        lab.flush(1)
 
     plain = under.start_peer(place, lab, pki, kit, program, open_www, postgres, plain=True)
     place.port, peer.path2_port = plain.port, lab.port()
