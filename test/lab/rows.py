@@ -6,9 +6,12 @@ from victims import Missing, Multipath, PlainTcp, Tls
 ROWS = [
     PlainTcp("tcp", "plain TCP"),
     smkex_rows.ROWS["dh"],
+    smkex_rows.ROWS["dh-known"],
     Tls("tls", "TLS"),
     smkex_rows.ROWS["smkex"],
     smkex_rows.ROWS["smkex-known"],
+    smkex_rows.ROWS["smkex-prefer"],
+    Missing("smkex-mptcp", "SMKEX, one MPTCP connection", "tool for that"),
     Multipath("require", "Multipath TLS, `require`"),
     Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
               before=("--hosts", "--hosts")),

@@ -7,6 +7,7 @@ from mtlslab import attack, netns, tools
 PAGE = "/account-4711"  # asked for by the client: whoever reads this has read its request
 BALANCE = b"balance 1,000,000"
 FORGED = b"balance 9,999,999"
+ALTER = f"{BALANCE.decode()}={FORGED.decode()}"
 ANSWER = b"for the eyes of this customer alone: " + BALANCE + b"\n" + b"a line of the account\n" * 400
 
 SHORT, LONG = 2000, 10000  # ms; a client that is refused anyhow need not wait long for that
@@ -44,7 +45,7 @@ class Scene:
         self.www = folder / "www"
         self.www.mkdir()
         (self.www / PAGE[1:]).write_bytes(ANSWER)
-        self.attackers, self.need = [], []
+        self.attackers, self.need, self.redirects = [], [], []
         self.server = self.body = self.outcome = None
         self.deadline, self.delivers = SHORT, False
 
@@ -85,11 +86,11 @@ class Scene:
         return self._keep(self.spawn(path, "recorder.py", "c", record, record=record), *events,
                           path=path)
 
-    def mitm(self, path=1, plain=False):
+    def mitm(self, path=1, plain=False, options=()):
         """Ends the client's TLS (or sits in its plain TCP) and opens its own to the server."""
         record = self.file("stolen")
-        words = ["--record", record, "--name", self.pki.name, "--alter", f"{BALANCE.decode()}={FORGED.decode()}"]
-        words += ["--plain-in", "--plain-out"] if plain else [
+        words = ["--record", record, "--name", self.pki.name, "--alter", ALTER]
+        words += ["--plain-in", "--plain-out", *options] if plain else [
             "--cert", self.pki.rogue_cert, "--key", self.pki.rogue_key]
         found = self.spawn(path, "tls_mitm.py", *words, record=record)
         self.lab.redirect(path, self.server.port, found.port)
@@ -128,20 +129,19 @@ class Scene:
         an interceptor, which alters it, to the real server."""
         lab, record = self.lab, self.file("stolen")
         elsewhere, ns = ns, ns or lab.routers[path]
-        middle = self.spawn(ns, "tls_mitm.py", "--plain-in", "--to",
+        middle = self.spawn(ns, "tls_mitm.py", *self.row.onward, "--to",
                             tools.join(self.server.host, self.server.port), "--name", self.pki.name,
-                            "--record", record, "--alter", f"{BALANCE.decode()}={FORGED.decode()}",
-                            record=record)
+                            "--record", record, "--alter", ALTER, record=record)
         words = ["--forward", f"127.0.0.1:{middle.port}", *words]
         if ticket_key:
             words += ["--ticket-key", ticket_key]
-        evil = tools.Server(lab, self.pki, *words, ns=ns, cert=cert or self.pki.rogue_cert,
-                            key=key or self.pki.rogue_key, policy="prefer",
-                            listen=f"0.0.0.0:{self.server.port}",
-                            path2_listen=[f"{link or '127.0.0.1'}:{path2_port}"])
+        evil = self.row.attackers_server(
+            self, ns, words, cert or self.pki.rogue_cert, key or self.pki.rogue_key,
+            f"{link or '127.0.0.1'}:{path2_port}")
         self.row.hosts(self)
         if not elsewhere:
             lab.redirect(path, self.server.port, evil.port)
+            self.redirects.append((path, self.server.port))
         self.attackers.append(middle)
         return evil
 
@@ -198,11 +198,15 @@ table inet beside {{
             "-L", record, "-l", "/dev/stdout", "ssl", "0.0.0.0", port], name="sslsplit")
         proc.wait_listening(port)
         self.lab.redirect(1, self.server.port, port)
+        self.redirects.append((1, self.server.port))
         self.attackers.append(Stranger(proc, record))
 
     # ---- the verdict ----------------------------------------------------------------------------
 
     def check_attacked(self):
+        for path, port in self.redirects:
+            if self.lab.redirected(path, port) == 0:
+                raise NoAttack(f"nobody came to port {port} on path {path}")
         for attacker, events in self.need:
             if self.outcome.get("outcome") == tools.RESUMED and attacker.path != 1:
                 continue  # needs no second path

@@ -52,11 +52,9 @@ def multipath(**other):
 
 
 PROMISED = {
+    **smkex_rows.promised(PATH_2),
     "tcp": tcp(),
     "tls": tls(),
-    "dh": smkex_rows.single_path(),
-    "smkex": smkex_rows.two_paths(PATH_2, BOTH),
-    "smkex-known": smkex_rows.two_paths(PATH_2, SAFE),
     "require": multipath(),
     "remembered": multipath(),
     "k-of-n": multipath(**{"A-A-rogue": [(a.synchronised, SAFE), (a.synchronised_everywhere, BOTH)]}),

@@ -13,6 +13,7 @@ class Row:
 
     paths, missing = 2, None
     link = "0.0.0.0"  # where the attackers' own path 2 listens
+    onward = ["--plain-in"]  # from the attackers' own server to the real one
 
     def __init__(self, key, title):
         self.key, self.title = key, title
@@ -80,6 +81,12 @@ class Multipath(Row):
                 file.write(os.urandom(80))
             words = ["--ticket-key", scene.ticket_key]
         return tools.Server(scene.lab, scene.pki, *words, www=scene.www, policy="prefer")
+
+    @staticmethod
+    def attackers_server(scene, ns, words, cert, key, path2):
+        """The attackers' own server of the same protocol, on the port of the real one."""
+        return tools.Server(scene.lab, scene.pki, *words, ns=ns, cert=cert, key=key, policy="prefer",
+                            listen=f"0.0.0.0:{scene.server.port}", path2_listen=[path2])
 
     def path2(self, scene):
         return [tools.spec(scene.lab, scene.server, path=i) for i in range(2, self.paths + 1)]

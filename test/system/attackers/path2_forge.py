@@ -25,7 +25,7 @@ class Forger:
         """tag_s as doc/protocol.md [TAG-3] has it, under the keys that we have."""
         ek = bytes.fromhex(self.options.ek) if self.options.ek else os.urandom(64)
         th = bytes.fromhex(self.options.th) if self.options.th else os.urandom(HLEN)
-        text = b"mtls1 server proof\0" + bytes([wire.VERSION, HLEN]) + th + p2
+        text = self.options.label.encode() + b" server proof\0" + bytes([wire.VERSION, HLEN]) + th + p2
         return wire.frame(wire.PROOF, claim, bytes([0, 0]) + wire.tag(ek[:32], text))
 
     async def handle(self, reader, writer):
@@ -60,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", type=int, default=4)
     parser.add_argument("--status", choices=STATUS, default="ok")
+    parser.add_argument("--label", default="mtls1")
     parser.add_argument("--ek")
     parser.add_argument("--th")
     options = parser.parse_args()

@@ -63,6 +63,16 @@ class Interceptor:
     async def handle(self, reader, writer):
         host, port = common.destination(writer, self.options.to)
         common.say(event="connection", to=f"{host}:{port}")
+        first = b""
+        if self.options.deaf is not None:
+            first = await reader.read(65536)
+            if first[:1] == bytes([self.options.deaf]):
+                common.say(event="stripped")
+                writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                writer.write_eof()
+                await reader.read()
+                writer.close()
+                return
         try:
             if self.options.postgres:
                 await self.ask_for_tls(reader, writer)
@@ -79,6 +89,8 @@ class Interceptor:
             writer.close()
             return
         common.say(event="intercepted", to=f"{host}:{port}")
+        if first:
+            up_writer.write(self.note(first))
         await asyncio.gather(common.pump(reader, up_writer, self.note),
                              common.pump(up_reader, writer, self.change))
         for one in (writer, up_writer):
@@ -96,6 +108,8 @@ def main():
     parser.add_argument("--family", type=int, default=4)
     parser.add_argument("--plain-in", action="store_true", help="no TLS towards the client")
     parser.add_argument("--plain-out", action="store_true", help="no TLS towards the server")
+    parser.add_argument("--deaf", type=lambda text: int(text, 0), metavar="BYTE",
+                        help="answer connections that begin with this byte as if not understood")
     parser.add_argument("--alter", action="append", default=[], metavar="OLD=NEW")
     options = parser.parse_args()
     common.run(common.serve(Interceptor(options).handle, options.family))

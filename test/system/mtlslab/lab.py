@@ -9,6 +9,7 @@ fdxx:: addresses. x is NET for all laboratories: namespaces keep them apart.
 """
 
 import os
+import re
 
 from . import netns
 from .proc import LIVE, Proc
@@ -181,10 +182,15 @@ class Lab:
 table inet redirect{port} {{
   chain before {{
     type nat hook prerouting priority -100;
-    iifname "c" tcp dport {port} redirect to :{to}
+    iifname "c" tcp dport {port} counter redirect to :{to}
   }}
 }}
 """)
+
+    def redirected(self, path, port):
+        """How many connections the redirect of this port has taken."""
+        shown = netns.nft(self.routers[path], f"list table inet redirect{port}\n")
+        return int(re.search(r"counter packets (\d+)", shown).group(1))
 
     def filter(self, path, rule, hook="forward"):
         """One filter rule on the router of a path, e.g. "tcp dport 914 drop"."""

@@ -38,11 +38,12 @@ def ip(ns, *words):
 
 
 def nft(ns, rules):
-    """Loads nftables rules (text) inside ns."""
+    """Loads nftables rules (text) inside ns; returns what a list command printed."""
     done = subprocess.run(["ip", "netns", "exec", ns, "nft", "-f", "-"], input=rules, text=True,
                           capture_output=True, check=False)
     if done.returncode != 0:
         raise NetError(f"nft in {ns}: {done.stderr.strip()}\n{rules}")
+    return done.stdout
 
 
 def new_prefix():

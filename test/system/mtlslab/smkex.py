@@ -13,14 +13,14 @@ class Server:
     """A running smkex-server."""
 
     def __init__(self, lab, *options, www=None, path2=True, single=False, ns=None, address=None,
-                 service=None):
+                 service=None, listen=None, path2_listen=None):
         address = address or lab.addr
-        argv = [tool("smkex-server"), "--json", "--listen", join(address, 0)]
+        argv = [tool("smkex-server"), "--json", "--listen", listen or join(address, 0)]
         if single:
             argv += ["--single-path"]
         elif path2:
-            argv += ["--path2-listen", join(address, 0)]
-        argv += ["--www", str(www)] if www else service or ["--echo"]
+            argv += ["--path2-listen", path2_listen or join(address, 0)]
+        argv += ["--www", str(www)] if www else ["--echo"] if service is None else service
         self.proc = lab.spawn(ns or lab.server, argv + [str(word) for word in options],
                               name="smkex-server", env=tools._SANITIZER)
         line = self.proc.wait_json(event="listening")
