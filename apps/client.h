@@ -83,6 +83,8 @@ struct client {
 
 extern const char client_prog[];        /* the program's name */
 extern const unsigned client_http_port; /* that the Host field leaves out */
+/* A command of the protocol's own that connects to nobody: true and *rv, the exit code. */
+bool client_protocol_command(int argc, char **argv, int *rv);
 /* 0, or -1 after a message. */
 int client_protocol_setup(struct client *c);
 void client_protocol_free(struct client *c);

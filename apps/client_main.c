@@ -117,6 +117,8 @@ int main(int argc, char **argv)
     struct client *c = &client;
     int rv = EXIT_USAGE;
 
+    if (client_protocol_command(argc, argv, &rv))
+        return rv;
     complain_mode(argc, argv);
     switch (client_config_parse(&c->config, argc, argv)) {
     case CLIENT_CONFIG_HELP:

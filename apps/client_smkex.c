@@ -8,6 +8,11 @@
 const char client_prog[] = PROG;
 const unsigned client_http_port = 80;
 
+bool client_protocol_command(int argc, char **argv, int *rv)
+{
+    return false;
+}
+
 int client_protocol_setup(struct client *c)
 {
     char msg[256];

@@ -202,6 +202,27 @@ static int set_hosts(struct layer *l, const struct word *w, char *value)
     return 0;
 }
 
+static int set_evidence(struct layer *l, const struct word *w, char *value)
+{
+    size_t len = strlen(value);
+
+    if (len > MTLS_FILE_MAX)
+        return bad(l, w, value, "folder name too long");
+    if (strcmp(value, "none") == 0)
+        l->c.evidence[0] = '\0';
+    else
+        memcpy(l->c.evidence, value, len + 1);
+    return 0;
+}
+
+static int set_evidence_of(struct layer *l, const struct word *w, char *value)
+{
+    if (strcmp(value, "failed") != 0 && strcmp(value, "all") != 0)
+        return bad(l, w, value, "must be failed or all");
+    l->c.evidence_all = value[0] == 'a';
+    return 0;
+}
+
 static int set_path2(struct layer *l, const struct word *w, char *value)
 {
     int r;
@@ -325,6 +346,8 @@ static const struct word words[] = {
     {"tfo", set_switch, false, AT(tfo), 0, 0},
     {"reuse", set_switch, false, AT(reuse), 0, 0},
     {"hosts", set_hosts, false, AT(hosts), 0, 0},
+    {"evidence", set_evidence, false, AT(evidence), 0, 0},
+    {"evidence-of", set_evidence_of, false, AT(evidence_all), 0, 0},
     {"resume", set_u32, false, AT(resume_max_s), 0, 604800},
     {"reactor", set_reactor, false, AT(reactor_app), 0, 0},
     {"listen", set_listen, true, AT(nlisten), 0, 0},
@@ -512,6 +535,10 @@ static void put_client(struct text_out *o, const struct mtls_config *c, const st
         put(o, "reuse", "off");
     if (c->hosts[0] != '\0')
         put(o, "hosts", "%s", c->hosts);
+    if (c->evidence[0] != '\0')
+        put(o, "evidence", "%s", c->evidence);
+    if (c->evidence_all)
+        put(o, "evidence-of", "all");
     put_u32(o, "resume", c->resume_max_s, d->resume_max_s);
     if (c->reactor_app)
         put(o, "reactor", "app");

@@ -55,7 +55,9 @@ struct mtls_config {
     char name[MTLS_HOST_MAX + 1];
     uint32_t deadline_ms, grace_ms;
     bool early, tfo, reuse, reactor_app, single_port;
-    char hosts[MTLS_FILE_MAX + 1]; /* empty = none */
+    char hosts[MTLS_FILE_MAX + 1];    /* empty = none */
+    char evidence[MTLS_FILE_MAX + 1]; /* folder for evidence bundles; empty = none */
+    bool evidence_all;                /* of every session, not of failed ones alone */
     uint32_t resume_max_s;
     uint8_t nlisten, naddress, ntls_ports;
     struct mtls_addr listen[MTLS_LISTEN_MAX], address[MTLS_LISTEN_MAX];

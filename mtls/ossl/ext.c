@@ -2,6 +2,7 @@
  * They only translate; client.c and server.c decide. */
 #include <string.h>
 
+#include "evidence.h"
 #include "gate.h"
 #include "glue.h"
 
@@ -220,6 +221,7 @@ static void on_message(struct mtls_session *s, bool server, bool written, const 
 {
     /* An error is sticky in the transcript: the keys will say so. */
     (void)!mtls_transcript_message(s->hs->transcript, server == written, msg, len);
+    mtls_evidence_message(s, server == written, msg, len);
     if (server && msg[0] == SSL3_MT_SERVER_HELLO)
         server_answers(s);
     if (!server && msg[0] == SSL3_MT_ENCRYPTED_EXTENSIONS)

@@ -359,6 +359,10 @@ static void put_report(BIO *out, struct mtls_session *s, enum mtls_outcome outco
     put_times(out, s);
     if (s->memory_error != 0)
         put_member(out, "memory_error", mtls_error_name(s->memory_error));
+    if (s->evidence != NULL)
+        put_member(out, "evidence", s->evidence);
+    else if (s->evidence_error != 0)
+        put_member(out, "evidence_error", mtls_error_name(s->evidence_error));
     BIO_puts(out, "}");
 }
 

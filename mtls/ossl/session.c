@@ -9,6 +9,7 @@
 
 #include "../net/engine.h"
 #include "../net/route.h"
+#include "evidence.h"
 #include "gate.h"
 #include "glue.h"
 
@@ -43,6 +44,7 @@ static void handshake_end(struct mtls_session *s)
     s->hs = NULL;
     mtls_engine_unlock();
     mtls_transcript_free(hs->transcript);
+    mtls_evidence_free(hs->evidence);
     pthread_cond_destroy(&hs->changed);
     OPENSSL_cleanse(hs, sizeof(*hs));
     free(hs);
@@ -59,6 +61,8 @@ static void session_clear(struct mtls_session *s)
     handshake_end(s);
     mtls_report_free(s);
     mtls_remember_drop(s);
+    free(s->evidence);
+    s->evidence = NULL;
 }
 
 static void session_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
@@ -226,6 +230,7 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
     if (s->server && outcome == MTLS_OUTCOME_VERIFIED)
         s->times[MTLS_STEP_PROOF] = s->hs->confirmed_at;
     mtls_report_make(s);
+    mtls_evidence_claims(s);
     if (reason == MTLS_ERR_DOWNGRADE) /* [DWN-7] */
         mtls_downgrade_note(s->hs->name, s->hs->port, now);
     if (outcome == MTLS_OUTCOME_PLAIN && !s->server)
@@ -241,6 +246,7 @@ void mtls_session_decide(struct mtls_session *s, enum mtls_outcome outcome, int 
         mtls_resume_store(s);
     if (outcome == MTLS_OUTCOME_VERIFIED && !s->server)
         mtls_remember_verified(s);
+    mtls_evidence_write(s);
     handshake_end(s);
     outcome_tell(s);
 }

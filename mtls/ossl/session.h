@@ -72,12 +72,14 @@ struct mtls_client_path {
 struct mtls_report;   /* report.h: what is shown of the session after the decision */
 struct mtls_seen;     /* report.c */
 struct mtls_gate;     /* gate.h: the filter BIO's state, gone after the decision */
+struct mtls_evidence; /* evidence.h: what passed, for a bundle */
 struct mtls_verified; /* remember.c: what the memory gets once the name is known to be checked */
 
 /* What only the handshake needs. There from the ClientHello (or the first thing that the
  * application tells) to the decision, then wiped and freed. */
 struct mtls_handshake {
     struct mtls_transcript *transcript;
+    struct mtls_evidence *evidence; /* evidence.h; NULL: not asked for */
     unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
     char given_name[MTLS_HOST_MAX + 1]; /* mtls_set_name() */
     bool path1_later; /* client: path 1's socket is learned when the ClientHello leaves */
@@ -144,7 +146,9 @@ struct mtls_session {
     int given_fd; /* mtls_set_fd(), -1 */
     enum mtls_phase phase : 8;
     enum mtls_outcome outcome : 8;
-    int16_t memory_error; /* why a verified host could not be written to the memory, or 0 */
+    char *evidence;         /* the bundle's file, or NULL */
+    int16_t evidence_error; /* why there is none, or 0 */
+    int16_t memory_error;   /* why a verified host could not be written to the memory, or 0 */
     uint8_t scope, confirmed_paths;
     bool server, offered; /* offered: our extension is in the ClientHello */
     bool name_checked;    /* mtls_name_checked() */

@@ -92,7 +92,8 @@ static void every_word(void **state)
     assert_int_equal(
         apply(&c, "policy=prefer\tpath2=local=192.0.2.7,port=4434\npath2=auto need=2 "
                   "name=WWW.Example.ORG. deadline=2000 grace=1500 early=off tfo=off reuse=off "
-                  "hosts=/var/lib/mtls/hosts=1 resume=0 reactor=app listen=127.0.0.1:0,[::1]:914 "
+                  "hosts=/var/lib/mtls/hosts=1 evidence=/var/lib/mtls/evidence evidence-of=all "
+                  "resume=0 reactor=app listen=127.0.0.1:0,[::1]:914 "
                   "advertise=0 address=192.0.2.9:1 address=[2001:DB8::1]:65535 "
                   "tls-port=443,8443 tls-port=1 memory=0 max-pending=1 per-source=1048576"),
         0);
@@ -109,6 +110,8 @@ static void every_word(void **state)
     assert_int_equal(c.grace_ms, 1500);
     assert_true(!c.early && !c.tfo && !c.reuse && c.reactor_app);
     assert_string_equal(c.hosts, "/var/lib/mtls/hosts=1");
+    assert_string_equal(c.evidence, "/var/lib/mtls/evidence");
+    assert_true(c.evidence_all);
     assert_int_equal(c.resume_max_s, 0);
     assert_int_equal(c.nlisten, 2);
     assert_int_equal(c.listen[0].port, 0);
@@ -171,6 +174,8 @@ static const struct {
     {"reactor=thread", "reactor=on", MTLS_ERR_CONFIG_VALUE, "reactor=on: must be app or thread"},
     {"hosts=/a", "hosts=/a/", MTLS_ERR_CONFIG_VALUE, "hosts"},
     {"hosts=none", "hosts=", MTLS_ERR_CONFIG_VALUE, "hosts"},
+    {"evidence=/a", "evidence=", MTLS_ERR_CONFIG_VALUE, "evidence"},
+    {"evidence-of=failed", "evidence-of=some", MTLS_ERR_CONFIG_VALUE, "evidence-of"},
     {"resume=604800", "resume=604801", MTLS_ERR_CONFIG_VALUE, "resume"},
     {"listen=127.0.0.1:0", "listen=127.0.0.1", MTLS_ERR_CONFIG_VALUE,
      "listen=127.0.0.1: must be ADDR:PORT"},
