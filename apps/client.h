@@ -35,7 +35,7 @@ struct client_config {
     const char *cafile, *capath, *cert, *key, *sess_in, *sess_out, *hosts;
     const char *device;
     struct addr local, connect;
-    bool has_local, has_connect, no_verify;
+    bool mptcp, has_local, has_connect, no_verify;
     const char *paths[CLIENT_PATHS];
     size_t path_count;
     struct words words; /* the library's configuration */

@@ -283,6 +283,7 @@ static int start_connect(struct client_session *cs)
     const struct client_config *config = &c->config;
     struct connector_params params = {
         .device = config->device,
+        .mptcp = config->mptcp,
         .local = config->has_local ? &config->local : NULL,
         .timeout_s = (double)config->timeout_s,
         .prepare =

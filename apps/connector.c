@@ -94,7 +94,8 @@ static int open_socket(struct connector *c, const struct addr *to)
     const struct connector_params *p = &c->params;
     int one = 1;
 
-    c->fd = socket(to->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    c->fd = socket(to->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                   p->mptcp ? IPPROTO_MPTCP : 0);
     if (c->fd < 0)
         return -1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

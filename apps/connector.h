@@ -9,6 +9,7 @@
 struct connector;
 
 struct connector_params {
+    bool mptcp;               /* Multipath TCP, where the kernel has it */
     const char *device;       /* egress device to bind to, NULL: none */
     const struct addr *local; /* source address, NULL: any */
     double timeout_s;         /* for all addresses together */

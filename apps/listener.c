@@ -20,6 +20,7 @@ struct listeners {
     size_t count;
     bool running;
     ev_timer pause;
+    bool mptcp;
 };
 
 static void watch(struct listeners *l, bool on)
@@ -75,9 +76,15 @@ struct listeners *listeners_new(struct ev_loop *loop, listener_accept *accept, v
     return l;
 }
 
-static int open_listener(const struct addr *a)
+void listeners_set_mptcp(struct listeners *l)
 {
-    int one = 1, fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    l->mptcp = true;
+}
+
+static int open_listener(const struct addr *a, bool mptcp)
+{
+    int one = 1, fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                             mptcp ? IPPROTO_MPTCP : 0);
 
     if (fd < 0)
         return -1;
@@ -107,7 +114,7 @@ int listeners_add(struct listeners *l, const char *text, const char **why)
     *why = "too many listeners";
     if (l->count == LISTENER_MAX)
         return -1;
-    if ((fd = open_listener(&a)) < 0) {
+    if ((fd = open_listener(&a, l->mptcp)) < 0) {
         *why = strerror(errno);
         return -1;
     }

@@ -16,6 +16,8 @@ typedef void listener_accept(void *arg, int fd, const struct sockaddr *peer, soc
 
 /* NULL: out of memory. */
 struct listeners *listeners_new(struct ev_loop *loop, listener_accept *accept, void *arg);
+/* Those added from now on accept Multipath TCP too. */
+void listeners_set_mptcp(struct listeners *l);
 /* Binds "ADDR:PORT" (port 0: any free one) and listens. 0, or -1 with a text in *why (static or
  * strerror's). */
 int listeners_add(struct listeners *l, const char *text, const char **why);

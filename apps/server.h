@@ -26,7 +26,7 @@ struct server_config {
     uint8_t alpn[ALPN_WIRE_MAX];
     int alpn_len;
     unsigned long deadline_ms, max_connections, idle_s, drain_s;
-    bool json, verbose;
+    bool json, verbose, mptcp;
 };
 
 enum server_config_result {

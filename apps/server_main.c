@@ -65,6 +65,8 @@ static int setup_listeners(struct server *s)
     s->listeners = listeners_new(s->loop, server_session_accept, s);
     if (s->listeners == NULL)
         return -1;
+    if (s->config.mptcp)
+        listeners_set_mptcp(s->listeners);
     for (size_t i = 0; i < s->config.listen_count; i++)
         if (listeners_add(s->listeners, s->config.listen[i], &why) < 0) {
             complain(server_prog, "--listen %s: %s", s->config.listen[i], why);

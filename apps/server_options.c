@@ -11,6 +11,7 @@
 
 enum {
     O_LISTEN = 1,
+    O_MPTCP,
     O_CERT,
     O_KEY,
     O_CLIENT_CA,
@@ -37,6 +38,7 @@ static const struct option_def defs[] = {
     {0, 0, "TLS (path 1):", NULL, NULL, 0},
     {O_LISTEN, 0, "listen", "ADDR:PORT", "where to accept TLS; port 0: any free port; repeatable",
      OPT_MANY},
+    {O_MPTCP, 0, "mptcp", NULL, "accept Multipath TCP too", 0},
     {O_CERT, 0, "cert", "FILE", "certificate chain in PEM, the server's own first", 0},
     {O_KEY, 0, "key", "FILE", "its private key in PEM", 0},
     {O_CLIENT_CA, 0, "client-ca", "FILE", "demand client certificates of these authorities", 0},
@@ -149,6 +151,9 @@ static int handle_tls(struct server_config *c, int id, const char *value)
         if (c->listen_count == LISTENER_MAX)
             return usage_error(PROG, "--listen: more than %d", LISTENER_MAX);
         c->listen[c->listen_count++] = value;
+        return 0;
+    case O_MPTCP:
+        c->mptcp = true;
         return 0;
     case O_CERT:
         c->cert = value;

@@ -24,6 +24,7 @@ enum {
     O_CONNECT,
     O_PATH1_DEV,
     O_PATH1_LOCAL,
+    O_MPTCP,
     O_IPV4,
     O_IPV6,
     O_TIMEOUT,
@@ -65,6 +66,7 @@ static const struct option_def defs[] = {
     {O_CONNECT, 0, "connect", "ADDR", "connect to this address; HOST is not looked up", 0},
     {O_PATH1_DEV, 0, "path1-dev", "IFNAME", "bind path 1 to this network device", 0},
     {O_PATH1_LOCAL, 0, "path1-local", "ADDR", "path 1's source address", 0},
+    {O_MPTCP, 0, "mptcp", NULL, "path 1 by Multipath TCP", 0},
     {O_IPV4, '4', "ipv4", NULL, "IPv4 only", 0},
     {O_IPV6, '6', "ipv6", NULL, "IPv6 only", 0},
     {O_TIMEOUT, 0, "timeout", "S", "for look-up and connect, each (default 15)", 0},
@@ -156,6 +158,9 @@ static int handle_path1(struct client_config *c, int id, const char *value)
         return addr_parse(value, 0, &c->local) == 0
                    ? 0
                    : usage_error(PROG, "--path1-local: %s is not an address", value);
+    case O_MPTCP:
+        c->mptcp = true;
+        return 0;
     case O_TIMEOUT:
         return number("timeout", value, 1, 600, &c->timeout_s);
     case O_IDLE_TIMEOUT:

@@ -12,6 +12,7 @@
 enum {
     O_LISTEN = 1,
     O_KEY,
+    O_MPTCP,
     O_WWW,
     O_FORWARD,
     O_ECHO,
@@ -35,6 +36,7 @@ static const struct option_def defs[] = {
     {0, 0, "Path 1:", NULL, NULL, 0},
     {O_LISTEN, 0, "listen", "ADDR:PORT", "where to accept; port 0: any free port; repeatable",
      OPT_MANY},
+    {O_MPTCP, 0, "mptcp", NULL, "accept Multipath TCP too", 0},
     {O_KEY, 0, "key", "FILE", "long-term Ed25519 private key in PEM, which clients remember", 0},
     {0, 0, "Service, exactly one:", NULL, NULL, 0},
     {O_WWW, 0, "www", "DIR", "serve the files beneath DIR (HTTP/1.1 GET and HEAD)", 0},
@@ -134,6 +136,9 @@ static int handle(void *arg, int id, const char *value)
     case O_FORWARD:
     case O_ECHO:
         return handle_service(c, id, value);
+    case O_MPTCP:
+        c->mptcp = true;
+        return 0;
     case O_PEERS:
         c->peers = value;
         return 0;

@@ -41,7 +41,7 @@ bool mtls_paths_same_link(const struct mtls_path_facts *a, const struct mtls_pat
 /* Where its packets go in the end, over the other path's device for one, cannot be seen. */
 static bool egress_hidden(const struct mtls_path_facts *f)
 {
-    return f->multi || (f->dev_tunnel && !f->tunnel);
+    return (f->multi && (f->ndevices == 0 || f->tunnel)) || (f->dev_tunnel && !f->tunnel);
 }
 
 /* Whether b, as far as is known, may leave through a's proxy: by its own proxy, or because the
@@ -73,11 +73,34 @@ static bool tunnels_differ(const struct mtls_path_facts *a, const struct mtls_pa
     return (a->tunnel || b->tunnel) && !mtls_paths_same_link(a, b);
 }
 
+static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
+
+/* [PATH-13] By each device that a subflow of a may leave by. */
+static bool subflows_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
+{
+    for (uint8_t i = 0; i < a->ndevices; i++) {
+        struct mtls_path_facts one = *a;
+
+        one.multi = false;
+        one.ifindex = a->devices[i].ifindex;
+        one.lower = a->devices[i].lower;
+        one.dev_tunnel = a->devices[i].dev_tunnel;
+        one.loopback = a->devices[i].loopback;
+        if (!client_distinct(&one, b))
+            return false;
+    }
+    return true;
+}
+
 /* [PATH-7] */
 static bool client_distinct(const struct mtls_path_facts *a, const struct mtls_path_facts *b)
 {
     if (egress_hidden(a) || egress_hidden(b))
         return false;
+    if (a->multi)
+        return subflows_distinct(a, b);
+    if (b->multi)
+        return subflows_distinct(b, a);
     if (!a->loopback && !b->loopback && !mtls_paths_same_link(a, b))
         return true;
     return tunnels_differ(a, b);

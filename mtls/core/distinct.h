@@ -6,19 +6,29 @@
 #include "common.h"
 #include "config.h"
 
+enum { MTLS_SUBFLOW_DEVICES_MAX = 16 };
+
+/* A device that a subflow of Multipath TCP may leave by. */
+struct mtls_subflow_device {
+    int ifindex, lower; /* as in mtls_path_facts */
+    bool dev_tunnel, loopback;
+};
+
 /* What is known of one path now. */
 struct mtls_path_facts {
     bool known; /* false: no socket; then nothing is distinct from it */
     struct mtls_addr local, remote;
     int ifindex; /* egress device of the live socket, 0 = unknown */
     char dev[MTLS_IF_MAX + 1];
-    int lower;       /* the device at the bottom of the stack it stands on (what a VLAN or macvlan
-                        is over, the bridge or bond that a port belongs to); a tunnel is a bottom.
-                        0 = it stands on nothing, -1 = that cannot be told */
-    bool dev_tunnel; /* in that stack its packets leave inside others' */
-    bool multi;      /* several subflows: other devices may carry it too */
-    bool loopback;   /* egress is a loopback device */
-    bool tunnel;     /* the configuration names device or proxy as protected */
+    int lower;        /* the device at the bottom of the stack it stands on (what a VLAN or macvlan
+                         is over, the bridge or bond that a port belongs to); a tunnel is a bottom.
+                         0 = it stands on nothing, -1 = that cannot be told */
+    bool dev_tunnel;  /* in that stack its packets leave inside others' */
+    bool multi;       /* several subflows: other devices may carry it too */
+    uint8_t ndevices; /* multi: all of them; 0: they cannot be told */
+    struct mtls_subflow_device devices[MTLS_SUBFLOW_DEVICES_MAX];
+    bool loopback; /* egress is a loopback device */
+    bool tunnel;   /* the configuration names device or proxy as protected */
     bool proxied;
     struct mtls_addr proxy;
     struct mtls_addr gateway; /* family 0 = on link */
@@ -51,9 +61,9 @@ const char *mtls_shared_words(unsigned shared, char *out, size_t cap);
  * connected to by itself; where the proxy is on this host, nor is connected to anything on it:
  * another proxy there may lead into the same tunnel), or a device that the other path does not
  * leave by. Server-distinct [PATH-8]: remote addresses of one family with different prefixes. What
- * is not known counts as the same. Never client-distinct is a path of several subflows, or one
- * whose device is a tunnel that the configuration does not name as protected: it may run over the
- * other's. */
+ * is not known counts as the same. A path of several subflows is client-distinct
+ * only if by each of their devices it is [PATH-13]. Never client-distinct is one whose device is a
+ * tunnel that the configuration does not name as protected: it may run over the other's. */
 unsigned mtls_paths_scope(const struct mtls_path_facts *a, const struct mtls_path_facts *b);
 
 /* Of n secondary paths whose claims are provable, picks the largest set (lowest indices first on a

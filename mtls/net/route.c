@@ -386,6 +386,7 @@ static void facts_reset(struct mtls_path_facts *f)
     f->lower = 0;
     f->dev_tunnel = false;
     f->multi = false;
+    f->ndevices = 0;
 }
 
 /* Device, gateway and neighbour of the answer to r; r->oif, a device that a socket is bound to,
@@ -455,8 +456,7 @@ static int socket_addrs(int fd, struct route_query *r)
     return 0;
 }
 
-/* [PATH-13] Of an MPTCP connection the route look-up tells where one subflow goes; further ones may
- * use every device. */
+/* [PATH-13] Of an MPTCP connection the route look-up tells where one subflow goes. */
 static bool may_have_subflows(int fd)
 {
     struct mptcp_info info = {0};
@@ -467,6 +467,56 @@ static bool may_have_subflows(int fd)
     if (getsockopt(fd, SOL_MPTCP, MPTCP_INFO, &info, &len) != 0)
         return true;
     return (info.mptcpi_flags & MPTCP_INFO_FLAG_FALLBACK) == 0 && info.mptcpi_subflows > 0;
+}
+
+static bool add_device(struct mtls_path_facts *f, int ifindex)
+{
+    struct mtls_path_facts stack = {0};
+    struct mtls_device d;
+
+    for (uint8_t i = 0; i < f->ndevices; i++)
+        if (f->devices[i].ifindex == ifindex)
+            return true;
+    if (f->ndevices == MTLS_SUBFLOW_DEVICES_MAX || device_ask(ifindex, "", &d) != 0)
+        return false;
+    mtls_device_stack(&d, &stack);
+    f->devices[f->ndevices++] =
+        (struct mtls_subflow_device){d.ifindex, stack.lower, stack.dev_tunnel, d.loopback};
+    return true;
+}
+
+/* It may be bound to the device that owns its address, or not: both ways count. */
+static bool add_subflow(struct mtls_path_facts *f, struct route_query r,
+                        const struct mptcp_subflow_addrs *at)
+{
+    socklen_t len = sizeof(struct sockaddr_storage);
+    char name[MTLS_IF_MAX + 1];
+    struct route_reply reply;
+    int owner;
+
+    r.oif = 0;
+    return mtls_addr_from_sockaddr(&r.local, (const struct sockaddr *)&at->ss_local, len) == 0 &&
+           mtls_addr_from_sockaddr(&r.remote, (const struct sockaddr *)&at->ss_remote, len) == 0 &&
+           mtls_device_of_address(&r.local, name, &owner) == 0 && add_device(f, owner) &&
+           route_ask(&r, &reply) == 0 && add_device(f, reply.oif);
+}
+
+/* [PATH-13] All of them or none. */
+static void subflow_devices(int fd, const struct route_query *r, struct mtls_path_facts *f)
+{
+    struct {
+        struct mptcp_subflow_data head;
+        struct mptcp_subflow_addrs at[MTLS_SUBFLOW_DEVICES_MAX / 2];
+    } all = {.head = {.size_subflow_data = sizeof(all.head), .size_user = sizeof(all.at[0])}};
+    socklen_t len = sizeof(all);
+    bool known = getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS, &all, &len) == 0 &&
+                 all.head.num_subflows <= MTLS_SUBFLOW_DEVICES_MAX / 2 &&
+                 all.head.size_kernel == sizeof(all.at[0]);
+
+    for (uint32_t i = 0; known && i < all.head.num_subflows; i++)
+        known = add_subflow(f, *r, &all.at[i]);
+    if (!known || (f->ndevices > 0 && !add_device(f, f->ifindex)))
+        f->ndevices = 0;
 }
 
 int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
@@ -489,6 +539,8 @@ int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
                                             : socket_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 0)));
     err = facts_fill(facts, &r);
     facts->multi = err == 0 && may_have_subflows(fd);
+    if (facts->multi)
+        subflow_devices(fd, &r, facts);
     return err;
 }
 

@@ -1,11 +1,12 @@
 """SMKEX: smkex-server and smkex-client over two paths, and what attackers make of it."""
 
 import sys
+import threading
 
 import pytest
 
 from conftest import SECRET, noise
-from mtlslab import attack, smkex, tools
+from mtlslab import attack, netns, smkex, tools
 from mtlslab.smkex import client, expect, refused
 
 
@@ -314,6 +315,43 @@ def test_plain_client_by_policy(lab, www, policy, code):
     assert done.wait() in ((0,) if code == 0 else (52, 56)), done.log()
     assert done.stdout == ((www / "file").read_bytes() if code == 0 else b"")
     assert server.session()["outcome"] == (smkex.PLAIN if code == 0 else smkex.FAILED)
+
+
+# ---- Path 1 by Multipath TCP [PATH-13] -----------------------------------------------------------
+
+def subflow(lab, path):
+    """The client's kernel adds a subflow by this path to each MPTCP connection."""
+    for ns in (lab.client, lab.server):
+        netns.ip(ns, "mptcp", "limits", "set", "subflow", "2", "add_addr_accepted", "2")
+    netns.ip(lab.client, "mptcp", "endpoint", "add", lab.client_addr(path), "dev", f"p{path}", "subflow")
+
+
+@pytest.mark.parametrize("path, verified", [(3, True), (2, False)])
+def test_path_1_with_two_subflows(lab3, www, path, verified):
+    """A second path that no subflow uses counts, one that a subflow uses does not. Path 2 is held until the
+    second subflow is up."""
+    lab, gate = lab3, www.parent / f"subflow-{path}"
+    subflow(lab, path)
+    server = smkex.Server(lab, "--mptcp", www=www)
+    attack.path2_relay(lab, server.path2_port, "--gate", f"proof:{gate}")
+    running = smkex.start_client(lab, server, "--mptcp")
+    await_subflows(lab)
+    gate.touch()
+    result = tools.Result(running)
+    if verified:
+        expect(result, smkex.VERIFIED, (www / "file").read_bytes())
+    else:
+        refused(result, "paths-not-distinct")
+
+
+def await_subflows(lab):
+    pause = threading.Event()
+    for _ in range(150):
+        found = lab.run(lab.client, ["ss", "-tniH", "state", "established"], name="ss")
+        if found.stdout.count(b"tcp-ulp-mptcp") >= 2:
+            return
+        pause.wait(0.05)
+    raise AssertionError("no second subflow: " + found.log())
 
 
 # ---- The command line ---------------------------------------------------------------------------

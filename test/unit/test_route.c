@@ -508,6 +508,22 @@ static void test_subflows(void **state)
         for (i = 0; several && i < 1000 && !is_multi(fd); i++)
             (void)!poll(NULL, 0, 10);
         assert_int_equal(is_multi(fd), several);
+        if (several) { /* v0 and v1, and the device that the table would send the second by */
+            struct mtls_path_facts f, v1;
+
+            assert_int_equal(mtls_route_of_socket(fd, &f), 0);
+            assert_int_equal(f.ndevices, 2);
+            assert_int_not_equal(f.devices[0].ifindex, f.devices[1].ifindex);
+            memset(&v1, 0, sizeof(v1));
+            v1.known = true;
+            for (i = 0; i < 2; i++) {
+                v1.ifindex = f.devices[i].ifindex;
+                assert_int_equal(mtls_paths_scope(&f, &v1) & MTLS_DISTINCT_CLIENT, 0);
+            }
+            v1.ifindex = 9999; /* neither */
+            assert_int_equal(mtls_paths_scope(&f, &v1) & MTLS_DISTINCT_CLIENT,
+                             MTLS_DISTINCT_CLIENT);
+        }
         close(fd);
         close(peer);
     }
