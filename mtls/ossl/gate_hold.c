@@ -28,7 +28,8 @@ enum {
     NAP_WINDOW_US = 20000, /* ... this long: an event loop with many such peers is not stalled */
     NAP_MANY_US = 100,     /* over the budget, and there are several such peers */
     SLICE_US = 100000,     /* a blocking wait looks at its socket so often */
-    LOOK_US = 5000,        /* whether the first record that has come may stay in the kernel */
+    LOOK_US = 5000, /* or an eighth of the time so far: whether the first record that has come may
+                       stay in the kernel */
     WRITE_WAIT_US = 50000, /* negotiated, non-blocking application at the write: so long at most */
 };
 
@@ -262,6 +263,14 @@ static bool keeps_flight(const struct mtls_session *s)
            BIO_pending(next) <= 0 && is_nonblocking(s->given_fd) && is_tcp(s->given_fd);
 }
 
+static mtls_tstamp look_at(const struct mtls_session *s, mtls_tstamp now, mtls_tstamp latest)
+{
+    uint64_t pause = (now - s->times[MTLS_STEP_CLIENT_HELLO]) / 8;
+    mtls_tstamp at = now + (pause > LOOK_US ? pause : LOOK_US);
+
+    return at < latest ? at : latest;
+}
+
 void mtls_gate_keep_flight(struct mtls_session *s, bool server_hello)
 {
     struct mtls_gate *g = s->gate;
@@ -280,7 +289,7 @@ void mtls_gate_keep_flight(struct mtls_session *s, bool server_hello)
         if (d.verdict != MTLS_WAIT || (!g->gated && !gate_on(g, s->given_fd, LOWAT_FIRST)))
             g->keeping = s->hs->before_flight = false;
         else
-            mtls_timer_set(s->timer, g->looking && now + LOOK_US < d.next ? now + LOOK_US : d.next);
+            mtls_timer_set(s->timer, g->looking ? look_at(s, now, d.next) : d.next);
     }
     g->waiting = g->keeping;
     if (!g->keeping)
@@ -300,7 +309,7 @@ static bool flight_stays(struct mtls_session *s, mtls_tstamp now, mtls_tstamp *n
     n = recv(g->dup_fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
     switch (mtls_gate_peek(head, n > 0 ? (size_t)n : 0)) {
     case MTLS_PEEK_MORE:
-        *next = now + LOOK_US < *next ? now + LOOK_US : *next;
+        *next = look_at(s, now, *next);
         return true;
     case MTLS_PEEK_SERVER_HELLO:
         g->looking = false;

@@ -408,6 +408,76 @@ static void fd_renewed(void **state)
     lab_free(&l);
 }
 
+/* ---- BIOs that the application keeps ---- */
+
+/* What SSL_get_rbio() gave in mid-handshake is the gate. It may be used after the decision, and it
+ * tells the socket before and after. */
+static void bio_kept(void **state)
+{
+    int server;
+
+    for (server = 0; server < 2; server++) {
+        struct lab l;
+        struct end *e;
+        char buf[8];
+        BIO *kept;
+
+        lab_make(&l, SERVER_WORDS, "require", "");
+        e = server ? &l.s : &l.c;
+        e->style = POLLED;
+        relay_hold(&l.p2, false, true);
+        end_start(server ? &l.c : &l.s);
+        end_open(e);
+        assert_int_equal(SSL_get_fd(e->ssl), e->fd);
+        while (mtls_get_time_us(e->ssl, MTLS_STEP_CLIENT_HELLO) == 0) {
+            assert_true(end_call(e, HANDSHAKE, NULL, 0) <= 0);
+            (void)poll(NULL, 0, 1);
+        }
+        kept = SSL_get_rbio(e->ssl);
+        assert_non_null(BIO_next(kept));
+        assert_int_equal(SSL_get_fd(e->ssl), e->fd);
+        relay_hold(&l.p2, false, false);
+        e->rc = end_do(e, HANDSHAKE, NULL, 0);
+        assert_int_equal(e->rc, 1);
+        end_data(e);
+        e->outcome = mtls_get_outcome(e->ssl);
+        assert_verified(e);
+        assert_ptr_not_equal(SSL_get_rbio(e->ssl), kept);
+        assert_int_equal(SSL_get_fd(e->ssl), e->fd);
+        assert_int_equal(BIO_get_fd(kept, NULL), e->fd);
+        assert_int_equal(BIO_pending(kept), 0);
+        assert_true(server || BIO_read(kept, buf, 0) <= 0);
+        end_close(e);
+        end_join(server ? &l.c : &l.s);
+        lab_free(&l);
+    }
+}
+
+/* nginx ignores an end of file without close_notify. The gate's failure is one all the same, and
+ * the client gets an alert. */
+static void eof_ignored(void **state)
+{
+    struct lab l;
+    char buf[8];
+
+    lab_make(&l, SERVER_WORDS "deadline=400", "require", "");
+    SSL_CTX_set_options(l.server, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    l.c.keep = l.c.no_data = true;
+    l.s.style = EDGE;
+    relay_flip(&l.p2, 4, 1, 20); /* CONFIRM */
+    lab_run(&l);
+    assert_failed(&l.s, MTLS_ERR_CONFIRM_MISSING);
+    assert_int_equal(l.s.ssl_error, SSL_ERROR_SSL);
+    assert_int_equal(l.s.queue, MTLS_ERR_CONFIRM_MISSING);
+    assert_int_equal(l.c.rc, 1);
+    assert_true(SSL_read(l.c.ssl, buf, sizeof(buf)) <= 0);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_error()),
+                     SSL_R_TLSV1_ALERT_DECODE_ERROR); /* an alert, not an end of file */
+    ERR_clear_error();
+    end_close(&l.c);
+    lab_free(&l);
+}
+
 /* ---- kernel TLS ---- */
 
 /* BIO_CTRL_SET_KTLS and its like, which only libssl's own headers name. */
@@ -609,7 +679,8 @@ int main(void)
         cmocka_unit_test(verify_refuses), cmocka_unit_test(paused),
         cmocka_unit_test(implicit),       cmocka_unit_test(implicit_ex),
         cmocka_unit_test(shared),         cmocka_unit_test(duplicated),
-        cmocka_unit_test(fd_renewed),     cmocka_unit_test(ktls_controls),
+        cmocka_unit_test(fd_renewed),     cmocka_unit_test(bio_kept),
+        cmocka_unit_test(eof_ignored),    cmocka_unit_test(ktls_controls),
         cmocka_unit_test(ktls),           cmocka_unit_test(no_stream),
         cmocka_unit_test(made_dtls),      cmocka_unit_test(nothing_stays),
     };
