@@ -74,6 +74,8 @@ static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t 
 static int add(SSL *ssl, unsigned int type, unsigned int context, const unsigned char **out,
                size_t *outlen, X509 *x, size_t chainidx, int *al, void *arg)
 {
+    if (SSL_is_dtls(ssl)) /* made one after the hook; require refuses its version */
+        return 0;
     if (context == SSL_EXT_CLIENT_HELLO)
         return add_client_hello(ssl, out, outlen, al);
     return add_encrypted_extensions(ssl, out, outlen, al);
@@ -105,6 +107,8 @@ static int parse(SSL *ssl, unsigned int type, unsigned int context, const unsign
     struct mtls_session *s;
     int err;
 
+    if (SSL_is_dtls(ssl))
+        return 1;
     if (context != SSL_EXT_CLIENT_HELLO)
         return parse_encrypted_extensions(ssl, in, inlen, al);
     *al = SSL_AD_INTERNAL_ERROR;

@@ -588,7 +588,7 @@ static void no_stream(void **state)
     SSL_CTX_free(tls);
 }
 
-/* A hooked SSL_CTX whose SSL is made a DTLS one: require lets it make no connection. */
+/* A hooked SSL_CTX that is given a method of DTLS: require lets it make no connection. */
 static void made_dtls(void **state)
 {
     static const char *const policies[] = {"policy=require path2=remote=127.0.1.1",
@@ -602,8 +602,10 @@ static void made_dtls(void **state)
         long n;
 
         assert_int_equal(mtls_ssl_ctx_hook(ctx, policies[i]), 1);
+        assert_int_equal(SSL_CTX_set_ssl_version(ctx, DTLS_client_method()), 1);
         ssl = SSL_new(ctx);
-        assert_int_equal(SSL_set_ssl_method(ssl, DTLS_client_method()), 1);
+        assert_true(SSL_is_dtls(ssl));
+        assert_int_equal(SSL_set_min_proto_version(ssl, 0), 1);
         SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
         assert_int_equal(SSL_connect(ssl), -1);
         n = BIO_get_mem_data(SSL_get_wbio(ssl), &sent);
