@@ -1,5 +1,6 @@
 """SMKEX: smkex-server and smkex-client over two paths, and what attackers make of it."""
 
+import os
 import sys
 import threading
 
@@ -104,6 +105,21 @@ def test_one_round_trip_after_tcp_connect(lab, www, single):
     second = next(line["at"] for line in sent if line["at"] > offer + 0.05)
     assert 0.19 < offer < 0.39, sent
     assert 0.39 < second < 0.59, sent
+
+
+PEER = os.path.join(tools.REPO, "test", "reference", "smkex_peer.py")
+
+
+@pytest.mark.parametrize("group, name", [(1, "x25519"), (2, "p256")])
+def test_peer_written_from_the_document(lab, www, tmp_path, group, name):
+    """A client in Python: padding, a key update that asks for one, an unknown group in its OFFER."""
+    server = smkex.Server(lab, "--key", smkex.make_key(tmp_path, "key"), www=www)
+    done = lab.run(lab.client, [sys.executable, PEER, server.host, str(server.port),
+                                str(server.path2_port), lab.client_addr(1), lab.client_addr(2),
+                                str(group), "/file"], name="smkex_peer")
+    assert done.wait() == 0 and done.stdout.endswith((www / "file").read_bytes()), done.log()
+    line = server.session()
+    assert line["outcome"] == smkex.VERIFIED and line["group"] == name, line
 
 
 # ---- Path 1 -------------------------------------------------------------------------------------
