@@ -26,7 +26,10 @@ import sys
 import tempfile
 import threading
 
-from suites import SUITES
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+
+from mtlslab import recorder  # noqa: E402
+from suites import SUITES  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = os.environ.get("MTLS_BUILD", str(HERE.parents[1] / "build"))
@@ -94,9 +97,7 @@ def commands(given, folder):
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    return recorder.unused_port()
 
 
 def servers(given, stack):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,10 @@ def pytest_sessionstart(session):
     """Needs root; a run that lacks it fails at once instead of skipping in silence."""
     if os.geteuid() != 0:
         pytest.exit("the system tests lay network namespaces: run them as root", returncode=3)
+    # Ignored signals are inherited: a run in the background of a script has no SIGINT, one under nohup no SIGHUP.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     netns.remove_stale()

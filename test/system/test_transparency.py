@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mtlslab import tools
+from mtlslab import recorder, tools
 from mtlslab.proc import Proc
 from mtlslab.recorder import Connection, Recorder, differences
 
@@ -146,11 +146,11 @@ def record_server(certs, options, peer, words, hook, **more):
     """Connections of one peer with the subject, and how the subject says each ended."""
     fill = lambda list_: [certs.get(word, word) for word in list_]
     with subject(certs, "--close", "--answer", "40000", *fill(options), hook=hook) as (proc, port):
-        with Recorder(port) as recorder:
-            peer(certs, recorder.port, *fill(words), **more)
-        for connection in recorder.connections if peer is gnutls else ():
+        with Recorder(port) as relay:
+            peer(certs, relay.port, *fill(words), **more)
+        for connection in relay.connections if peer is gnutls else ():
             sort_extensions(connection)  # newer releases shuffle them
-        return recorder.connections, ends(proc, len(recorder.connections))
+        return relay.connections, ends(proc, len(relay.connections))
 
 
 def sort_extensions(connection):
@@ -284,9 +284,7 @@ def s_server(certs, *options):
 
 
 def gnutls_serv(certs, *options):
-    with socket.socket() as free:  # it cannot say which port it took
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = recorder.unused_port()  # it cannot say which port it took
     argv = ["gnutls-serv", "--http", "--port", str(port), "--x509certfile", certs["cert"], "--x509keyfile", certs["key"],
             *options]
 
@@ -328,9 +326,9 @@ def record_client(certs, folder, case, hook):
     fill = lambda list_: [names.get(word, word) for word in list_]
     verify = [] if "--verify" in words else ["--verify", certs["ca"]]
     said = []
-    with server(certs, *fill(options)) as (_, port), Recorder(port) as recorder:
+    with server(certs, *fill(options)) as (_, port), Recorder(port) as relay:
         for _ in range(count):
-            proc = Proc([SUBJECT, "client", str(recorder.port), "--answer", "0", *verify, *fill(words),
+            proc = Proc([SUBJECT, "client", str(relay.port), "--answer", "0", *verify, *fill(words),
                          *(["--hook", hook] if hook else [])])
             try:
                 assert (proc.wait() == 0) == ok, proc.log()
@@ -338,8 +336,8 @@ def record_client(certs, folder, case, hook):
                 said.append(proc.wait_json("stdout", event="end"))
             finally:
                 proc.stop()
-        recorder.wait()
-    return recorder.connections, said
+        relay.wait()
+    return relay.connections, said
 
 
 def without_ours(connection):

@@ -1,6 +1,7 @@
 """A relay that writes down what a TLS connection looks like from outside: records, their sizes and order, the messages
 that are in the clear with their extensions, alerts, and how each side closed."""
 
+import random
 import socket
 import struct
 import threading
@@ -33,6 +34,18 @@ def hello(kind, body):
         return head + (suites.hex(), body[at:at + 1 + body[at]].hex(), tuple(extensions(body[at + 1 + body[at]:])))
     return head + (body[at:at + 3].hex(), "retry" if body[2:34] == HELLO_RETRY else "hello",
                    tuple(extensions(body[at + 3:])))
+
+
+def unused_port():
+    """A port for a program that must be told one: below those that the kernel gives out, so that nobody gets it meanwhile."""
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise OSError("every port is in use")
 
 
 class Direction:
