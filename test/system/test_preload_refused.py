@@ -72,6 +72,21 @@ c.sendall(hello)
     assert b"ConnectionAbortedError" in proc.stderr and len(wrap.lines("refused")) == 1, proc.log()
 
 
+def test_probing_an_address(lab, tmp_path):
+    """write() from an address that is not there fails as ever, and does not crash the program."""
+    script = """
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+r, w = os.pipe()
+print(libc.write(w, ctypes.c_void_p(1), 1), errno.errorcode[ctypes.get_errno()])
+print(libc.writev(w, ctypes.c_void_p(1), 1), errno.errorcode[ctypes.get_errno()])
+print(libc.write(w, b"fine", 4), os.read(r, 9))
+"""
+    wrap = Wrap(tmp_path, WORDS)
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script]))
+    assert proc.stdout.decode().split() == ["-1", "EFAULT", "-1", "EFAULT", "4", "b'fine'"], proc.log()
+
+
 RETRY = """
 import socket, ssl, sys
 cafile, name, host, port, other = sys.argv[1:]
