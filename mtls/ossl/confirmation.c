@@ -302,9 +302,10 @@ static bool put_record(SSL_SESSION *session, const struct mtls_record *record)
  */
 static void keep(struct mtls_confirmation *c, SSL *ssl)
 {
-    SSL_SESSION *session = SSL_get_session(ssl);
+    SSL_SESSION *session;
 
-    mtls_tickets_take(&c->tickets, ssl, false, 0);
+    mtls_tickets_take(&c->tickets, ssl, false, 0); /* each ticket is another session object */
+    session = SSL_get_session(ssl);
     if (c->config.resume_max_s == 0)
         return;
     c->record = (struct mtls_record){.mode = MTLS_MODE_RESUME,
