@@ -15,6 +15,7 @@ static struct {
     OSSL_PROVIDER *own, *base;
     struct mtls_crypto *crypto;
     unsigned generation;
+    void (*fork_child)(void);
 } engine;
 
 /* The crypto objects hold no descriptor and no lock of ours: they live on in the child. */
@@ -24,6 +25,13 @@ static void engine_fork_child(void)
     mtls_announced_fork_child();
     mtls_pool_fork_child();
     mtls_service_fork_child();
+    if (engine.fork_child != NULL)
+        engine.fork_child();
+}
+
+void mtls_engine_on_fork_child(void (*fn)(void))
+{
+    engine.fork_child = fn;
 }
 
 static void engine_crypto_free(void)

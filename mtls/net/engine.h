@@ -12,6 +12,8 @@ MTLS_NODISCARD int mtls_engine_crypto(struct mtls_crypto **out);
 /* The library context of the above (for the exporter check of the transcript observer). NULL before
  * the first use. */
 OSSL_LIB_CTX *mtls_engine_libctx(void);
+/* One function more that runs in a fork child, as fork.h says. */
+void mtls_engine_on_fork_child(void (*fn)(void));
 /* Rises with every fork: what was made under another generation belongs to the parent. */
 unsigned mtls_engine_generation(void);
 

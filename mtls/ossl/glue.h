@@ -70,6 +70,7 @@ void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uin
                          struct mtls_path2_request *req);
 
 /* late.c: after a plain outcome READY may still come. Lock held; takes the open claims over. */
+void mtls_late_fork_child(void);
 void mtls_late_watch(struct mtls_session *s, mtls_tstamp now);
 bool mtls_late_failed(struct mtls_session *s); /* lock held */
 void mtls_late_forget(struct mtls_session *s); /* lock held: the SSL goes */

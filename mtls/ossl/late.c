@@ -13,6 +13,7 @@
 enum { WATCH_US = 60 * 1000000, WATCHES_MAX = 4096 };
 
 struct mtls_late {
+    struct mtls_late *prev, *next;
     struct mtls_session *session; /* NULL: the SSL is gone */
     struct mtls_hook *hook;
     struct mtls_timer *timer;
@@ -25,6 +26,7 @@ struct mtls_late {
 };
 
 static unsigned watches;
+static struct mtls_late *lates; /* all of them */
 
 static void late_free(struct mtls_late *l)
 {
@@ -35,6 +37,12 @@ static void late_free(struct mtls_late *l)
     mtls_timer_free(l->timer);
     if (l->fd >= 0)
         close(l->fd);
+    if (l->prev != NULL)
+        l->prev->next = l->next;
+    else
+        lates = l->next;
+    if (l->next != NULL)
+        l->next->prev = l->prev;
     if (l->session != NULL)
         l->session->late = NULL;
     mtls_hook_unref(l->hook);
@@ -112,6 +120,21 @@ static void claims_take(struct mtls_session *s, struct mtls_late *l)
     }
 }
 
+/* The child's copies would keep path 1 open when the parent closes it. What they belong to is the
+ * parent's, and an SSL of the child does not look at it any more. */
+void mtls_late_fork_child(void)
+{
+    struct mtls_late *l;
+
+    for (l = lates; l != NULL; l = l->next) {
+        if (l->fd >= 0)
+            close(l->fd);
+        l->fd = -1;
+    }
+    lates = NULL;
+    watches = 0;
+}
+
 void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
 {
     struct mtls_reactor *r = mtls_reactor_get();
@@ -130,6 +153,11 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
         free(l);
         return;
     }
+    l->next = lates;
+    if (lates != NULL)
+        lates->prev = l;
+    lates = l;
+    mtls_engine_on_fork_child(mtls_late_fork_child);
     watches++;
     l->hook = s->hook;
     __atomic_add_fetch(&l->hook->refs, 1, __ATOMIC_ACQ_REL);

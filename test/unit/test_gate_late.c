@@ -3,6 +3,8 @@
 #include "gate_lab.h"
 
 #include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t told_more = PTHREAD_COND_INITIALIZER;
@@ -174,11 +176,50 @@ static void after_free(void **state)
     lab_free(&l);
 }
 
+/* Descriptors of this process that are the same socket. */
+static unsigned copies_of(int fd)
+{
+    struct stat socket_stat, st;
+    unsigned n = 0;
+    int i;
+
+    assert_int_equal(fstat(fd, &socket_stat), 0);
+    for (i = 0; i < 4096; i++)
+        n += fstat(i, &st) == 0 && st.st_ino == socket_stat.st_ino &&
+             st.st_dev == socket_stat.st_dev;
+    return n;
+}
+
+/* The watch's copy of path 1 is not a fork child's to keep open. */
+static void not_in_a_fork_child(void **state)
+{
+    struct lab l;
+    int status = -1;
+    pid_t pid;
+
+    lab_prefer(&l);
+    l.c.keep = l.c.no_data = l.s.keep = l.s.no_data = true;
+    relay_hold(&l.p2, true, true);
+    lab_run(&l);
+    assert_plain(&l.c, MTLS_ERR_NOT_OFFERED);
+    assert_int_equal(copies_of(l.c.fd), 2);
+    pid = fork();
+    if (pid == 0)
+        _exit(copies_of(l.c.fd) == 1 ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(copies_of(l.c.fd), 2); /* the parent watches on */
+    end_close(&l.c);
+    end_close(&l.s);
+    lab_free(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(at_once),     cmocka_unit_test(within_grace), cmocka_unit_test(silence),
-        cmocka_unit_test(after_grace), cmocka_unit_test(after_free),
+        cmocka_unit_test(at_once),    cmocka_unit_test(within_grace),
+        cmocka_unit_test(silence),    cmocka_unit_test(after_grace),
+        cmocka_unit_test(after_free), cmocka_unit_test(not_in_a_fork_child),
     };
     int rc;
 
