@@ -133,8 +133,10 @@ static void missing_once(enum style style, bool nothing)
     assert_true(l.c.cpu_us < CPU_MAX_US && l.c.calls <= CALLS_MAX);
     if (never_stalls(&l.c))
         assert_true(l.c.longest_ms < STALL_MS);
-    assert_int_equal(l.s.outcome, MTLS_OUTCOME_FAILED);
-    assert_true(l.s.cpu_us < CPU_MAX_US && l.s.calls <= CALLS_MAX);
+    assert_int_not_equal(l.s.outcome, MTLS_OUTCOME_VERIFIED);
+    assert_int_equal(l.s.got, 0);
+    /* The client has closed by now, perhaps some time before the server's deadline. */
+    assert_true(l.s.cpu_us < 3 * CPU_MAX_US && l.s.calls < 600);
     lab_free(&l);
 }
 
