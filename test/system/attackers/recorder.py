@@ -1,8 +1,10 @@
 """Passive: writes every TCP payload that passes a device into a file, and changes nothing.
 
-Usage: recorder.py DEVICE FILE. What it got is judged later: whether plaintext is in it.
+Usage: recorder.py DEVICE FILE. What it got is judged later: whether plaintext is in it. On SIGTERM it takes down
+what has arrived and ends.
 """
 
+import signal
 import socket
 import struct
 import sys
@@ -23,14 +25,30 @@ def payload(kind, packet):
     return packet[head + (packet[head + 12] >> 4) * 4:end or len(packet)]
 
 
+class Over(Exception):
+    """SIGTERM."""
+
+
+def over(*_):
+    raise Over
+
+
 def main():
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     sock.bind((sys.argv[1], ETH_P_ALL))
     with open(sys.argv[2], "ab", buffering=0) as record:
         common.say(event="listening", port=0)
-        told = False
+        signal.signal(signal.SIGTERM, over)
+        told, wait = False, 0
         while True:
-            packet, source = sock.recvfrom(1 << 17)
+            try:
+                packet, source = sock.recvfrom(1 << 17, wait)
+            except Over:
+                wait = socket.MSG_DONTWAIT
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                continue
+            except BlockingIOError:
+                return
             data = payload(source[1], packet)
             record.write(data)
             if data and not told:
