@@ -108,6 +108,10 @@ bool mtls_has_key_exchange(SSL *ssl)
     EVP_PKEY *key = NULL;
     bool has = SSL_get_peer_tmp_key(ssl, &key) == 1 && key != NULL;
 
+    /* With a KEM (X25519MLKEM768, first choice from OpenSSL 3.5 on) there is no such key. libssl
+     * itself refuses a resumption without key exchange unless this option allows it. */
+    has = has || (SSL_get_options(ssl) & SSL_OP_ALLOW_NO_DHE_KEX) == 0;
+
     EVP_PKEY_free(key);
     return has;
 }
