@@ -11,7 +11,7 @@ ROWS = [
     smkex_rows.ROWS["smkex"],
     smkex_rows.ROWS["smkex-known"],
     smkex_rows.ROWS["smkex-prefer"],
-    Missing("smkex-mptcp", "SMKEX, one MPTCP connection", "tool for that"),
+    Missing("smkex-mptcp", "SMKEX, one MPTCP connection", "it"),
     Multipath("require", "Multipath TLS, `require`"),
     Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
               before=("--hosts", "--hosts")),
@@ -19,6 +19,6 @@ ROWS = [
     Multipath("prefer", "Multipath TLS, `prefer`, first contact", policy="prefer"),
     Multipath("resumed", "Multipath TLS, `require`, resumed from verified",
               before=("--sess-out", "--sess-in"), ticket_key=True),
-    Missing("confirm-resume", "`confirm=resume`, verified only", "confirm=resume"),
-    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "confirm=resume"),
+    Missing("confirm-resume", "`confirm=resume`, verified only", "it"),
+    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "it"),
 ]

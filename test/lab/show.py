@@ -135,7 +135,7 @@ class Table:
         for row in self.rows:
             out += [f"### {row.title}", ""]
             if row.missing:
-                out += [f"Not run: there is no {row.missing} yet.", ""]
+                out += [f"Not run: the lab has no victim for {row.missing} yet.", ""]
                 continue
             out += ["| column | the attackers | they read | they altered | the client |",
                     "| --- | --- | --- | --- | --- |"]
