@@ -251,8 +251,8 @@ static void show_name(const char *label, const X509_NAME *name)
 static void show_certificate(const struct bundle *b)
 {
     static const char *const words[] = {
-        "  Its key signed this very handshake: checked now. Whoever is shown this file can check "
-        "it too.",
+        ("  Its key signed this very handshake: checked now. Whoever is shown this file can check "
+         "it too."),
         "  Its signature does NOT fit this handshake: the file was changed, or is damaged.",
         "  Whether its key signed this handshake cannot be told from what was kept."};
     X509 *leaf = leaf_of(find(b, CERTIFICATE));
