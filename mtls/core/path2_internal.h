@@ -41,7 +41,8 @@ struct mtls_p2s_conn {
     bool moving;                /* its claims go on in another process */
     bool guest;                 /* the connection is another process's, and takes no room here */
     uint32_t last_id;
-    uint8_t nclaims;
+    uint16_t nclaims;
+    uint16_t nconfirmed; /* of them: CONFIRM is here, their session lives on */
     bool preface_sent;
     int err; /* sticky; no claim is open then */
 };

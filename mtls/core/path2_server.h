@@ -11,7 +11,8 @@
 #include "wire_frame.h"
 
 enum {
-    MTLS_P2S_CLAIMS_MAX = 64, /* open claims of one connection */
+    MTLS_P2S_CLAIMS_MAX = 64, /* open claims of one connection: without a CONFIRM yet */
+    MTLS_P2S_KEPT_MAX = 1024, /* and with those whose session the server has not done with */
     MTLS_P2S_TLS_PORTS_MAX = 16,
     MTLS_P2S_ENDED_MAX = 65536, /* remembered joins of ended sessions */
     MTLS_P2S_CONNS_MAX = 65536, /* connections, where the configuration says no less */

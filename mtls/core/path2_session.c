@@ -63,7 +63,8 @@ enum mtls_ready_status mtls_p2s_claim_admit(struct mtls_p2s_conn *c, const struc
     int rc;
 
     *out = NULL;
-    if (c->nclaims == MTLS_P2S_CLAIMS_MAX)
+    /* For the client a claim is over with its CONFIRM; here it stays until the session ends. */
+    if (c->nclaims - c->nconfirmed >= MTLS_P2S_CLAIMS_MAX || c->nclaims >= MTLS_P2S_KEPT_MAX)
         return MTLS_READY_BUSY;
     if (j != NULL && (j->is_ended || j->nclaims >= MTLS_SLOTS_MAX)) {
         *fail = j->is_ended ? MTLS_FAIL_NO_SESSION : MTLS_FAIL_LIMIT;
@@ -109,6 +110,7 @@ void mtls_p2s_claim_end(struct mtls_p2s_claim *claim, mtls_tstamp now)
     mtls_list_remove(&claim->in_conn);
     join->nclaims--;
     c->nclaims--;
+    c->nconfirmed -= claim->confirmed;
     c->server->stats.claims--;
     free(claim);
     mtls_pending_drop(&c->server->pending, join);
@@ -302,6 +304,7 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
         return MTLS_ERR_FRAME_CLAIM;
     claim->confirmed = true;
     claim->confirmed_slot = slot;
+    claim->conn->nconfirmed++;
     if (claim->via[slot] != 0)
         return mtls_p2s_claim_forward(claim, slot, f);
     x = session_in(claim->join, slot);

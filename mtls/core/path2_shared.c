@@ -285,6 +285,8 @@ static int claim_import(struct mtls_p2s_conn *c, const struct mtls_claim_state *
     memcpy(claim->p2, state->p2, MTLS_SHA256_LEN);
     if ((rc = mtls_p2s_claim_attach(claim, state->join, now)) < 0)
         free(claim);
+    else
+        c->nconfirmed = (uint16_t)(c->nconfirmed + state->confirmed);
     return rc;
 }
 
@@ -329,7 +331,8 @@ bool mtls_p2s_conn_export(const struct mtls_p2s_conn *c, struct mtls_conn_state 
     size_t unsent;
 
     mtls_p2s_conn_out(c, &unsent);
-    if (c->err < 0 || c->busy || c->guest || unsent > 0 || c->reader.err < 0)
+    if (c->err < 0 || c->busy || c->guest || unsent > 0 || c->reader.err < 0 ||
+        c->nclaims > MTLS_HANDOVER_CLAIMS_MAX)
         return false;
     memset(out, 0, sizeof(*out));
     out->last_id = c->last_id;

@@ -10,6 +10,7 @@
 #include "reactor.h"
 
 static struct mtls_announced *oldest;
+static unsigned kept;
 
 void mtls_announced_free(struct mtls_announced *a)
 {
@@ -17,8 +18,11 @@ void mtls_announced_free(struct mtls_announced *a)
 
     if (a == NULL)
         return;
-    for (i = 0; i < MTLS_PATHS_MAX; i++)
+    for (i = 0; i < MTLS_PATHS_MAX; i++) {
+        if (a->claims[i] != NULL) /* the server need not wait */
+            mtls_path2_claim_fail(a->claims[i], MTLS_FAIL_ABANDONED);
         mtls_path2_claim_free(a->claims[i]);
+    }
     mtls_timer_free(a->timer);
     OPENSSL_cleanse(a->secret, sizeof(a->secret));
     free(a);
@@ -29,6 +33,7 @@ static void drop(struct mtls_announced **at)
     struct mtls_announced *a = *at;
 
     *at = a->next;
+    kept--;
     mtls_announced_free(a);
 }
 
@@ -89,14 +94,12 @@ static struct mtls_announced *announced_new(const char *name, uint16_t port1)
 void mtls_announced_keep(struct mtls_announced *a, mtls_tstamp now)
 {
     struct mtls_announced **at = &oldest;
-    unsigned n = 1;
 
-    for (; *at != NULL; at = &(*at)->next)
-        n++;
+    while (*at != NULL)
+        at = &(*at)->next;
     *at = a;
+    kept++;
     mtls_timer_set(a->timer, now + MTLS_ANNOUNCED_MS * 1000u);
-    if (n > MTLS_ANNOUNCED_MAX)
-        drop(&oldest);
 }
 
 int mtls_announced_add(const struct mtls_config *config, const char *name, uint16_t port1,
@@ -109,7 +112,7 @@ int mtls_announced_add(const struct mtls_config *config, const char *name, uint1
         .tfo = config->tfo,
         .reuse = config->reuse,
     };
-    bool only_warm = has_auto(config), begun = false;
+    bool only_warm = has_auto(config) || kept >= MTLS_ANNOUNCED_MAX, begun = false;
     struct mtls_announced *a;
     int err = 0;
     uint8_t i;
@@ -147,6 +150,7 @@ struct mtls_announced *mtls_announced_take(const char *name, uint16_t port1)
             continue;
         *at = a->next;
         a->next = NULL;
+        kept--;
         mtls_timer_set(a->timer, MTLS_TSTAMP_NEVER);
         return a;
     }
@@ -158,6 +162,7 @@ void mtls_announced_fork_child(void)
 {
     struct mtls_announced *a;
 
+    kept = 0;
     while ((a = oldest) != NULL) {
         oldest = a->next;
         OPENSSL_cleanse(a->secret, sizeof(a->secret));

@@ -6,8 +6,8 @@
 
 #include "path2_pool.h"
 
-/* Announcements that no ClientHello has come for: at most that many, the oldest goes, and no longer
- * than the server lets HELLO wait [TIM]. */
+/* Announcements that no ClientHello has come for: at most that many (a further one only opens
+ * connections), and no longer than the server lets HELLO wait [TIM]. */
 enum { MTLS_ANNOUNCED_MAX = 64, MTLS_ANNOUNCED_MS = 8000 };
 
 struct mtls_announced {
@@ -20,8 +20,9 @@ struct mtls_announced {
 };
 
 /* Opens path 2 for the next session with name and port 1 (a list with `auto` in it: only opens
- * connections, since HELLO needs the path's number). path1: family 0 = not known. Errors: of
- * mtls_path2_claim_new(), or why no path could be started. */
+ * connections, since HELLO needs the path's number; likewise when MTLS_ANNOUNCED_MAX are kept).
+ * path1: family 0 = not known. Errors: of mtls_path2_claim_new(), or why no path could be started.
+ */
 MTLS_NODISCARD int mtls_announced_add(const struct mtls_config *config, const char *name,
                                       uint16_t port1, const struct mtls_addr *path1,
                                       mtls_tstamp now);
