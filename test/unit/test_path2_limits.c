@@ -73,6 +73,44 @@ static void busy_when_the_connection_has_64_claims(void **state)
     lab_stop(&lab);
 }
 
+/* [TIM-9] a claim is over with its CONFIRM, however long the server takes to end the session. */
+static void confirmed_claims_take_no_room(void **state)
+{
+    struct mtls_p2s_session *x[MTLS_P2S_CLAIMS_MAX];
+    struct lab lab = {.config = lab_config()};
+    struct mtls_keys keys;
+    struct peer *p;
+
+    lab.config.per_source = 1000;
+    lab_start(&lab);
+    lab_keys(&keys, 1);
+    p = peer_new(&lab, lab_v4(2, 1));
+    peer_greet(p);
+    for (uint32_t i = 0; i < MTLS_P2S_CLAIMS_MAX; i++) {
+        struct side s = side_open(p, 1 + i, 100 + i, 0);
+
+        x[i] = lab_session(&lab, 100 + i, NULL);
+        assert_int_equal(mtls_p2s_session_keys(x[i], &keys, lab.now), 0);
+        side_expect_proof(&s, &keys);
+        if (i > 0) /* one is left open */
+            assert_int_equal(side_confirm(&s, &keys, 1, (const struct side *const[]){&s}, 1), 0);
+    }
+    for (uint32_t i = 1; i < MTLS_P2S_CLAIMS_MAX; i++)
+        side_open(p, 1000 + i, 1000 + i, 0);
+    assert_int_equal(peer_hello(p, 2000, 7, 0), 0);
+    peer_expect_ready(p, 2000, MTLS_READY_BUSY, NULL);
+    for (uint32_t i = 1; i < MTLS_P2S_CLAIMS_MAX; i++)
+        mtls_p2s_session_free(x[i], MTLS_FAIL_ABANDONED, lab.now);
+    assert_int_equal(peer_hello(p, 2001, 8, 0), 0); /* what is over frees nothing */
+    peer_expect_ready(p, 2001, MTLS_READY_BUSY, NULL);
+    mtls_p2s_session_free(x[0], MTLS_FAIL_ABANDONED, lab.now);
+    peer_expect_fail(p, 1, MTLS_FAIL_ABANDONED);
+    side_open(p, 2002, 9, 0);
+    mtls_keys_wipe(&keys);
+    peer_free(p);
+    lab_stop(&lab);
+}
+
 /* [SRV-4] [RDY-2]: busy, never silence; nobody is evicted; a claim whose session is here never
  * waits. */
 static void busy_when_the_table_is_full(void **state)
@@ -483,6 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(not_here),
         cmocka_unit_test(busy_when_the_connection_has_64_claims),
+        cmocka_unit_test(confirmed_claims_take_no_room),
         cmocka_unit_test(busy_when_the_table_is_full),
         cmocka_unit_test(the_share_of_a_source),
         cmocka_unit_test(waiting_claims_and_idle_connections_expire),
