@@ -505,13 +505,16 @@ static void test_subflows(void **state)
         assert_true(peer >= 0);
         assert_int_equal(send(peer, "x", 1, 0), 1);
         assert_int_equal(send(fd, "x", 1, 0), 1);
-        for (i = 0; several && i < 1000 && !is_multi(fd); i++)
-            (void)!poll(NULL, 0, 10);
-        assert_int_equal(is_multi(fd), several);
+        if (!several)
+            assert_false(is_multi(fd));
         if (several) { /* v0 and v1, and the device that the table would send the second by */
-            struct mtls_path_facts f, v1;
+            struct mtls_path_facts f = {0}, v1;
 
-            assert_int_equal(mtls_route_of_socket(fd, &f), 0);
+            /* A subflow that is just coming may be seen, and then not for a moment. */
+            for (i = 0; i < 1000 && !(f.multi && f.ndevices == 2); i++) {
+                (void)!poll(NULL, 0, i > 0 ? 10 : 0);
+                assert_int_equal(mtls_route_of_socket(fd, &f), 0);
+            }
             assert_int_equal(f.ndevices, 2);
             assert_int_not_equal(f.devices[0].ifindex, f.devices[1].ifindex);
             memset(&v1, 0, sizeof(v1));
