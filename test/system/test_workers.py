@@ -5,6 +5,7 @@ itself), the client workers_client. `handed over` counts connections that moved 
 process and claims that were relayed to it."""
 
 import os
+import secrets
 import signal
 import sys
 
@@ -69,7 +70,7 @@ def ended(running):
 @pytest.fixture
 def share():
     """A name that processes share, gone after the test."""
-    name = f"test{os.getpid()}"
+    name = f"test{secrets.token_hex(4)}"
     yield f"share={name}"
     os.unlink(f"/dev/shm/mtls1-{os.geteuid()}-{name}")
 
