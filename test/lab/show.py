@@ -4,6 +4,7 @@ import os
 import sys
 
 import attacks
+from mtlslab.tools import RESUMED, VERIFIED
 from scene import SAFE
 from table import COLUMNS, PROMISED
 
@@ -156,7 +157,10 @@ class Table:
 
 
 def client(outcome):
-    """What the client says of itself: beside the verdict, never its source."""
+    """What the client says of itself: beside the verdict, never its source. A resumed session may be confirmed once more
+    by a path 2 that is open all the same, if that answers soon enough: which of the two it says depends on the moment."""
+    if outcome.get("outcome") in (VERIFIED, RESUMED):
+        return VERIFIED
     if "outcome" in outcome:
         return outcome["outcome"]
     return "done" if outcome.get("exit") == 0 else "error"
