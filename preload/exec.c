@@ -1,14 +1,13 @@
 /* Concept: the interposed calls that start programs. A program that this library cannot be loaded
  * into (static, set-user-ID, of another machine) is noted in the log; it is refused only where the
- * user asked for that, because most such programs make no TLS connection. A program that emptied
- * the environment (nginx before it replaces itself) gets our variables back; one that took
- * LD_PRELOAD away and left the rest meant it. Everything here works in a vfork child: on the stack.
- */
+ * user asked for that, because most such programs make no TLS connection. The others get our
+ * variables back (env.c). Everything here works in a vfork child: on the stack. */
 #include <alloca.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <paths.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,10 +17,11 @@
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 #include "preload.h"
 
-enum { PHDR_MAX = 128, PUT_BACK_MAX = 5 };
+enum { PHDR_MAX = 128 };
 
 /* ---- can it be protected? ---- */
 
@@ -70,20 +70,34 @@ static const char *why_not(int fd)
     return has_interpreter(fd, &head) ? NULL : "is linked statically";
 }
 
-static int open_at(int dir, const char *path)
+/* Also where it may only be executed, not read. */
+static int open_at(int dir, const char *path, int nofollow)
 {
-    return (int)syscall(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = (int)syscall(SYS_openat, dir, path,
+                          O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | nofollow);
+
+    return fd >= 0 ? fd : (int)syscall(SYS_openat, dir, path, O_PATH | O_CLOEXEC | nofollow);
+}
+
+static bool is_program(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0;
 }
 
 /* 0, or -1 with errno. */
-static int look(int fd, const char *path)
+static int look(int fd, const char *path, char *const envp[])
 {
-    const char *why = fd >= 0 ? why_not(fd) : NULL;
+    const char *why = fd >= 0 ? why_not(fd) : NULL, *lost = NULL;
     char text[256];
 
-    if (why == NULL)
+    if (why == NULL && fd >= 0 && is_program(fd))
+        lost = preload_env_lost(envp);
+    if (why == NULL && lost == NULL)
         return 0;
-    snprintf(text, sizeof(text), "%.180s %s: cannot be protected", path, why);
+    snprintf(text, sizeof(text), "%.160s %s%s", path, why != NULL ? why : lost,
+             why != NULL ? ": cannot be protected" : "");
     preload_log_event(preload_settings.refuse_exec ? "refused" : "notice", "", text);
     if (!preload_settings.refuse_exec)
         return 0;
@@ -91,141 +105,94 @@ static int look(int fd, const char *path)
     return -1;
 }
 
-static int may_exec(const char *path)
+static int may_exec_at(int dir, const char *path, char *const envp[], int nofollow)
 {
     int saved = errno, fd, rc;
 
     if (preload_settings.off || path == NULL)
         return 0;
-    fd = open_at(AT_FDCWD, path);
-    rc = look(fd, path);
+    fd = open_at(dir, path, nofollow);
+    rc = look(fd, path, envp);
     if (fd >= 0)
         syscall(SYS_close, fd);
     errno = rc == 0 ? saved : errno;
     return rc;
 }
 
+static int may_exec(const char *path, char *const envp[])
+{
+    return may_exec_at(AT_FDCWD, path, envp, 0);
+}
+
 /* The way execvp() looks for it. */
-static int may_exec_named(const char *name)
+static int may_exec_named(const char *name, char *const envp[])
 {
     const char *path = getenv("PATH"), *end;
     char full[PATH_MAX];
 
     if (name == NULL || strchr(name, '/') != NULL)
-        return may_exec(name);
+        return may_exec(name, envp);
     for (path = path != NULL ? path : "/bin:/usr/bin"; *path != '\0'; path = end + (*end == ':')) {
         end = strchrnul(path, ':');
         if (snprintf(full, sizeof(full), "%.*s/%s", (int)(end - path), path, name) <
                 (int)sizeof(full) &&
             access(full, X_OK) == 0)
-            return may_exec(full);
+            return may_exec(full, envp);
     }
     return 0;
 }
 
-/* ---- what it is told ---- */
-
-static const char *put_back[PUT_BACK_MAX]; /* "NAME=VALUE", LD_PRELOAD first; NULL: none */
-static bool can_put_back;
-
-static void remember(unsigned i, const char *name, const char *value)
-{
-    char *text;
-
-    if (value != NULL && asprintf(&text, "%s=%s", name, value) > 0)
-        put_back[i] = text;
-}
-
-void preload_exec_start(void)
-{
-    const struct preload_settings *s = &preload_settings;
-    const char *preload = secure_getenv("LD_PRELOAD");
-
-    can_put_back = !s->off && !s->allow && s->self != NULL && preload != NULL &&
-                   strstr(preload, s->self) != NULL;
-    remember(0, "LD_PRELOAD", preload);
-    remember(1, "MTLS_CONFIG", s->config);
-    remember(2, "MTLSIZE_LOG", s->log);
-    remember(3, "MTLSIZE_LIBRARY", s->library);
-    remember(4, "MTLSIZE_UNHOOKED", s->refuse_exec ? "refuse-exec" : NULL);
-}
-
-static bool has(char *const envp[], const char *name)
-{
-    size_t len = strlen(name);
-
-    for (; envp != NULL && *envp != NULL; envp++)
-        if (strncmp(*envp, name, len) == 0 && (*envp)[len] == '=')
-            return true;
-    return false;
-}
-
-static bool emptied(char *const envp[])
-{
-    return can_put_back && !has(envp, "LD_PRELOAD") && !has(envp, "MTLS_CONFIG");
-}
-
-static size_t count(char *const list[])
-{
-    size_t n = 0;
-
-    while (list != NULL && list[n] != NULL)
-        n++;
-    return n;
-}
-
-/* room: for count(envp) + PUT_BACK_MAX + 1 pointers. */
-static char *const *fill(char **room, char *const envp[])
-{
-    size_t n = count(envp), i;
-
-    if (n > 0)
-        memcpy(room, envp, n * sizeof(*room));
-    for (i = 0; i < PUT_BACK_MAX; i++)
-        if (put_back[i] != NULL)
-            room[n++] = (char *)(uintptr_t)put_back[i];
-    room[n] = NULL;
-    return room;
-}
+/* ---- the calls ---- */
 
 #define ENVIRONMENT(envp)                                                                          \
-    (emptied(envp) ? fill(alloca((count(envp) + PUT_BACK_MAX + 1) * sizeof(char *)), envp)         \
-                   : (char *const *)(envp))
-
-/* ---- the calls ---- */
+    (preload_env_room(envp) > 0 ? preload_env_fill(alloca(preload_env_room(envp)), envp)           \
+                                : (char *const *)(envp))
 
 PRELOAD_PUBLIC int execve(const char *path, char *const argv[], char *const envp[])
 {
-    return may_exec(path) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(envp));
+    return may_exec(path, envp) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(envp));
 }
 
 PRELOAD_PUBLIC int execv(const char *path, char *const argv[])
 {
-    return may_exec(path) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(environ));
+    return may_exec(path, environ) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(environ));
 }
 
 PRELOAD_PUBLIC int execvpe(const char *name, char *const argv[], char *const envp[])
 {
-    return may_exec_named(name) != 0 ? -1 : REAL(execvpe)(name, argv, ENVIRONMENT(envp));
+    return may_exec_named(name, envp) != 0 ? -1 : REAL(execvpe)(name, argv, ENVIRONMENT(envp));
 }
 
 PRELOAD_PUBLIC int execvp(const char *name, char *const argv[])
 {
-    return may_exec_named(name) != 0 ? -1 : REAL(execvpe)(name, argv, ENVIRONMENT(environ));
+    return may_exec_named(name, environ) != 0 ? -1
+                                              : REAL(execvpe)(name, argv, ENVIRONMENT(environ));
 }
 
 PRELOAD_PUBLIC int fexecve(int fd, char *const argv[], char *const envp[])
 {
-    if (!preload_settings.off && look(fd, "a program") != 0)
+    if (!preload_settings.off && look(fd, "a program", envp) != 0)
         return -1;
     return REAL(fexecve)(fd, argv, ENVIRONMENT(envp));
+}
+
+PRELOAD_PUBLIC int execveat(int dir, const char *path, char *const argv[], char *const envp[],
+                            int flags)
+{
+    bool itself = path[0] == '\0' && (flags & AT_EMPTY_PATH) != 0;
+
+    if (itself ? !preload_settings.off && look(dir, "a program", envp) != 0
+               : may_exec_at(dir, path, envp,
+                             (flags & AT_SYMLINK_NOFOLLOW) != 0 ? O_NOFOLLOW : 0) != 0)
+        return -1;
+    return (int)syscall(SYS_execveat, dir, path, argv, ENVIRONMENT(envp), flags);
 }
 
 PRELOAD_PUBLIC int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *act,
                                const posix_spawnattr_t *attr, char *const argv[],
                                char *const envp[])
 {
-    if (may_exec(path) != 0)
+    if (may_exec(path, envp) != 0)
         return errno;
     return REAL(posix_spawn)(pid, path, act, attr, argv, ENVIRONMENT(envp));
 }
@@ -234,9 +201,63 @@ PRELOAD_PUBLIC int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_
                                 const posix_spawnattr_t *attr, char *const argv[],
                                 char *const envp[])
 {
-    if (may_exec_named(name) != 0)
+    if (may_exec_named(name, envp) != 0)
         return errno;
     return REAL(posix_spawnp)(pid, name, act, attr, argv, ENVIRONMENT(envp));
+}
+
+/* glibc has them since 2.39. */
+PRELOAD_PUBLIC int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *act,
+                               const posix_spawnattr_t *attr, char *const argv[],
+                               char *const envp[]);
+PRELOAD_PUBLIC int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t *act,
+                                const posix_spawnattr_t *attr, char *const argv[],
+                                char *const envp[]);
+
+int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *act,
+                const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+    if (REAL(pidfd_spawn) == NULL)
+        return ENOSYS;
+    if (may_exec(path, envp) != 0)
+        return errno;
+    return REAL(pidfd_spawn)(pidfd, path, act, attr, argv, ENVIRONMENT(envp));
+}
+
+int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t *act,
+                 const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+    if (REAL(pidfd_spawnp) == NULL)
+        return ENOSYS;
+    if (may_exec_named(name, envp) != 0)
+        return errno;
+    return REAL(pidfd_spawnp)(pidfd, name, act, attr, argv, ENVIRONMENT(envp));
+}
+
+/* Those that libc starts a shell for, with the program's own environment: it is put right. */
+static int may_shell(void)
+{
+    if (may_exec(_PATH_BSHELL, environ) != 0 || preload_environ_mend() != 0) {
+        errno = errno == EACCES ? EACCES : ENOMEM;
+        return -1;
+    }
+    return 0;
+}
+
+PRELOAD_PUBLIC int system(const char *command)
+{
+    return command != NULL && may_shell() != 0 ? -1 : REAL(system)(command);
+}
+
+PRELOAD_PUBLIC FILE *popen(const char *command, const char *mode)
+{
+    return may_shell() != 0 ? NULL : REAL(popen)(command, mode);
+}
+
+PRELOAD_PUBLIC int wordexp(const char *words, wordexp_t *out, int flags)
+{
+    return (flags & WRDE_NOCMD) == 0 && may_shell() != 0 ? WRDE_CMDSUB
+                                                         : REAL(wordexp)(words, out, flags);
 }
 
 /* The list forms: their words become a vector on the stack. */

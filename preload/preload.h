@@ -49,12 +49,25 @@ struct preload_settings {
 extern struct preload_settings preload_settings;
 /* Once, from the one constructor. */
 void preload_log_start(void);
-void preload_exec_start(void);
+void preload_env_start(void);
 void preload_hello_start(void);
 void preload_connect_start(void);
 void preload_guard_start(void);
 /* TLS that is not hooked is to be refused. */
 bool preload_enforcing(void);
+/* Whether a word of the configuration begins so. NULL: none does. */
+bool preload_says(const char *config, const char *what);
+
+/* ---- env.c: the environment of a program that is started; in a vfork child too ----------------
+ */
+
+/* How that program will have less protection than we, by somebody's own wish; NULL: it will not. */
+const char *preload_env_lost(char *const envp[]);
+/* Bytes that a mended copy takes; 0: envp is right as it is. */
+size_t preload_env_room(char *const envp[]);
+char *const *preload_env_fill(void *room, char *const envp[]);
+/* This process's own, for libc's ways to start a shell. 0, -1: no memory. */
+int preload_environ_mend(void);
 
 /* ---- log.c ------------------------------------------------------------------------------------
  */

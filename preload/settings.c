@@ -32,7 +32,7 @@ static const char *word(const char *name)
 }
 
 /* The last policy word holds; one layer has at most one. */
-static bool says(const char *config, const char *what)
+bool preload_says(const char *config, const char *what)
 {
     const char *at = config, *space = " \t\n";
     size_t len = strlen(what);
@@ -94,12 +94,12 @@ __attribute__((constructor)) static void start(void)
     s->verbose = secure_getenv("MTLSIZE_VERBOSE") != NULL;
     s->allow = unhooked != NULL && strcmp(unhooked, "allow") == 0;
     s->refuse_exec = unhooked != NULL && strcmp(unhooked, "refuse-exec") == 0;
-    s->off = s->config == NULL || says(s->config, "policy=off");
-    s->client = s->config != NULL && !s->off && says(s->config, "path2=");
+    s->off = s->config == NULL || preload_says(s->config, "policy=off");
+    s->client = s->config != NULL && !s->off && preload_says(s->config, "path2=");
     if (dladdr((void *)(uintptr_t)&preload_settings, &self) != 0 && self.dli_fname[0] == '/')
         s->self = strdup(self.dli_fname);
     preload_log_start();
-    preload_exec_start();
+    preload_env_start();
     preload_hello_start();
     preload_connect_start();
     if (s->off)

@@ -1,14 +1,13 @@
 """What the preload library refuses: TLS that libmtls does not know, plaintext after a failed
 verification; and what it lets pass."""
 
-import os
 import subprocess
 
 import pytest
 
 from conftest import SECRET
 from mtlslab import attack, stock, tools
-from preload_tools import LIBRARY, Wrap, client_words, curl_argv
+from preload_tools import Wrap, client_words, curl_argv
 
 PYTHON = "/usr/bin/python3"
 WORDS = "policy=require path2=dev=p2"
@@ -187,19 +186,3 @@ def test_static_program(lab, tmp_path, static_program):
             assert (b"ran" in proc.stdout) == runs, proc.log()
         lines = wrap.lines("notice" if runs else "refused")
         assert len(lines) == 3 and all("linked statically" in line["why"] for line in lines), lines
-
-
-def test_emptied_environment(lab, tmp_path):
-    """A program that replaces itself without an environment keeps the protection (nginx's upgrade);
-    one that took LD_PRELOAD away meant it."""
-    script = ("import os, sys; os.execve('/usr/bin/env', ['env'], "
-              "{k: os.environ[k] for k in sys.argv[1:] if k in os.environ})")
-    wrap = Wrap(tmp_path, WORDS)
-    for kept, back in (([], True), (["PATH"], True), (["MTLS_CONFIG"], False)):
-        proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script, *kept]))
-        assert (f"LD_PRELOAD={LIBRARY}".encode() in proc.stdout) == back, proc.log()
-        assert f"MTLS_CONFIG={WORDS}".encode() in proc.stdout, proc.log()
-    allowed = Wrap(tmp_path, WORDS, name="allow", MTLSIZE_UNHOOKED="allow")
-    proc = lab.run(lab.client, allowed.argv([PYTHON, "-c", script]))
-    assert b"LD_PRELOAD" not in proc.stdout
-    assert os.path.exists(LIBRARY)
