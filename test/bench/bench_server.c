@@ -181,12 +181,12 @@ static bool tell(void)
     return true;
 }
 
-static void listen_on(const char *host, const char *path2, unsigned bare)
+static void listen_on(const char *host, int transport, const char *path2, unsigned bare)
 {
     struct sockaddr_in sin = bench_addr(host, 0);
     socklen_t len = sizeof(sin);
 
-    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, transport);
     bench_check(bind(server.listener, (struct sockaddr *)&sin, len) == 0 &&
                     listen(server.listener, BACKLOG) == 0 &&
                     getsockname(server.listener, (struct sockaddr *)&sin, &len) == 0,
@@ -225,16 +225,14 @@ static void loop(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"cert", required_argument, NULL, 'c'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cpu", required_argument, NULL, 'p'},
-                                            {"bare", no_argument, NULL, 'B'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'}, {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},  {"words", required_argument, NULL, 'w'},
+        {"cpu", required_argument, NULL, 'p'},  {"bare", no_argument, NULL, 'B'},
+        {"mptcp", no_argument, NULL, 'm'},      {NULL, 0, NULL, 0}};
     const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL;
+    int opt, transport = IPPROTO_TCP;
     bool bare = false;
-    int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
@@ -256,6 +254,9 @@ int main(int argc, char **argv)
         case 'B':
             bare = true;
             break;
+        case 'm':
+            transport = IPPROTO_MPTCP;
+            break;
         default:
             return 1;
         }
@@ -264,7 +265,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     server.ctx = bench_server_ctx(words, cert, key);
     server.path2 = words != NULL && strstr(words, "reactor=app") != NULL ? mtls_pollable_fd() : -1;
-    listen_on(host, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL,
+    listen_on(host, transport, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL,
               bare ? bench_bare_serve() : 0);
     loop();
     return 0;

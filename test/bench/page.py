@@ -1,0 +1,208 @@
+"""doc/evaluation.md, written from doc/evaluation/results.json: python3 test/bench/page.py [--check].
+
+Nothing in the page is typed by hand but the sentences below; --check says whether the page in doc/ is the one that its
+results give.
+"""
+
+import csv
+import json
+import os
+import sys
+
+import plots
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGE = os.path.join(TOP, "doc", "evaluation.md")
+FOLDER = os.path.join(TOP, "doc", "evaluation")
+NEAR, FAR = 0.2, 10
+
+INTRO = """# Evaluation
+
+What Multipath TLS and SMKEX cost, beside what a user would pick instead. Every number below was written into this page by
+`test/bench/page.py` from `evaluation/results.json` (and `evaluation/setup.csv`, one line a sample), which one run made:
+
+```sh
+scripts/bench --full --record      # as root; about {minutes} minutes; scripts/bench alone is a quick look
+```
+
+How each part measures is in [benchmark.md](benchmark.md). Ratios are formed within a round, then the median taken; in parentheses the
+quartiles, in brackets the median's 95 % confidence interval. Latencies are wall-clock times.
+"""
+
+
+def num(value, digits):
+    return f"{value:,.{digits}f}"
+
+
+def quart(s, digits):
+    return f"{num(s['median'], digits)} ({num(s['low'], digits)} .. {num(s['high'], digits)})"
+
+
+def with_ci(s, digits=3):
+    return f"{quart(s, digits)} [{num(s['ci'][0], digits)} .. {num(s['ci'][1], digits)}]"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(v) for v in row) + " |" for row in rows])
+
+
+def environment(e):
+    return (f"{e['processors']} processors ({e['processor']}), {e['memory']} of memory, Linux {e['kernel']}, {e['openssl']}, "
+            f"{e['compiler']}; commit {e['commit']}, {e['day']}; load average before the run {e['load_before']}.")
+
+
+# ---- targets --------------------------------------------------------------------------------------
+
+def _worst(cells, name, keep):
+    """The greatest median ratio of a way over the points that count."""
+    found = [(c["rows"][name]["ratio"]["median"], c) for c in cells if c["loss_percent"] == 0 and keep(c)]
+    return max(found, key=lambda pair: pair[0]) if found else None
+
+
+def _setup_targets(setup):
+    cells = setup["cells"]
+    far_equal = lambda c: c["rtt1_ms"] >= FAR and c["rtt2_ms"] <= c["rtt1_ms"]  # noqa: E731
+    far_double = lambda c: c["rtt1_ms"] >= FAR and c["rtt2_ms"] <= 2 * c["rtt1_ms"]  # noqa: E731
+    near = lambda c: c["rtt1_ms"] == NEAR  # noqa: E731
+    wanted = (("announced / TLS 1.3, RTT1 >= 10 ms, RTT2 <= RTT1", "announced", far_equal, 1.01),
+              ("announced with Fast Open / TLS 1.3, RTT1 >= 10 ms, RTT2 <= 2 RTT1", "announced, Fast Open", far_double, 1.01),
+              ("announced / TLS 1.3, RTT 0.2 ms", "announced", near, 1.10),
+              ("SMKEX / single-path DH, RTT1 >= 10 ms, RTT2 <= RTT1", "SMKEX", far_equal, 1.01),
+              ("SMKEX / single-path DH, RTT 0.2 ms", "SMKEX", near, 1.10))
+    for text, name, keep, most in wanted:
+        worst = _worst(cells, name, keep)
+        if worst:
+            where = f", at {worst[1]['rtt1_ms']:g} and {worst[1]['rtt2_ms']:g} ms"
+            yield f"set-up: {text}: worst median", f"<= {most}", f"{worst[0]:.3f}{where}", worst[0] <= most
+    dearer = [c for c in cells if c["rows"]["SMKEX"]["first_ms"]["median"] > c["rows"]["TLS 1.3"]["first_ms"]["median"]
+              and c["rtt2_ms"] <= c["rtt1_ms"]]
+    yield ("set-up: SMKEX cheaper than TLS 1.3 wherever RTT2 <= RTT1", "everywhere",
+           "everywhere" if not dearer else f"not at {len(dearer)} points", not dearer)
+    wrong = [name for name, row in setup["round_trips"].items() if row["counted"] != row["specified"]]
+    yield ("round trips by capture equal the specification's", "all", "all" if not wrong else "not " + ", ".join(wrong),
+           not wrong)
+
+
+def _cost_targets(result):
+    rows = result.get("handshakes") or {}
+    for text, name, most in (("server CPU, fresh path 2", "fresh path 2", 1.15),
+                             ("server CPU, path 2 kept", "kept path 2", 1 / 0.97),
+                             ("server CPU, resumed from verified", "resumed-verified", 1 / 0.97)):
+        if name in rows:
+            got = rows[name]["server_ratio"]["median"]
+            yield f"{text}, to plain", f"<= {most:.2f}", f"{got:.2f}", got <= most
+    if result.get("data"):
+        got = result["data"]["cpu"]["ratio"]["median"]
+        yield "application data: bytes a second of server CPU, to plain", "0.99 .. 1.01", f"{got:.2f}", 0.99 <= got <= 1.01
+    if result.get("memory"):
+        got = result["memory"]["pending"]
+        yield "memory of ours, pending session", "<= 4,096 bytes", f"{got:,.0f}", got <= 4096
+
+
+def targets(result):
+    rows = list(_setup_targets(result["setup"])) if result.get("setup") else []
+    rows += list(_cost_targets(result))
+    return table(("target", "wanted", "measured", ""), [(*row[:3], "met" if row[3] else "**not met**") for row in rows])
+
+
+# ---- parts ----------------------------------------------------------------------------------------
+
+def setup_part(setup):
+    out = ["## Connection set-up\n",
+           "Round trips of path 1 from the first SYN to the first byte of the answer, RTT2 = RTT1, counted from a packet capture:\n",
+           table(("way", "counted", "specified"),
+                 [(name, f"{row['counted']:g}", row["specified"]) for name, row in setup["round_trips"].items()]), ""]
+    for c in setup["cells"]:
+        given = " and ".join(num(ms, 2) for ms in c["given_ms"])
+        out.append(f"### RTT1 {c['rtt1_ms']:g} ms, RTT2 {c['rtt2_ms']:g} ms, loss {c['loss_percent']:g} %\n")
+        out.append(f"TCP's own connect took {given} ms. {c['rounds']} rounds; ms to the first byte of the answer.\n")
+        rows = [(name, quart(row["first_ms"], 2), f"{with_ci(row['ratio'])} of {row['to']}" if "ratio" in row else "1")
+                for name, row in c["rows"].items()]
+        out.append(table(("way", "ms", "ratio"), rows) + "\n")
+        if c["rtt1_ms"] == c["rtt2_ms"]:
+            out.append(f"![distribution](evaluation/{plots.cdf_name(c)})\n")
+    out.append("Ratios over the grid, without loss:\n\n![grid](evaluation/setup-grid.svg)\n")
+    return "\n".join(out)
+
+
+def handshake_part(rows):
+    lines = [(name, quart(row["server_us"], 0), with_ci(row["server_ratio"], 2) if "server_ratio" in row else "1",
+              quart(row["client_ratio"], 2) if "client_ratio" in row else "1") for name, row in rows.items()]
+    return ("## Server CPU for each handshake\n\n" +
+            table(("server", "CPU, us", "ratio to plain", "client's ratio"), lines) +
+            "\n\n![server cost](evaluation/server-cost.svg)\n")
+
+
+def instruction_part(rows):
+    lines = [(name, num(row["server_own"], 0), num(row["server_all"], 0), num(row["client_own"], 0), num(row["client_all"], 0))
+             for name, row in rows.items()]
+    return ("## Instructions for each handshake\n\nIn user mode, by callgrind: repeatable within 0.5 %; CI holds a budget against "
+            "them.\n\n" + table(("handshake", "server, ours", "server, all", "client, ours", "client, all"), lines) + "\n")
+
+
+def data_part(rows):
+    lines = [(name, quart(row["plain_mib_s"], 0), quart(row["hooked_mib_s"], 0), with_ci(row["ratio"]))
+             for name, row in rows.items()]
+    return ("## Application data\n\nMiB/s over loopback; cpu: MiB for each second of the server's CPU time.\n\n" +
+            table(("way", "plain", "hooked", "ratio"), lines) + "\n")
+
+
+def memory_part(m):
+    lines = [("pending on a server", num(m["pending"], 0), num(m["pending_plain"], 0)),
+             (f"in the pending table alone ({m['core']['count']:,} held)", num(m["core"]["session_bytes"], 0), ""),
+             ("a waiting claim on a connection of its own", num(m["core"]["claim_bytes"], 0), ""),
+             ("decided and kept, server", num(m["established_server"], 0), num(m["established_server_plain"], 0)),
+             ("decided and kept, client", num(m["established_client"], 0), num(m["established_client_plain"], 0))]
+    return "## Memory\n\nBytes a session.\n\n" + table(("what", "ours", "libssl's beside it"), lines) + "\n"
+
+
+PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("instructions", instruction_part), ("data", data_part),
+         ("memory", memory_part))
+
+
+def page(result):
+    """The whole page."""
+    text = [INTRO.format(minutes=max(1, round(result["seconds"] / 60))), environment(result["environment"]) + "\n",
+            "## Targets\n", targets(result) + "\n"]
+    text += [write(result[name]) for name, write in PARTS if result.get(name)]
+    return "\n".join(text)
+
+
+def write_folder(result, folder):
+    """JSON, CSV, Markdown and pictures into a folder."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    if result.get("setup"):
+        with open(os.path.join(folder, "setup.csv"), "w", encoding="utf-8", newline="") as file:
+            out = csv.writer(file, lineterminator="\n")
+            out.writerow(("rtt1_ms", "rtt2_ms", "loss_percent", "way", "ms"))
+            for c in result["setup"]["cells"]:
+                for name, row in c["rows"].items():
+                    out.writerows((c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"], name, ms) for ms in row["samples"])
+    plots.draw(result, folder)
+
+
+def text_of_results():
+    with open(os.path.join(FOLDER, "results.json"), encoding="utf-8") as file:
+        return page(json.load(file))
+
+
+def main_write():
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(text_of_results())
+
+
+def main():
+    if sys.argv[1:] != ["--check"]:
+        main_write()
+        return
+    with open(PAGE, encoding="utf-8") as file:
+        if file.read() != text_of_results():
+            sys.exit("doc/evaluation.md is not what test/bench/page.py writes from doc/evaluation/results.json")
+
+
+if __name__ == "__main__":
+    main()
