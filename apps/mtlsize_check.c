@@ -298,6 +298,9 @@ static int judge_step(struct check *c, const char *path, char next[PATH_MAX])
         rv = 1;
     } else if (rv > 0) {
         note(c, "%s is a script: %s is judged; the programs that it starts are not", path, next);
+        if (memmem(data, len, "LD_PRELOAD", 10) != NULL)
+            note(c, "%s names LD_PRELOAD: if it takes it away, what it starts is not protected",
+                 path);
     } else if (rv < 0) {
         say(c, VERDICT_NO, "bad-script", "%s: its first line names no program", path);
     } else if ((rv = elf_read(data, len, &elf)) != ELF_FINE) {

@@ -12,22 +12,10 @@
 
 #include "mtlsize.h"
 #include "mtlsize_file.h"
-#include "mtlsize_known.h"
-#include "mtlsize_settings.h"
 #include "mtlsize_unit.h"
-#include "options.h"
+#include "mtlsize_words.h"
 
-enum {
-    O_POLICY = 1,
-    O_PATH2,
-    O_LISTEN,
-    O_CONFIG,
-    O_ALLOW_UNHOOKED,
-    O_DRY_RUN,
-    O_ROOT,
-    O_JSON,
-    O_HELP
-};
+enum { O_DRY_RUN = O_OWN, O_ROOT, O_JSON, O_HELP };
 
 /* clang-format off: a table */
 #define COMMON_DEFS                                                                                \
@@ -39,18 +27,7 @@ enum {
         0, 0, NULL, NULL, NULL, 0                                                                  \
     }
 
-static const struct option_def enable_defs[] = {
-    {O_POLICY, 0, "policy", "POLICY", "require (the default with a path or listener) or prefer", 0},
-    {O_PATH2, 0, "path2", "SPEC", "a second path of a client, see mtls.conf(5); repeatable",
-     OPT_MANY},
-    {O_LISTEN, 0, "listen", "ADDR:PORT", "where a server accepts path 2; repeatable", OPT_MANY},
-    {O_CONFIG, 0, "config", "WORDS|FILE",
-     "further configuration words, or a file of them, which\n"
-     "is read now; repeatable",
-     OPT_MANY},
-    {O_ALLOW_UNHOOKED, 0, "allow-unhooked", NULL,
-     "enable also what cannot be protected, and let TLS pass\nthat cannot be hooked", 0},
-    COMMON_DEFS};
+static const struct option_def enable_defs[] = {WORDS_DEFS, COMMON_DEFS};
 static const struct option_def disable_defs[] = {COMMON_DEFS};
 /* clang-format on */
 
@@ -71,22 +48,11 @@ struct job {
 
 static int handle(void *arg, int id, const char *value)
 {
-    static const char *const keys[] = {
-        [O_POLICY] = "policy", [O_PATH2] = "path2", [O_LISTEN] = "listen"};
     struct job *job = arg;
-    char why[PATH_MAX + 64];
 
+    if (id <= O_CONFIG)
+        return words_flag(&job->settings, job->prog, id, value);
     switch (id) {
-    case O_POLICY:
-    case O_PATH2:
-    case O_LISTEN:
-        if (settings_add(&job->settings, keys[id], value) < 0)
-            return usage_error(job->prog, "--%s: white space or too long", keys[id]);
-        return 0;
-    case O_CONFIG:
-        if (settings_add_config(&job->settings, value, why, sizeof why) < 0)
-            return usage_error(job->prog, "--config: %s", why);
-        return 0;
     case O_ROOT:
         job->root = value;
         return 0;
@@ -119,6 +85,7 @@ static int begin(struct job *job, int argc, char **argv, const struct option_def
         message(job->json, "error", "%s", why);
         return -1;
     }
+    unit_resolve(&job->unit);
     return 0;
 }
 
@@ -138,63 +105,55 @@ static int run_daemon_reload(const struct job *job)
     return EXIT_SYSTEM;
 }
 
-/* EnvironmentFile= wins over Environment=: a file that sets our variables would undo the drop-in.
- */
-static int check_environment_files(const struct job *job)
+struct findings {
+    const struct job *job;
+    bool refused;
+};
+
+static void report(void *arg, enum unit_finding finding, const char *text)
 {
-    static const char *const names[] = {"LD_PRELOAD=", "MTLS_CONFIG=", "MTLSIZE_UNHOOKED="};
-    const struct unit *u = &job->unit;
+    struct findings *f = arg;
+    bool refused =
+        finding == UNIT_UNDONE || (finding == UNIT_UNPROTECTED && !f->job->allow_unhooked);
 
-    for (size_t i = 0; i < u->environment_file_count; i++) {
-        char *line = NULL;
-        size_t size = 0;
-        FILE *f = fopen(u->environment_files[i], "re");
-        int rv = 0;
-
-        while (f != NULL && rv == 0 && getline(&line, &size, f) > 0)
-            for (size_t k = 0; k < sizeof names / sizeof names[0] && rv == 0; k++)
-                if (strncmp(line + strspn(line, " \t"), names[k], strlen(names[k])) == 0) {
-                    message(job->json, "error", "%s sets %.*s, which would undo the drop-in",
-                            u->environment_files[i], (int)strlen(names[k]) - 1, names[k]);
-                    rv = -1;
-                }
-        free(line);
-        if (f != NULL)
-            fclose(f);
-        if (rv < 0)
-            return -1;
-    }
-    return 0;
+    f->refused = f->refused || refused;
+    message(f->job->json,
+            refused                ? "refused"
+            : finding == UNIT_NOTE ? "note"
+                                   : "warning",
+            "%s: %s%s", f->job->unit.name, text,
+            !refused || finding == UNIT_UNDONE ? ""
+                                               : "; not enabled (--allow-unhooked enables it "
+                                                 "unprotected)");
 }
 
-static int check_programs(const struct job *job)
+/* The drop-in's text, NULL after a message: the unit undoes it, or memory is out. */
+static char *make_text(struct job *job, const char *ours)
 {
-    const struct unit *u = &job->unit;
+    struct unit *u = &job->unit;
+    struct findings found = {.job = job};
+    char library[2 * PATH_MAX], asked[sizeof u->asked], why[PATH_MAX + 256] = "", *preload,
+                                                                       *text = NULL;
 
-    if (u->program_count == 0) {
-        message(job->json, "error", "%s starts no program (no ExecStart=)", u->name);
-        return -1;
+    preload =
+        unit_escape(ours, library, sizeof library) ? preload_append(u->preload, library) : NULL;
+    if (preload != NULL)
+        text = unit_drop_in(preload, job->settings.text, job->allow_unhooked);
+    free(preload);
+    if (text == NULL) {
+        message(job->json, "error", "a value holds a line break, or memory is out");
+        return NULL;
     }
-    for (size_t i = 0; i < u->program_count; i++) {
-        struct check c;
-        int failed = check_program(&c, u->programs[i]);
-
-        if ((failed < 0 || c.verdict == VERDICT_NO) && !job->allow_unhooked) {
-            message(job->json, "refused", "%s: %s", u->name, c.message);
-            return -1;
-        }
-        if (c.verdict != VERDICT_WORKS)
-            message(job->json, "warning", "%s", c.message);
-        for (unsigned k = 0; k < c.note_count; k++)
-            message(job->json, "note", "%s", c.notes[k]);
-    }
-    if (u->lacks_netlink)
-        message(
-            job->json, "warning",
-            "%s has RestrictAddressFamilies= without AF_NETLINK, which judging the paths needs: "
-            "add it with systemctl edit",
-            u->name);
-    return 0;
+    memcpy(asked, u->asked, sizeof asked);
+    if (unit_name(u, job->root, asked, why, sizeof why) == 0 &&
+        unit_read(u, text, why, sizeof why) == 0)
+        unit_judge(u, ours, report, &found);
+    else
+        message(job->json, "error", "%s", why);
+    if (why[0] == '\0' && !found.refused)
+        return text;
+    free(text);
+    return NULL;
 }
 
 static int make_folder(const char *path)
@@ -237,20 +196,6 @@ static int write_file(const char *path, const char *text)
     return error == 0 ? 0 : -1;
 }
 
-/* Whether what stands at path was written by us. 1 yes, 0 there is nothing, -1 it is another's. */
-static int is_ours(const char *path)
-{
-    uint8_t *data;
-    size_t len;
-    int rv;
-
-    if (file_load(path, &data, &len) < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
-    rv = len >= sizeof UNIT_MARK - 1 && memcmp(data, UNIT_MARK, sizeof UNIT_MARK - 1) == 0 ? 1 : -1;
-    free(data);
-    return rv;
-}
-
 static int not_ours(const struct job *job)
 {
     message(job->json, "error", "%s is not a file that mtlsize wrote; it stays as it is",
@@ -266,7 +211,7 @@ static int install(const struct job *job, const char *text)
         printf("# %s\n%s", u->drop_in, text);
         return EXIT_FINE;
     }
-    if (is_ours(u->drop_in) < 0)
+    if (unit_drop_in_is_ours(u->drop_in) < 0)
         return not_ours(job);
     if (make_folder(u->folder) < 0 || write_file(u->drop_in, text) < 0) {
         message(job->json, "error", "%s: %s", u->drop_in, strerror(errno));
@@ -281,13 +226,13 @@ int mtlsize_enable(int argc, char **argv)
 {
     static struct job job = {.prog = PROG " enable"};
     static struct mtls_config config;
-    char why[PATH_MAX + 256] = "", ours[PATH_MAX], *preload, *text;
+    char why[PATH_MAX + 256] = "", ours[PATH_MAX], *text;
     int rv = begin(&job, argc, argv, enable_defs, enable_usage);
 
     if (rv != 0)
         return rv > 0 ? EXIT_FINE : EXIT_USAGE;
     unsetenv("MTLS_CONFIG"); /* the caller's; the unit will not have it */
-    if (unit_read(&job.unit, why, sizeof why) < 0 ||
+    if (unit_read(&job.unit, "[Service]\n", why, sizeof why) < 0 ||
         settings_check(&job.settings, &config, why, sizeof why) < 0 ||
         settings_merge_cnf(&job.settings, why, sizeof why) < 0 ||
         preload_find(ours, why, sizeof why) < 0) {
@@ -301,17 +246,8 @@ int mtlsize_enable(int argc, char **argv)
                 ours);
         return EXIT_USAGE;
     }
-    if (check_environment_files(&job) < 0 || check_programs(&job) < 0)
-        return EXIT_USAGE;
-    preload = preload_append(job.unit.preload, ours);
-    text = preload == NULL ? NULL : unit_drop_in(preload, job.settings.text, job.allow_unhooked);
-    if (text == NULL) {
-        message(job.json, "error", "a value holds a line break, or memory is out");
-        rv = EXIT_USAGE;
-    } else {
-        rv = install(&job, text);
-    }
-    free(preload);
+    text = make_text(&job, ours);
+    rv = text != NULL ? install(&job, text) : EXIT_USAGE;
     free(text);
     return rv;
 }
@@ -324,7 +260,7 @@ int mtlsize_disable(int argc, char **argv)
 
     if (rv != 0)
         return rv > 0 ? EXIT_FINE : EXIT_USAGE;
-    rv = is_ours(u->drop_in);
+    rv = unit_drop_in_is_ours(u->drop_in);
     if (rv < 0)
         return not_ours(&job);
     if (rv == 0) {

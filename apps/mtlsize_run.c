@@ -12,34 +12,13 @@
 
 #include "mtlsize.h"
 #include "mtlsize_log.h"
-#include "mtlsize_settings.h"
-#include "options.h"
+#include "mtlsize_words.h"
 
-enum {
-    O_POLICY = 1,
-    O_PATH2,
-    O_LISTEN,
-    O_CONFIG,
-    O_ALLOW_UNHOOKED,
-    O_JSON,
-    O_EXEC,
-    O_VERBOSE,
-    O_HELP
-};
+enum { O_EXEC = O_OWN, O_JSON, O_VERBOSE, O_HELP };
 
 /* clang-format off: a table */
 static const struct option_def defs[] = {
-    {O_POLICY, 0, "policy", "POLICY",
-     "require: no verification, no connection (the default\nwith a path or listener); prefer", 0},
-    {O_PATH2, 0, "path2", "SPEC", "a second path of a client, see mtls.conf(5); repeatable",
-     OPT_MANY},
-    {O_LISTEN, 0, "listen", "ADDR:PORT", "where a server accepts path 2; repeatable", OPT_MANY},
-    {O_CONFIG, 0, "config", "WORDS|FILE",
-     "further configuration words, or a file of them;\n"
-     "repeatable",
-     OPT_MANY},
-    {O_ALLOW_UNHOOKED, 0, "allow-unhooked", NULL,
-     "run also what cannot be protected, and let TLS pass that\ncannot be hooked", 0},
+    WORDS_DEFS,
     {O_EXEC, 0, "exec", NULL, "become the program: no summary, no exit code of ours", 0},
     {O_JSON, 0, "json", NULL, "our lines on standard error are JSON, one object a line", 0},
     {O_VERBOSE, 'v', "verbose", NULL, "sum up also when all was well", 0},
@@ -64,37 +43,18 @@ struct run {
     char log[PATH_MAX]; /* "" = none */
 };
 
-static int add_word(struct run *r, const char *flag, const char *value)
-{
-    if (settings_add(&r->settings, flag, value) < 0)
-        return usage_error(PROG " run", "--%s: white space or too long", flag);
-    return 0;
-}
-
 static int handle(void *arg, int id, const char *value)
 {
     struct run *r = arg;
-    char why[PATH_MAX + 64];
 
-    switch (id) {
-    case O_POLICY:
-        return add_word(r, "policy", value);
-    case O_PATH2:
-        return add_word(r, "path2", value);
-    case O_LISTEN:
-        return add_word(r, "listen", value);
-    case O_CONFIG:
-        if (settings_add_config(&r->settings, value, why, sizeof why) < 0)
-            return usage_error(PROG " run", "--config: %s", why);
-        return 0;
-    default:
-        r->allow_unhooked = r->allow_unhooked || id == O_ALLOW_UNHOOKED;
-        r->json = r->json || id == O_JSON;
-        r->exec = r->exec || id == O_EXEC;
-        r->verbose = r->verbose || id == O_VERBOSE;
-        r->help = r->help || id == O_HELP;
-        return 0;
-    }
+    if (id <= O_CONFIG)
+        return words_flag(&r->settings, PROG " run", id, value);
+    r->allow_unhooked = r->allow_unhooked || id == O_ALLOW_UNHOOKED;
+    r->json = r->json || id == O_JSON;
+    r->exec = r->exec || id == O_EXEC;
+    r->verbose = r->verbose || id == O_VERBOSE;
+    r->help = r->help || id == O_HELP;
+    return 0;
 }
 
 /* Whether the program may be started: EXIT_FINE or the exit code. */

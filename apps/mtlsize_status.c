@@ -183,27 +183,109 @@ static void unit_of(const char *path, char out[256])
     snprintf(out, 256, "%.*s", (int)strlen(base_name(folder)) - 2, base_name(folder));
 }
 
+static void wrong_unit(struct status *s, const struct unit *u, const char *why)
+{
+    char text[2 * PATH_MAX + 1024];
+
+    s->wrong = true;
+    snprintf(text, sizeof text, "%s: %s", u->asked, why);
+    if (s->json)
+        json_string(&s->j, NULL, text);
+    else
+        printf("%-18s! %s\n", "", text);
+}
+
+struct judged {
+    struct status *s;
+    const struct unit *unit;
+};
+
+static void report(void *arg, enum unit_finding finding, const char *text)
+{
+    const struct judged *j = arg;
+
+    if (finding == UNIT_UNDONE || (finding == UNIT_UNPROTECTED && !j->unit->our_allow))
+        wrong_unit(j->s, j->unit, text);
+}
+
+/* The library that the drop-in names is there, and stands behind what the unit itself preloads. */
+static void judge_library(struct status *s, const struct unit *u, const char *library)
+{
+    char text[2 * PATH_MAX + 256], escaped[2 * PATH_MAX], *now;
+
+    if (!preload_is_public(library)) {
+        snprintf(text, sizeof text, "the drop-in preloads %s, which is not there for every user",
+                 library);
+        wrong_unit(s, u, text);
+    }
+    now =
+        unit_escape(library, escaped, sizeof escaped) ? preload_append(u->preload, escaped) : NULL;
+    if (now != NULL && strcmp(now, u->our_preload) != 0)
+        wrong_unit(s, u, "its own LD_PRELOAD has changed since: run mtlsize enable for it again");
+    free(now);
+}
+
+static void judge_unit(struct status *s, struct unit *u)
+{
+    struct judged j = {s, u};
+    char why[PATH_MAX + 256] = "", library[2 * PATH_MAX] = "";
+    const char *last;
+
+    if (unit_read(u, NULL, why, sizeof why) < 0) {
+        wrong_unit(s, u, why);
+        return;
+    }
+    if (strcmp(u->asked, u->name) != 0) {
+        snprintf(why, sizeof why, "it is another name of %s now: disable it, and enable that",
+                 u->name);
+        wrong_unit(s, u, why);
+        return;
+    }
+    last = strrchr(u->our_preload, ':');
+    if (u->ours >= 0 &&
+        unit_expand(u, last != NULL ? last + 1 : u->our_preload, library, sizeof library))
+        judge_library(s, u, library);
+    unit_judge(u, library, report, &j);
+}
+
+static void each_unit(struct status *s, const glob_t *found, bool judge)
+{
+    static struct unit u;
+    char name[256], why[256];
+
+    for (size_t i = 0; i < found->gl_pathc; i++) {
+        unit_of(found->gl_pathv[i], name);
+        if (unit_drop_in_is_ours(found->gl_pathv[i]) <= 0 ||
+            unit_name(&u, s->root, name, why, sizeof why) < 0)
+            continue;
+        if (!judge && s->json)
+            json_string(&s->j, NULL, name);
+        else if (!judge)
+            printf("%-18s%s\n", "Enabled unit", name);
+        else
+            judge_unit(s, &u);
+    }
+}
+
 static void show_units(struct status *s)
 {
-    char pattern[PATH_MAX], name[256];
-    glob_t found;
+    static const char *const lists[] = {"units", "units_wrong"};
+    char pattern[PATH_MAX];
+    glob_t found = {.gl_pathc = 0};
+    int rv = snprintf(pattern, sizeof pattern, "%s/etc/systemd/system/*.d/" UNIT_DROP_IN, s->root);
 
-    if (s->json)
-        json_open(&s->j, "units", '[');
-    if (snprintf(pattern, sizeof pattern, "%s/etc/systemd/system/*.d/" UNIT_DROP_IN, s->root) <
-            (int)sizeof pattern &&
-        glob(pattern, 0, NULL, &found) == 0) {
-        for (size_t i = 0; i < found.gl_pathc; i++) {
-            unit_of(found.gl_pathv[i], name);
-            if (s->json)
-                json_string(&s->j, NULL, name);
-            else
-                printf("%-18s%s\n", "Enabled unit", name);
-        }
-        globfree(&found);
+    if (rv < (int)sizeof pattern)
+        rv = glob(pattern, 0, NULL, &found);
+    for (int i = 0; i < 2; i++) {
+        if (s->json)
+            json_open(&s->j, lists[i], '[');
+        if (rv == 0)
+            each_unit(s, &found, i == 1);
+        if (s->json)
+            json_close(&s->j, ']');
     }
-    if (s->json)
-        json_close(&s->j, ']');
+    if (rv == 0)
+        globfree(&found);
 }
 
 int mtlsize_status(int argc, char **argv)

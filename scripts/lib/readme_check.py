@@ -84,7 +84,7 @@ def run_example():
 SYSTEMCTL = r"""#!/bin/bash
 # Starts nginx as systemd would: with the environment of the drop-in.
 [ "$1" = restart ] || exit 0
-mapfile -t words < <(sed -n 's/^Environment="\(.*\)"$/\1/p' /etc/systemd/system/nginx.service.d/50-mtls.conf)
+mapfile -t words < <(sed -n 's/^Environment="\(.*\)"$/\1/p' /etc/systemd/system/nginx.service.d/zz-mtls.conf)
 exec env "${words[@]}" nginx -c "$NGINX_CONF"
 """
 NGINX = """

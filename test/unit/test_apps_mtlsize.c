@@ -300,7 +300,7 @@ static void test_unit_names(void **state)
 
     assert_int_equal(unit_name(u, "/r", "nginx", why, sizeof why), 0);
     assert_string_equal(u->name, "nginx.service");
-    assert_string_equal(u->drop_in, "/r/etc/systemd/system/nginx.service.d/50-mtls.conf");
+    assert_string_equal(u->drop_in, "/r/etc/systemd/system/nginx.service.d/zz-mtls.conf");
     assert_int_equal(unit_name(u, "", "pg@15-main.service", why, sizeof why), 0);
     assert_string_equal(u->name, "pg@15-main.service");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -311,46 +311,238 @@ static void test_unit_names(void **state)
     free(u);
 }
 
+static struct unit *new_unit(const char *name)
+{
+    struct unit *u = malloc(sizeof *u);
+    char why[256];
+
+    assert_non_null(u);
+    assert_int_equal(unit_name(u, "", name, why, sizeof why), 0);
+    for (int i = 0; i < UNIT_VARIABLES; i++)
+        u->variables[i] = (struct unit_assigned){.from = -1, .unset = -1};
+    u->source_count = 1;
+    return u;
+}
+
 static void test_unit_keys(void **state)
 {
-    struct unit *u = calloc(1, sizeof *u);
+    struct unit *u = new_unit("x");
 
     unit_apply(u, "ExecStart", "-@/usr/sbin/x x -f");
     unit_apply(u, "ExecStart", "\"/opt/a b/y\" z");
-    assert_int_equal(u->program_count, 2);
-    assert_string_equal(u->programs[0], "/usr/sbin/x");
-    assert_string_equal(u->programs[1], "/opt/a b/y");
+    assert_int_equal(u->command_count, 2);
+    assert_string_equal(u->commands[1], "\"/opt/a b/y\" z");
     unit_apply(u, "ExecStart", "");
-    assert_int_equal(u->program_count, 0);
-    for (int i = 0; i < UNIT_PROGRAMS_MAX + 2; i++)
+    assert_int_equal(u->command_count, 0);
+    for (int i = 0; i < UNIT_PROGRAMS_MAX; i++)
         unit_apply(u, "ExecStart", "/x");
-    assert_int_equal(u->program_count, UNIT_PROGRAMS_MAX);
-    unit_apply(u, "Environment", "A=1 \"LD_PRELOAD=/a.so /b.so\" B=2");
-    assert_string_equal(u->preload, "/a.so /b.so");
-    unit_apply(u, "Environment", "C=3");
-    assert_string_equal(u->preload, "/a.so /b.so");
-    unit_apply(u, "Environment", "");
-    assert_string_equal(u->preload, "");
+    assert_false(u->too_much);
+    unit_apply(u, "ExecStart", "/x");
+    assert_true(u->too_much);
     unit_apply(u, "EnvironmentFile", "-/etc/default/x");
     assert_string_equal(u->environment_files[0], "/etc/default/x");
     unit_apply(u, "EnvironmentFile", "");
     assert_int_equal(u->environment_file_count, 0);
-    unit_apply(u, "RestrictAddressFamilies", "AF_INET AF_UNIX");
-    assert_true(u->lacks_netlink);
-    unit_apply(u, "RestrictAddressFamilies", "AF_INET AF_NETLINK");
-    assert_false(u->lacks_netlink);
-    unit_apply(u, "RestrictAddressFamilies", "~AF_PACKET");
-    assert_false(u->lacks_netlink);
+    unit_apply(u, "User", "www");
+    assert_string_equal(u->user, "www");
+    unit_apply(u, "User", "root");
+    assert_string_equal(u->user, "");
+    unit_apply(u, "RootDirectory", "/srv");
+    assert_string_equal(u->root_directory, "/srv");
+    unit_apply(u, "RootDirectory", "/");
+    assert_string_equal(u->root_directory, "");
     free(u);
+}
+
+/* What our drop-in (the second source) sets holds as long as no other source touches it. */
+static void test_unit_environment(void **state)
+{
+    struct unit *u = new_unit("x");
+    const struct unit_assigned *v = &u->variables[UNIT_PRELOAD];
+
+    unit_apply(u, "Environment", "A=1 \"LD_PRELOAD=/a.so /b.so\" B=2 LD_PRELOADS=x");
+    assert_string_equal(u->preload, "/a.so /b.so");
+    assert_true(v->set && v->from == 0);
+    u->source_count = 2;
+    u->ours = 1;
+    unit_apply(u, "Environment", "\"LD_PRELOAD=/a.so /b.so:/c.so\"");
+    unit_apply(u, "Environment", "\"MTLSIZE_UNHOOKED=allow\"");
+    assert_string_equal(u->preload, "/a.so /b.so");
+    assert_string_equal(u->our_preload, "/a.so /b.so:/c.so");
+    assert_true(u->our_allow && v->set && v->from == 1);
+    u->source_count = 3;
+    unit_apply(u, "Environment", "C=3 MTLS_CONFIGURATION=1");
+    assert_int_equal(v->from, 1);
+    assert_int_equal(u->variables[UNIT_CONFIG].from, -1);
+    unit_apply(u, "Environment", "LD_PRELOAD=");
+    assert_true(v->set && v->from == 2);
+    assert_string_equal(u->preload, "");
+    unit_apply(u, "Environment", "");
+    assert_true(!v->set && v->from == 2 && u->variables[UNIT_UNHOOKED].from == 2);
+    unit_apply(u, "UnsetEnvironment", "A LD_PRELOADS");
+    assert_int_equal(v->unset, -1);
+    unit_apply(u, "UnsetEnvironment", "A LD_PRELOAD");
+    assert_int_equal(v->unset, 2);
+    unit_apply(u, "UnsetEnvironment", "");
+    assert_int_equal(v->unset, -1);
+    unit_apply(u, "PassEnvironment", "HOME LD_PRELOAD");
+    assert_true(u->passes_preload);
+    unit_apply(u, "PassEnvironment", "");
+    assert_false(u->passes_preload);
+    free(u);
+}
+
+/* The first word decides whether the list allows or forbids; later ones add and remove. */
+static void test_unit_families(void **state)
+{
+    static const struct {
+        const char *values[3];
+        bool lacks_netlink;
+    } rows[] = {
+        {{"AF_INET AF_UNIX"}, true},
+        {{"AF_INET AF_NETLINK"}, false},
+        {{"AF_INET", "AF_NETLINK"}, false},
+        {{"AF_NETLINK", "AF_INET"}, false},
+        {{"AF_INET AF_NETLINK", "~AF_NETLINK"}, true},
+        {{"~AF_PACKET"}, false},
+        {{"~AF_NETLINK"}, true},
+        {{"~AF_NETLINK", "AF_NETLINK"}, false},
+        {{"none"}, true},
+        {{"none", ""}, false},
+        {{"AF_INET", ""}, false},
+        {{""}, false},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct unit *u = new_unit("x");
+
+        for (size_t k = 0; k < 3 && rows[i].values[k] != NULL; k++)
+            unit_apply(u, "RestrictAddressFamilies", rows[i].values[k]);
+        if ((u->families_set && u->families_netlink != u->families_allow) != rows[i].lacks_netlink)
+            fail_msg("row %zu", i);
+        free(u);
+    }
+}
+
+/* Lines as systemd reads them: a comment does not go on, and is no part of a line that does. */
+static void test_unit_lines(void **state)
+{
+    static const struct {
+        const char *text, *user;
+    } rows[] = {
+        {"[Service]\nUser=a", "a"},
+        {"\xef\xbb\xbf[Service]\r\n  User = a  \r\n", "a"},
+        {"[Service]\n# comment \\\nUser=a\n", "a"},
+        {"[Service]\n;User=b\nUser=\\\n# comment\na\n", "a"},
+        {"[Service]\nNice=1 \\\nUser=b\nUser=a\n", "a"},
+        {"[Service]\nNice=1 \\\\\nUser=a\n", "a"},
+        {"[Unit]\nUser=b\n[Service]\nUser=a\n[Install]\nUser=b\n", "a"},
+        {"[Service]\nUser=b\nUser=\n", ""},
+        {"[Service]\nUser=a\nNice=1 \\", "a"},
+        {"", ""},
+        {"\\\n\\\n", ""},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct unit *u = new_unit("x");
+        char *text = strdup(rows[i].text);
+
+        unit_apply_text(u, text);
+        if (strcmp(u->user, rows[i].user) != 0)
+            fail_msg("row %zu: \"%s\"", i, u->user);
+        free(text);
+        free(u);
+    }
+}
+
+static void test_unit_specifiers(void **state)
+{
+    static const struct {
+        const char *unit, *in, *out;
+    } rows[] = {
+        {"a-b@c-d", "/x/%p/%i/%j/%%", "/x/a-b/c-d/b/%"},
+        {"a-b@c", "%n %N", "a-b@c.service a-b@c"},
+        {"a-b", "%p%N%j %t %S %E", "a-ba-bb /run /var/lib /etc"},
+        {"a", "%i", NULL},
+        {"a@", "%i", NULL},
+        {"a", "%h", NULL},
+        {"a", "x%", NULL},
+        {"a", "", ""},
+    };
+    char out[64];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct unit *u = new_unit(rows[i].unit);
+
+        assert_int_equal(unit_expand(u, rows[i].in, out, sizeof out), rows[i].out != NULL);
+        if (rows[i].out != NULL)
+            assert_string_equal(out, rows[i].out);
+        assert_false(unit_expand(u, "0123456789", out, 10));
+        assert_true(unit_expand(u, "012345678", out, 10));
+        free(u);
+    }
+}
+
+static void test_commands(void **state)
+{
+    static const struct {
+        const char *command, *program;
+        int rv;
+    } rows[] = {
+        {"/usr/sbin/x -f", "/usr/sbin/x", 0},
+        {"-@/usr/sbin/x y", "/usr/sbin/x", 0},
+        {"\"/opt/a b/y\" z", "/opt/a b/y", 0},
+        {"/usr/bin/env -0v FOO=1 x", "x", 0},
+        {"/usr/bin/env FOO=1 x -u LD_PRELOAD", "x", 0},
+        {"/usr/bin/env -C /tmp -u FOO env x", "x", 0},
+        {"/usr/bin/env --chdir=/tmp -uFOO --unset=BAR x", "x", 0},
+        {"/usr/bin/env -S \"A=1 x\" y", "x", 0},
+        {"/usr/bin/env -Srun y", "run", 0},
+        {"/usr/bin/env -i x", "x", 1},
+        {"env - x", "x", 1},
+        {"env -vi x", "x", 1},
+        {"env --ignore-environment A=1 x", "x", 1},
+        {"env -u LD_PRELOAD x", NULL, -1},
+        {"env -uLD_PRELOAD x", NULL, -1},
+        {"env -vu LD_PRELOAD x", NULL, -1},
+        {"env --unset=MTLS_CONFIG x", "x", 1},
+        {"env --unset MTLS_CONFIG x", "x", 1},
+        {"env LD_PRELOAD=/x.so x", "x", 1},
+        {"env LD_PRELOAD= x", NULL, -1},
+        {"env MTLS_CONFIG=policy=off x", NULL, -1},
+        {"env -i MTLS_CONFIG=x y", NULL, -1},
+        {"env -i -u LD_PRELOAD x", "x", 1},
+        {"env env MTLSIZE_UNHOOKED=allow x", NULL, -1},
+        {"env -S \"-u LD_PRELOAD x\"", NULL, -1},
+        {"env LD_PRELOADS=/x.so x", "x", 0},
+        {"/usr/bin/sudo -u x y", NULL, -1},
+        {"/bin/su - x -c y", NULL, -1},
+        {"/bin/su x -c y", "/bin/su", 0},
+        {"/usr/sbin/chroot /srv x", NULL, -1},
+        {"/usr/bin/setpriv --reset-env x", NULL, -1},
+        {"/usr/bin/setpriv --reuid 1 x", "/usr/bin/setpriv", 0},
+        {"/bin/sh -c 'unset LD_PRELOAD; exec x'", NULL, -1},
+        {"/bin/sh -c 'exec x'", "/bin/sh", 0},
+        {"/usr/bin/printf LD_PRELOAD", "/usr/bin/printf", 0},
+        {"env", "env", 0},
+    };
+    char program[PATH_MAX], why[512];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (unit_command(rows[i].command, program, why, sizeof why) != rows[i].rv)
+            fail_msg("%s", rows[i].command);
+        if (rows[i].program != NULL)
+            assert_string_equal(program, rows[i].program);
+    }
 }
 
 static void test_drop_in(void **state)
 {
-    char *text = unit_drop_in("/a b.so:/c.so", "path2=via=socks5h://h:1 name=\"x%y\\z\"", false);
+    char *text = unit_drop_in("/a b.so:/c%%d.so", "path2=via=socks5h://h:1 name=\"x%y\\z\"", false);
 
     assert_string_equal(
         text,
-        UNIT_MARK "[Service]\nEnvironment=\"LD_PRELOAD=/a b.so:/c.so\"\n"
+        UNIT_MARK "[Service]\nEnvironment=\"LD_PRELOAD=/a b.so:/c%%d.so\"\n"
                   "Environment=\"MTLS_CONFIG=path2=via=socks5h://h:1 name=\\\"x%%y\\\\z\\\"\"\n"
                   "Environment=\"MTLSIZE_UNHOOKED=refuse\"\n");
     free(text);
@@ -423,14 +615,27 @@ static void test_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_member),         cmocka_unit_test(test_good_runs),
-        cmocka_unit_test(test_bad_runs),       cmocka_unit_test(test_unhooked),
-        cmocka_unit_test(test_loaded),         cmocka_unit_test(test_notices),
-        cmocka_unit_test(test_peers),          cmocka_unit_test(test_log_bounds),
-        cmocka_unit_test(test_merge),          cmocka_unit_test(test_settings_bounds),
-        cmocka_unit_test(test_settings_check), cmocka_unit_test(test_config_file),
-        cmocka_unit_test(test_unit_names),     cmocka_unit_test(test_unit_keys),
-        cmocka_unit_test(test_drop_in),        cmocka_unit_test(test_interpreters),
+        cmocka_unit_test(test_member),
+        cmocka_unit_test(test_good_runs),
+        cmocka_unit_test(test_bad_runs),
+        cmocka_unit_test(test_unhooked),
+        cmocka_unit_test(test_loaded),
+        cmocka_unit_test(test_notices),
+        cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_log_bounds),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_settings_bounds),
+        cmocka_unit_test(test_settings_check),
+        cmocka_unit_test(test_config_file),
+        cmocka_unit_test(test_unit_names),
+        cmocka_unit_test(test_unit_keys),
+        cmocka_unit_test(test_unit_environment),
+        cmocka_unit_test(test_unit_families),
+        cmocka_unit_test(test_unit_lines),
+        cmocka_unit_test(test_unit_specifiers),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_drop_in),
+        cmocka_unit_test(test_interpreters),
         cmocka_unit_test(test_rest),
     };
 
