@@ -222,7 +222,7 @@ static struct mtls_decision decide_write(const struct mtls_decision_input *in,
         return verdict(MTLS_FAILED, deadline_reason(in, n, need, verified || in->resumed_ok));
     if (verified)
         return verdict(MTLS_VERIFIED, 0);
-    if (n->wrong_for_good) /* [PRF-5] of a resumed session too: a ticket does not outweigh it */
+    if (n->wrong_for_good) /* [RES-10] a ticket does not outweigh it */
         return verdict(MTLS_FAILED, MTLS_ERR_PROOF_WRONG);
     if (in->resumed_ok)
         return verdict(MTLS_RESUMED, 0);

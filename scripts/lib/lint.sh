@@ -2,7 +2,7 @@
 # The checks of scripts/test that read the tree. Each prints what is wrong and returns 1.
 
 lint_checks=(exported_symbols preload_needs pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
-    shell manual_pages format)
+    shell manual_pages format mutations)
 
 c_files() { git ls-files '*.c' '*.h'; }
 
@@ -86,6 +86,9 @@ lint_manual_pages() {
         report "$(mandoc -Tlint -Wwarning "${pages[@]}" 2>&1 || true)"
     fi
 }
+
+# The weakened builds of test/lab/mutants.py still fit the sources.
+lint_mutations() { "$PYTHON" -B test/lab/mutate.py --fits; }
 
 # The tree is as .clang-format says; other versions than Debian 12's draw some lines otherwise, so they are not asked.
 lint_format() {

@@ -4,6 +4,7 @@ documentation is what the table says about it."""
 
 import re
 
+from mtlslab import attack
 from scene import LONG
 
 EXTENSION = "0xff4d"
@@ -12,7 +13,7 @@ EXTENSION = "0xff4d"
 # ---- P-P: both listen ---------------------------------------------------------------------------
 
 def listen(scene):
-    """record every byte of both paths"""
+    """record every byte of both paths, look for bytes that are on both"""
     for path in scene.lab.routers:
         scene.record(path)
     scene.deadline, scene.delivers = LONG, True
@@ -39,6 +40,32 @@ def path_2_forged(scene):
     scene.fetch()
 
 
+SLOWER = 1000  # ms: by so much one path is slower than the other, so that their order is certain
+
+
+def _slow_path_1(scene):
+    scene._keep(attack.path2_relay(scene.lab, scene.server.port, "--delay-down", str(SLOWER), path=1), "connection")
+
+
+def path_2_changed_first(scene):
+    """record path 1; flip a bit of the proof on path 2, while path 1 answers later"""
+    _slow_path_1(scene)
+    path_2_changed(scene)
+
+
+def path_2_forged_first(scene):
+    """record path 1; answer path 2 in the server's place, with proofs under keys of their own, while path 1 answers later"""
+    _slow_path_1(scene)
+    path_2_forged(scene)
+
+
+def path_2_changed_late(scene):
+    """record path 1; flip a bit of the proof on path 2, and let it pass after path 1 has answered"""
+    _hear_path_1(scene)
+    scene.frames("--modify", "proof:2", "--hold", f"proof:{SLOWER}")
+    scene.fetch()
+
+
 def path_2_cut(scene):
     """record path 1; refuse path 2"""
     _hear_path_1(scene)
@@ -51,6 +78,14 @@ def path_2_copied(scene):
     _hear_path_1(scene)
     scene.frames("--copy")
     scene.deadline, scene.delivers = LONG, True
+    scene.fetch()
+
+
+def one_proof_missing(scene):
+    """record path 1; drop the proof on path 2, look for an early CONFIRM on path 3"""
+    _hear_path_1(scene)
+    scene.frames("--drop", "proof")
+    scene.frames(path=3)
     scene.fetch()
 
 
@@ -80,6 +115,13 @@ def carried_over(scene):
     """end the client's TLS on path 1, extension and answer carried over to the server and back"""
     _hear_path_2(scene)
     scene.carry()
+    scene.fetch()
+
+
+def answered(scene):
+    """end the client's TLS on path 1, answer the extension themselves"""
+    _hear_path_2(scene)
+    scene.answer()
     scene.fetch()
 
 

@@ -5,7 +5,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import resource
 import signal
 import sys
@@ -15,13 +14,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 from mtlslab import netns  # noqa: E402
 
 import show  # noqa: E402
-from cases import SECTIONS  # noqa: E402
+from document import generated  # noqa: E402
+from sections import SECTIONS  # noqa: E402
 from runner import Run, Runner  # noqa: E402
 from table import COLUMNS, PROMISED  # noqa: E402
 from rows import ROWS  # noqa: E402
 
-DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "doc" / "threats.md"
-BEGIN, END = "<!-- generated: scripts/lab --write -->", "<!-- end of what is generated -->"
+MARKS = ("<!-- generated: scripts/lab --write -->", "<!-- end of what is generated -->")
 
 
 def arguments():
@@ -60,37 +59,6 @@ def progress(number, count, result):
         print("\n".join("    " + line for line in result.log.splitlines()[-60:]), flush=True)
 
 
-def split(text):
-    """The document's generated part, and what is around it."""
-    before, rest = text.split(BEGIN, 1)
-    generated, after = rest.split(END, 1)
-    return before, generated.strip(), after
-
-
-def compared(text):
-    """Lines without their last column where that is the client's own word: it is no part of a verdict, and in some cells
-    depends on which answer came first (a resumed session is verified by its ticket, or fails by a forged proof before that)."""
-    return [re.sub(r"\| [a-z-]+ \|$", "|", line) for line in text.splitlines()]
-
-
-def document(table, options):
-    """Writes doc/threats.md's table, or compares it; True if it is as it should be."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, generated, after = split(text)
-    now = table.markdown(SECTIONS).strip()
-    if options.write:
-        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{now}\n\n{END}{after}", encoding="utf-8")
-        return True
-    if options.check and compared(generated) != compared(now):
-        print(show.paint(show.RED, "doc/threats.md shows another table (scripts/lab --write):"))
-        old = compared(generated)
-        for line in [f"  - {x}" for x in old if x not in compared(now)] + \
-                [f"  + {x}" for x in compared(now) if x not in old]:
-            print(line)
-        return False
-    return True
-
-
 def carry_out(runs, options):
     results = []
     with Runner(options.keep) as runner:
@@ -124,7 +92,7 @@ def main():
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump([result.json() for result in results], file, indent=1)
-    good = not (options.write or options.check) or document(table, options)
+    good = generated(MARKS, table.markdown(SECTIONS), options.write, options.check)
     wrong = [result for result in results if not result.as_promised]
     missing = [row.title for row in ROWS if row.missing]
     print(f"lab: {len(results) - len(wrong)} attacks came out as promised, {len(wrong)} did not; "

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -15,7 +16,7 @@ from mtlslab.lab import Lab
 from mtlslab.pki import Pki
 
 import attacks
-from scene import Scene
+from scene import NotServed, Scene
 from table import COLUMNS
 
 JOBS = 2
@@ -120,11 +121,15 @@ class Runner:
                     scene.serve()
                     run.attack(scene)
                     verdict, read, altered = scene.verdict()
+                except NotServed as error:
+                    verdict, read, altered, log = "not served", [], [], f"{error}\n"
                 except Exception as error:  # pylint: disable=broad-except
                     verdict, read, altered, log = "error", [], [], f"{type(error).__name__}: {error}\n"
                 finally:
                     with self._lock:
                         self._labs.discard(lab)
+                    for proc in lab.procs:  # all is told: nobody need end in good order
+                        proc.stop(signal.SIGKILL)
                 log += "\n".join(proc.log() for proc in lab.procs)
                 events = scene.seen_by_attackers() if scene else []
         finally:

@@ -18,6 +18,10 @@ class NoAttack(AssertionError):
     """The attack did not take place, so its failure would prove nothing."""
 
 
+class NotServed(AssertionError):
+    """Nobody disturbed the client, and it did not get what it asked for."""
+
+
 class Stranger:
     """An attacker that is not one of ours: it has a record and reports no events."""
 
@@ -33,6 +37,12 @@ class Stranger:
 
     def events(self, _):
         return []
+
+
+def strings(record, length=16):
+    """Every piece of a record of this length that looks random: no padding, no text of the protocol's own."""
+    found = (record[at:at + length] for at in range(len(record) - length + 1))
+    return {piece for piece in found if len(set(piece)) > length // 2}
 
 
 class Scene:
@@ -91,8 +101,9 @@ class Scene:
         """Ends the client's TLS (or sits in its plain TCP) and opens its own to the server."""
         record = self.file("stolen")
         words = ["--record", record, "--name", self.pki.name, "--alter", ALTER]
-        words += ["--plain-in", "--plain-out", *options] if plain else [
+        words += ["--plain-in", "--plain-out"] if plain else [
             "--cert", self.pki.rogue_cert, "--key", self.pki.rogue_key]
+        words += options
         found = self.spawn(path, "tls_mitm.py", *words, record=record)
         self.lab.redirect(path, self.server.port, found.port)
         return self._keep(found, "connection", path=path)
@@ -100,7 +111,14 @@ class Scene:
     def carry(self):
         """The same, with the client's extension carried over to the server and its answer back."""
         found = attack.ext_mitm(self.lab, self.pki, self.folder, self.mitm_ext, self.server.port)
+        found.wait_for_end = True
         return self._keep(found, "connected", "refused")
+
+    def answer(self, option="--answer", addresses=b""):
+        """The same, but the extension is answered by themselves: no CONFIRM_NEEDED, no port, these addresses."""
+        text = b"MTL1\1\0" + bytes(6) + (addresses or b"\0")
+        found = attack.ext_mitm(self.lab, self.pki, self.folder, self.mitm_ext, self.server.port, option, text.hex())
+        return self._keep(found, "answered")
 
     def edit(self, *options):
         """Changes bytes on path 1 without any key."""
@@ -219,18 +237,38 @@ table inet beside {{
             except AssertionError as error:
                 raise NoAttack(str(error)) from None
 
+    def rules_broken(self):
+        """What the attackers saw that no side may show, whatever it was worth to them."""
+        seen = []
+        for attacker in self.attackers:
+            if getattr(attacker, "wait_for_end", False):
+                attacker.wait("end")
+            if attacker.events("ticket"):
+                seen.append("a ticket before CONFIRM")
+            if self.outcome.get("outcome") == tools.FAILED and any(
+                    line["up"] and line["type"] == "confirm" for line in attacker.events("frame")):
+                seen.append("CONFIRM without a decision")
+        heard = {one.path: strings(one.record) for one in self.recorders}
+        if self.row.bytes_on_one_path and any(
+                heard[1] & heard[path] for path in heard if path > 1 and 1 in heard):
+            seen.append("the same bytes on both paths")
+        return seen
+
     def verdict(self):
         """(verdict, what was read, what was altered) by the attackers' own records."""
         self.check_attacked()
         for attacker in self.recorders:  # it takes down what it has heard, and ends
             attacker.proc.stop()
+        broken = self.rules_broken()
+        if broken:
+            return "seen: " + ", ".join(broken), [], []
         stolen = b"".join(a.record for a in self.attackers if a.record_file)
         read = [text for mark, text in ((PAGE[1:].encode(), "request"), (BALANCE, "answer"))
                 if mark in stolen]
         altered = ["answer"] if any(a.events("altered") for a in self.attackers) else []
         self._no_contradiction(altered)
         if self.delivers and self.body != ANSWER:
-            raise AssertionError(f"nobody disturbed the client, and it did not get the page: {self.body!r}")
+            raise NotServed(f"nobody disturbed the client, and it did not get the page: {self.body!r}")
         words = {(False, False): SAFE, (True, False): READ, (False, True): ALTERED, (True, True): BOTH}
         return words[bool(read), bool(altered)], read, altered
 

@@ -157,8 +157,8 @@ class Table:
 
 
 def client(outcome):
-    """What the client says of itself: beside the verdict, never its source. A resumed session may be confirmed once more
-    by a path 2 that is open all the same, if that answers soon enough: which of the two it says depends on the moment."""
+    """What the client says of itself: beside the verdict, never its source. A resumed session is verified if path 2, open
+    all the same, has answered already: which of the two it says depends on the moment, and either is right [RES-10]."""
     if outcome.get("outcome") in (VERIFIED, RESUMED):
         return VERIFIED
     if "outcome" in outcome:

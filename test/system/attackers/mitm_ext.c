@@ -3,13 +3,18 @@
  * its ClientHello, and hands the server's answer back in its EncryptedExtensions. To both ends the
  * session looks negotiated. What it lacks is one handshake transcript that both ends share.
  *
- *     mitm_ext CERT KEY NAME RECORD-FILE [HOST PORT]
+ *     mitm_ext [--answer HEX | --answer-resumed HEX] CERT KEY NAME RECORD-FILE [HOST PORT]
+ *
+ * --answer: the server is not asked; these bytes are the answer, and its own TLS to the server has
+ * no extension.
+ * --answer-resumed: the same, but only a client that resumes a session of ours gets them.
  *
  * One JSON line per event on standard output; the plaintext it gets goes to RECORD-FILE. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <linux/netfilter_ipv4.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -41,6 +46,8 @@ struct victim {
 };
 
 static SSL_CTX *server_ctx, *client_ctx;
+static struct bytes own_answer;
+static bool only_resumed;
 static const char *name, *to_host, *to_port;
 static int record_fd, victim_idx;
 
@@ -66,7 +73,7 @@ static int onward_add(SSL *ssl, unsigned type, unsigned context, const unsigned 
     struct victim *v = SSL_get_ex_data(ssl, victim_idx);
     *out = v->hello.data;
     *outlen = v->hello.len;
-    return 1;
+    return own_answer.len == 0;
 }
 
 static int onward_parse(SSL *ssl, unsigned type, unsigned context, const unsigned char *in,
@@ -76,6 +83,15 @@ static int onward_parse(SSL *ssl, unsigned type, unsigned context, const unsigne
     keep(&v->answer, in, inlen);
     v->answered = true;
     return 1;
+}
+
+/* Whatever a server that was not confirmed lets out: a ticket is the first thing. */
+static int onward_ticket(SSL *ssl, SSL_SESSION *session)
+{
+    struct victim *v = SSL_get_ex_data(ssl, victim_idx);
+    if (v->answered && own_answer.len == 0)
+        say("ticket", "server");
+    return 0;
 }
 
 static int connect_to(const char *host, const char *port)
@@ -138,6 +154,12 @@ static int victim_add(SSL *ssl, unsigned type, unsigned context, const unsigned 
     struct victim *v = SSL_get_ex_data(ssl, victim_idx);
     *out = v->answer.data;
     *outlen = v->answer.len;
+    if (own_answer.len > 0) {
+        v->answered = !only_resumed || SSL_session_reused(ssl) == 1;
+        *out = own_answer.data;
+        *outlen = own_answer.len;
+        say(v->answered ? "answered" : "not-answered", name);
+    }
     return v->answered;
 }
 
@@ -167,6 +189,18 @@ static void carry_both(struct victim *v)
     }
 }
 
+/* The client has left: what the server says by itself. */
+static void listen_on(struct victim *v)
+{
+    struct timeval wait = {.tv_usec = 300000};
+    char byte;
+    setsockopt(v->onward_fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    do
+        errno = 0;
+    while (SSL_peek(v->onward, &byte, 1) <= 0 && errno == 0 &&
+           SSL_get_error(v->onward, -1) == SSL_ERROR_WANT_READ);
+}
+
 static void *serve(void *arg)
 {
     struct victim *v = arg;
@@ -175,10 +209,13 @@ static void *serve(void *arg)
     SSL_set_fd(v->ssl, v->fd);
     if (SSL_accept(v->ssl) != 1 || v->onward == NULL) {
         say("refused", v->onward != NULL ? "client" : "no extension seen");
+        if (v->answered && own_answer.len == 0)
+            listen_on(v);
     } else {
         say("intercepted", name);
         carry_both(v);
     }
+    say("end", "");
     SSL_free(v->ssl);
     SSL_free(v->onward);
     close(v->fd);
@@ -195,6 +232,9 @@ static int setup(const char *cert, const char *key)
     client_ctx = SSL_CTX_new(TLS_client_method());
     SSL_CTX_clear_mode(server_ctx, SSL_MODE_AUTO_RETRY);
     SSL_CTX_clear_mode(client_ctx, SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_session_cache_mode(client_ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(client_ctx, onward_ticket);
+    SSL_CTX_set_session_id_context(server_ctx, (const unsigned char *)"theirs", 6);
     victim_idx = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     return SSL_CTX_use_certificate_chain_file(server_ctx, cert) == 1 &&
            SSL_CTX_use_PrivateKey_file(server_ctx, key, SSL_FILETYPE_PEM) == 1 &&
@@ -217,10 +257,29 @@ static int listen_any(void)
     return fd;
 }
 
+/* Takes the options away from the arguments; false: they are wrong. */
+static bool options(int *argc, char ***argv)
+{
+    static const struct option known[] = {{"answer", required_argument, NULL, 'a'},
+                                          {"answer-resumed", required_argument, NULL, 'r'},
+                                          {NULL, 0, NULL, 0}};
+    int c;
+    while ((c = getopt_long(*argc, *argv, "+", known, NULL)) != -1) {
+        if (c != 'a' && c != 'r')
+            return false;
+        only_resumed = c == 'r';
+        if (OPENSSL_hexstr2buf_ex(own_answer.data, EXT_MAX, &own_answer.len, optarg, '\0') != 1)
+            return false;
+    }
+    *argc -= optind - 1;
+    *argv += optind - 1;
+    return *argc == 5 || *argc == 7;
+}
+
 int main(int argc, char **argv)
 {
     int fd;
-    if (argc != 5 && argc != 7)
+    if (!options(&argc, &argv))
         return 1;
     signal(SIGPIPE, SIG_IGN);
     name = argv[3];

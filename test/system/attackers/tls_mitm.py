@@ -63,6 +63,10 @@ class Interceptor:
     async def handle(self, reader, writer):
         host, port = common.destination(writer, self.options.to)
         common.say(event="connection", to=f"{host}:{port}")
+        if self.options.delay:
+            writer.transport.pause_reading()  # what is read now is lost to the TLS that starts later
+            await asyncio.sleep(self.options.delay / 1000)
+            writer.transport.resume_reading()
         first = b""
         if self.options.deaf is not None:
             first = await reader.read(65536)
@@ -110,6 +114,7 @@ def main():
     parser.add_argument("--plain-out", action="store_true", help="no TLS towards the server")
     parser.add_argument("--deaf", type=lambda text: int(text, 0), metavar="BYTE",
                         help="answer connections that begin with this byte as if not understood")
+    parser.add_argument("--delay", type=int, default=0, metavar="MS", help="answer the client so much later")
     parser.add_argument("--alter", action="append", default=[], metavar="OLD=NEW")
     options = parser.parse_args()
     common.run(common.serve(Interceptor(options).handle, options.family))

@@ -44,10 +44,10 @@ def tls_mitm(lab, pki, tmp_path, port, path=1, cert=None, key=None, options=()):
     return attacker
 
 
-def ext_mitm(lab, pki, tmp_path, binary, port, path=1):
-    """The interceptor that carries our extension over."""
+def ext_mitm(lab, pki, tmp_path, binary, port, *options, path=1):
+    """The interceptor that carries our extension over, or (--answer) answers it."""
     record = str(tmp_path / f"stolen-ext-{port}")
-    proc = lab.spawn(lab.routers[path], [binary, pki.rogue_cert, pki.rogue_key, pki.name, record],
+    proc = lab.spawn(lab.routers[path], [binary, *options, pki.rogue_cert, pki.rogue_key, pki.name, record],
                      name="mitm_ext")
     attacker = Attacker(proc, record)
     lab.redirect(path, port, attacker.port)

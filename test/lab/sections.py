@@ -1,0 +1,8 @@
+"""What is run beside the table: (key, title, [(row, [(attack, rogue, promised)])])."""
+
+import cases
+import rules
+
+SECTIONS = [("networks", "Other networks (`require`)", cases.NETWORKS),
+            ("further", "Further attacks", cases.FURTHER + rules.FURTHER),
+            ("assumptions", "When an assumption does not hold", cases.ASSUMPTIONS)]
