@@ -124,17 +124,14 @@ static void before_connect(int fd, const struct sockaddr *to, socklen_t len)
     char name[NAME_MAX_LEN + 1];
     int saved = errno;
 
-    if (preload_is_stream(fd)) {
-        preload_guard_connect(fd, to);
-        if (preload_settings.client && preload_library_ready(true))
-            preload_library_connect(fd, to, len, name_get(to, name) ? name : NULL);
-    }
+    if (preload_is_stream(fd) && preload_library_ready(true))
+        preload_library_connect(fd, to, len, name_get(to, name) ? name : NULL);
     errno = saved;
 }
 
 PRELOAD_PUBLIC int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-    if (!preload_settings.off && to != NULL && len >= sizeof(struct sockaddr_in) &&
+    if (preload_settings.client && to != NULL && len >= sizeof(struct sockaddr_in) &&
         (to->sa_family == AF_INET || to->sa_family == AF_INET6) &&
         !preload_is_library(__builtin_return_address(0)))
         before_connect(fd, to, len);
@@ -149,8 +146,6 @@ static inline void gone(int fd, const void *code)
         preload_library_closed(fd);
     if (__atomic_load_n(&preload_holds, __ATOMIC_RELAXED) != 0)
         preload_hold_close(fd);
-    if (__atomic_load_n(&preload_guards, __ATOMIC_RELAXED) != 0)
-        preload_guard_close(fd);
 }
 
 PRELOAD_PUBLIC int close(int fd)

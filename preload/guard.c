@@ -1,36 +1,42 @@
 /* Concept: what a program may send. A TLS handshake that libmtls does not know is refused. After a
- * failed verification a new connection to the same address and port carries, for a minute, nothing
- * but TLS that libmtls knows and what announces it: a program that falls back to plaintext would be
- * worse off than with plain TLS. */
+ * failed verification its own socket is shut (mtls/ossl/interpose.c), and every connection to the
+ * same address and port carries, for a minute, nothing but TLS that libmtls knows and what
+ * announces it: a program that falls back to plaintext would be worse off than with plain TLS.
+ *
+ * What is known of a socket goes with its inode, whichever number, copy or process it is used by;
+ * the peer is asked of the kernel each time. All of it is shared with the children that the program
+ * forks. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "preamble.h"
 #include "preload.h"
 
-enum { FDS = 65536, FAILED_MAX = 256, WATCH_S = 60, ADDRESS_MAX = 56, PREAMBLE_MAX = 16384 };
+enum { SETS = 256, WAYS = 8, WATCH_S = 60, PREAMBLE_MAX = 16384, SOCKETS = 65536 };
 
-unsigned preload_guards;
-static uint64_t guarded[FDS]; /* the socket's identity, 0: not guarded; atomic */
+/* What a socket has carried of TLS that libmtls knows. */
+enum mark { MARK_NONE, MARK_HELLO, MARK_DECIDED };
 
-/* Shared with the children that the program forks; an entry holds while until is in the future. */
-static struct failed {
-    unsigned next; /* atomic; the oldest goes */
+static struct shared {   /* all atomic */
+    int64_t watch_until; /* the last entry's end; 0: none */
+    int64_t every_until; /* an entry gave way too early: until then every address counts */
     struct {
-        int64_t until; /* atomic; 0 while the address is written */
-        char address[ADDRESS_MAX];
-    } entry[FAILED_MAX];
-} * failed;
+        uint64_t key;
+        int64_t until;
+    } failed[SETS][WAYS];
+    uint64_t marks[SOCKETS]; /* inode << 2 | enum mark, by the inode's low bits */
+} * shared;
 
 void preload_guard_start(void)
 {
-    void *shared =
-        mmap(NULL, sizeof(*failed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *map =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    failed = shared != MAP_FAILED ? shared : NULL;
+    shared = map != MAP_FAILED ? map : NULL;
 }
 
 static int64_t now_s(void)
@@ -41,66 +47,130 @@ static int64_t now_s(void)
     return ts.tv_sec;
 }
 
-static void guard_set(int fd, bool on)
+static int64_t load(const int64_t *at)
 {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+static void raise_to(int64_t *at, int64_t value)
+{
+    int64_t before = load(at);
+
+    while (before < value && !__atomic_compare_exchange_n(at, &before, value, false,
+                                                          __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        ;
+}
+
+bool preload_guard_watches(void)
+{
+    int64_t until = shared != NULL ? load(&shared->watch_until) : 0;
+
+    return until != 0 && now_s() < until;
+}
+
+/* ---- sockets ---- */
+
+static uint64_t *mark_of(int fd, uint64_t *inode)
+{
+    struct stat st;
+    int saved = errno;
+    bool is_socket = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+
+    errno = saved;
+    if (shared == NULL || !is_socket)
+        return NULL;
+    *inode = (uint64_t)st.st_ino;
+    return &shared->marks[*inode % SOCKETS];
+}
+
+static void mark_set(int fd, enum mark mark)
+{
+    uint64_t inode, *at = mark_of(fd, &inode);
+
+    if (at != NULL)
+        __atomic_store_n(at, inode << 2 | (unsigned)mark, __ATOMIC_RELEASE);
+}
+
+static enum mark mark_get(int fd)
+{
+    uint64_t inode, *at = mark_of(fd, &inode), value;
+
+    value = at != NULL ? __atomic_load_n(at, __ATOMIC_ACQUIRE) : 0;
+    return value != 0 && value >> 2 == inode ? (enum mark)(value & 3) : MARK_NONE;
+}
+
+void preload_guard_decided(int fd)
+{
+    mark_set(fd, MARK_DECIDED);
+}
+
+/* ---- addresses ---- */
+
+static uint64_t key_of(const char *address)
+{
+    uint64_t key = 0xcbf29ce484222325u; /* FNV-1a */
+
+    for (; *address != '\0'; address++)
+        key = (key ^ (uint8_t)*address) * 0x100000001b3u;
+    return key | 1;
+}
+
+/* Another process may take the same place: then it is looked for again. */
+static bool remember(uint64_t key, int64_t now, int64_t until)
+{
+    unsigned set = (unsigned)(key >> 32) % SETS, i, at = 0;
     uint64_t before;
 
-    if (fd < 0 || fd >= FDS)
-        return;
-    before = __atomic_exchange_n(&guarded[fd], on ? preload_identity(fd) : 0, __ATOMIC_ACQ_REL);
-    if ((before != 0) != on)
-        __atomic_add_fetch(&preload_guards, on ? 1u : -1u, __ATOMIC_ACQ_REL);
-}
-
-static bool guard_get(int fd)
-{
-    uint64_t whose = fd >= 0 && fd < FDS ? __atomic_load_n(&guarded[fd], __ATOMIC_ACQUIRE) : 0;
-
-    if (whose == 0 || whose == preload_identity(fd))
-        return whose != 0;
-    guard_set(fd, false); /* the number is another socket's by now */
-    return false;
-}
-
-void preload_guard_close(int fd)
-{
-    if (guard_get(fd))
-        guard_set(fd, false);
+    for (i = 0; i < WAYS; i++) {
+        before = __atomic_load_n(&shared->failed[set][i].key, __ATOMIC_ACQUIRE);
+        if (before == key) {
+            at = i;
+            break;
+        }
+        if (load(&shared->failed[set][i].until) < load(&shared->failed[set][at].until))
+            at = i;
+    }
+    before = __atomic_load_n(&shared->failed[set][at].key, __ATOMIC_ACQUIRE);
+    if (before != key && load(&shared->failed[set][at].until) > now)
+        raise_to(&shared->every_until, load(&shared->failed[set][at].until));
+    if (!__atomic_compare_exchange_n(&shared->failed[set][at].key, &before, key, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return false;
+    __atomic_store_n(&shared->failed[set][at].until, until, __ATOMIC_RELEASE);
+    return __atomic_load_n(&shared->failed[set][at].key, __ATOMIC_ACQUIRE) == key;
 }
 
 void preload_guard_failed(const char *address, int fd)
 {
-    unsigned i;
+    int64_t now = now_s(), until = now + WATCH_S;
+    unsigned tries = 0;
 
-    if (failed == NULL || address[0] == '\0' || strlen(address) >= ADDRESS_MAX)
+    mark_set(fd, MARK_NONE);
+    if (shared == NULL || address[0] == '\0')
         return;
-    i = __atomic_fetch_add(&failed->next, 1, __ATOMIC_RELAXED) % FAILED_MAX;
-    __atomic_store_n(&failed->entry[i].until, 0, __ATOMIC_RELEASE);
-    strcpy(failed->entry[i].address, address);
-    __atomic_store_n(&failed->entry[i].until, now_s() + WATCH_S, __ATOMIC_RELEASE);
-    guard_set(fd, true);
+    while (!remember(key_of(address), now, until))
+        if (++tries == WAYS) {
+            raise_to(&shared->every_until, until);
+            break;
+        }
+    raise_to(&shared->watch_until, until);
 }
 
 static bool has_failed(const char *address)
 {
+    uint64_t key = key_of(address);
+    unsigned set = (unsigned)(key >> 32) % SETS, i;
     int64_t now = now_s();
-    unsigned i;
 
-    for (i = 0; i < FAILED_MAX; i++)
-        if (__atomic_load_n(&failed->entry[i].until, __ATOMIC_ACQUIRE) > now &&
-            strncmp(failed->entry[i].address, address, ADDRESS_MAX) == 0)
+    if (address[0] == '\0')
+        return false;
+    if (load(&shared->every_until) > now)
+        return true;
+    for (i = 0; i < WAYS; i++)
+        if (__atomic_load_n(&shared->failed[set][i].key, __ATOMIC_ACQUIRE) == key &&
+            load(&shared->failed[set][i].until) > now)
             return true;
     return false;
-}
-
-void preload_guard_connect(int fd, const struct sockaddr *to)
-{
-    char address[64];
-
-    if (failed == NULL || __atomic_load_n(&failed->next, __ATOMIC_RELAXED) == 0)
-        return;
-    preload_addr_text(to, address, sizeof(address));
-    guard_set(fd, address[0] != '\0' && has_failed(address));
 }
 
 /* ---- sending ---- */
@@ -151,16 +221,50 @@ static bool is_preamble(const struct iovec *iov, size_t n)
     return len == 0 || preload_preamble(data, len);
 }
 
-int preload_guard_send(int fd, const struct iovec *iov, size_t n, const void *code)
+/* The beginning of a TLS record: all that follows a hello until its handshake is decided. */
+static bool is_record(const struct iovec *iov, size_t n)
+{
+    uint8_t head[3];
+    size_t have = 0, i, j;
+
+    for (i = 0; i < n && have < sizeof(head); i++)
+        for (j = 0; j < iov[i].iov_len && have < sizeof(head); j++)
+            head[have++] = ((const uint8_t *)iov[i].iov_base)[j];
+    return have == 0 || (head[0] >= 20 && head[0] <= 23 && (have < 2 || head[1] == 3) &&
+                         (have < 3 || head[2] <= 4));
+}
+
+bool preload_guard_is_on(int fd, const struct sockaddr *to)
+{
+    char address[64];
+
+    if (!preload_guard_watches() || !preload_is_stream(fd))
+        return false;
+    if (to != NULL)
+        preload_addr_text(to, address, sizeof(address));
+    else
+        preload_peer_text(fd, address, sizeof(address));
+    return has_failed(address) && mark_get(fd) != MARK_DECIDED;
+}
+
+int preload_guard_refuse(int fd)
+{
+    return refuse(fd, "no plaintext to a server whose verification has failed");
+}
+
+int preload_guard_send(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
+                       const void *code)
 {
     enum preload_hello hello = preload_hello_look(fd, iov, n);
 
     if (hello == PRELOAD_HELLO_HOOKED)
-        guard_set(fd, false);
+        mark_set(fd, MARK_HELLO);
     if (hello == PRELOAD_HELLO_UNHOOKED)
         return unhooked(fd, code);
-    if (hello == PRELOAD_HELLO_HOOKED || !guard_get(fd) || preload_is_library(code) ||
-        is_preamble(iov, n))
+    if (hello == PRELOAD_HELLO_HOOKED || preload_thread.marked || preload_is_library(code) ||
+        !preload_guard_is_on(fd, to))
         return 0;
-    return refuse(fd, "no plaintext to a server whose verification has failed");
+    if (mark_get(fd) == MARK_HELLO ? is_record(iov, n) : is_preamble(iov, n))
+        return 0;
+    return preload_guard_refuse(fd);
 }

@@ -41,14 +41,19 @@ static void raise_error(const char *text, const void *code)
 
 static void outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *json, void *arg)
 {
-    struct mtls_path_info info = {.remote = ""};
-    bool known = ssl != NULL && preload_libmtls.get_path(ssl, 0, &info) == 1;
+    int fd = ssl != NULL ? preload_libmtls.descriptor(ssl) : -1;
+    char remote[64]; /* path 1's is the first */
 
-    preload_log_session(json, known ? info.remote : "");
-    /* Not where libssl itself ended the handshake, or we did in a fork. */
-    if (what == MTLS_OUTCOME_FAILED && known && reason != MTLS_ERR_ABANDONED &&
-        reason != MTLS_ERR_FORKED && strstr(json, "\"role\": \"client\"") != NULL)
-        preload_guard_failed(info.remote, -1);
+    preload_log_member(json, "remote", remote, sizeof(remote));
+    if (remote[0] == '\0' && fd >= 0)
+        preload_peer_text(fd, remote, sizeof(remote));
+    preload_log_session(json, remote);
+    if (strstr(json, "\"role\": \"client\"") == NULL)
+        return;
+    if (what != MTLS_OUTCOME_FAILED)
+        preload_guard_decided(fd);
+    else if (reason != MTLS_ERR_ABANDONED && reason != MTLS_ERR_FORKED)
+        preload_guard_failed(remote, fd); /* not where libssl ended it, or we did in a fork */
 }
 
 /* ---- new SSL_CTXs ---- */

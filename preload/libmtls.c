@@ -116,7 +116,7 @@ static bool take(void *lib)
         {&m->hook, "mtls_ssl_ctx_hook"},
         {&m->is_hooked, "mtls_ssl_ctx_is_hooked"},
         {&m->set_outcome_callback, "mtls_ssl_ctx_set_outcome_callback"},
-        {&m->get_path, "mtls_get_path"},
+        {&m->descriptor, "mtls_interpose_descriptor"},
     };
     size_t i;
     void *fn;

@@ -17,7 +17,7 @@ struct preload_libmtls {
     __typeof__(&mtls_ssl_ctx_hook) hook;
     __typeof__(&mtls_ssl_ctx_is_hooked) is_hooked;
     __typeof__(&mtls_ssl_ctx_set_outcome_callback) set_outcome_callback;
-    __typeof__(&mtls_get_path) get_path;
+    __typeof__(&mtls_interpose_descriptor) descriptor;
 };
 extern struct preload_libmtls preload_libmtls; /* all set once preload_library_ready() */
 

@@ -150,8 +150,7 @@ static int head(char *out, size_t size, const char *event)
                     program, (int)getpid());
 }
 
-/* The text of a member of a flat JSON object that libmtls made, or "". */
-static void member(const char *json, const char *name, char *out, size_t size)
+void preload_log_member(const char *json, const char *name, char *out, size_t size)
 {
     char key[40];
     const char *at, *end;
@@ -183,15 +182,15 @@ void preload_log_session(const char *json, const char *peer)
         n += snprintf(line + n, sizeof(line) - (size_t)n, ", %s\n", json + 1);
     } else { /* too long for one write(): what matters most */
         for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
-            member(json, kept[i], value, sizeof(value));
+            preload_log_member(json, kept[i], value, sizeof(value));
             n += snprintf(line + n, sizeof(line) - (size_t)n, ", \"%s\": \"%s\"", kept[i], value);
         }
         n += snprintf(line + n, sizeof(line) - (size_t)n, "}\n");
     }
     put_line(line, (size_t)n);
-    member(json, "outcome", outcome, sizeof(outcome));
-    member(json, "message", message, sizeof(message));
-    member(json, "name", name, sizeof(name));
+    preload_log_member(json, "outcome", outcome, sizeof(outcome));
+    preload_log_member(json, "message", message, sizeof(message));
+    preload_log_member(json, "name", name, sizeof(name));
     say("mtlsize: %s[%d]: %s%s%s%s%s\n", preload_settings.program, (int)getpid(), outcome,
         name[0] != '\0' ? " " : "", name, message[0] != '\0' ? ": " : "", message);
     errno = saved;
@@ -248,9 +247,16 @@ void preload_addr_text(const struct sockaddr *sa, char *out, size_t size)
 void preload_peer_text(int fd, char *out, size_t size)
 {
     struct sockaddr_storage ss = {0};
-    socklen_t len = sizeof(ss);
+    socklen_t len = sizeof(struct sockaddr_in);
+    int saved = errno;
 
     out[0] = '\0';
-    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
-        preload_addr_text((struct sockaddr *)&ss, out, size);
+    /* getpeername() says nothing of a socket that is still connecting; this wants the exact size */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &ss, &len) == 0 && ss.ss_family == AF_INET6) {
+        len = sizeof(struct sockaddr_in6);
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &ss, &len) != 0)
+            ss.ss_family = AF_UNSPEC;
+    }
+    preload_addr_text((struct sockaddr *)&ss, out, size);
+    errno = saved;
 }

@@ -80,7 +80,9 @@ void preload_log_loaded(void);
 void preload_log_session(const char *json, const char *peer);
 /* "unhooked", "refused", or "notice", which says nothing of a connection; peer may be "". */
 void preload_log_event(const char *event, const char *peer, const char *why);
-/* The other end of fd as text: "ADDR:PORT", "" where there is none. */
+/* A text member of libmtls's JSON, "" where there is none. */
+void preload_log_member(const char *json, const char *name, char *out, size_t size);
+/* The other end of fd as text: "ADDR:PORT", "" where there is none; also before it is connected. */
 void preload_peer_text(int fd, char *out, size_t size);
 void preload_addr_text(const struct sockaddr *sa, char *out, size_t size);
 
@@ -121,13 +123,19 @@ enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n)
 /* ---- guard.c: what may be sent ----------------------------------------------------------------
  */
 
-extern unsigned preload_guards; /* descriptors that are guarded; atomic */
+/* Somewhere a verification failed less than a minute ago. */
+bool preload_guard_watches(void);
+/* Whether it was at this socket's peer (to: where it is about to be connected, else NULL), and no
+ * TLS of ours has come about on it. */
+bool preload_guard_is_on(int fd, const struct sockaddr *to);
 /* 0, or -1 with errno: the connection is shut. code: the caller's address. */
-int preload_guard_send(int fd, const struct iovec *iov, size_t n, const void *code);
-void preload_guard_connect(int fd, const struct sockaddr *to);
-void preload_guard_close(int fd);
-/* A verification of a connection to this address ("ADDR:PORT") failed. */
+int preload_guard_send(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
+                       const void *code);
+int preload_guard_refuse(int fd); /* -1 with errno */
+/* A verification of a connection to this address ("ADDR:PORT") failed; fd: this one's, -1. */
 void preload_guard_failed(const char *address, int fd);
+/* The handshake on fd has come to a good end. */
+void preload_guard_decided(int fd);
 
 /* connect.c */
 bool preload_is_stream(int fd);

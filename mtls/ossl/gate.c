@@ -255,6 +255,7 @@ static int fail_write(BIO *b, struct mtls_session *s, int reason)
         mtls_session_fail(s, reason);
     else
         mtls_raise(s->reason, NULL);
+    mtls_interpose_shut(s);
     return -1;
 }
 
@@ -271,6 +272,7 @@ static int failed_write(BIO *b, struct mtls_session *s, const char *in, int len)
         s->gate->alert_sent = true;
         mtls_raise(s->reason, NULL);
     }
+    mtls_interpose_shut(s);
     return n;
 }
 

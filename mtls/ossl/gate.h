@@ -91,6 +91,7 @@ struct mtls_gate {
     bool held;    /* the preload library holds reads of given_fd */
     bool writing; /* inside the next BIO's write */
     bool direct;  /* given_fd was learned there: the next BIO is the application's way to it */
+    ino_t doomed; /* path 1's socket, to be shut; 0: none */
     bool stashed; /* a byte read by mtls_interpose_again() */
     char stash;
 };

@@ -96,6 +96,10 @@ void mtls_interpose_forget(struct mtls_session *s); /* not under the engine lock
 void mtls_interpose_again(struct mtls_session *s);
 void mtls_interpose_copies(int more); /* descriptors that are duplicated */
 bool mtls_interpose_hold(struct mtls_session *s, int how);
+/* A client's failure is decided; and later: the peer has been told, nothing more is to pass on path
+ * 1. */
+void mtls_interpose_failing(struct mtls_session *s);
+void mtls_interpose_shut(struct mtls_session *s);
 bool mtls_interpose_idle(const struct mtls_session *s);
 void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int version,
                             int content_type, const void *buf, size_t len, SSL *ssl, void *arg);

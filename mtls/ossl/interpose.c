@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <openssl/err.h>
 
@@ -109,6 +110,37 @@ void mtls_interpose_copies(int more)
 
     if (o != NULL)
         __atomic_add_fetch(o->copies, (unsigned)more, __ATOMIC_RELAXED);
+}
+
+int mtls_interpose_descriptor(const SSL *ssl)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+
+    return s != NULL ? mtls_session_fd(s) : -1;
+}
+
+static ino_t socket_of(int fd)
+{
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
+}
+
+void mtls_interpose_failing(struct mtls_session *s)
+{
+    if (ops() != NULL && s->gate != NULL && !s->server && s->reason != MTLS_ERR_ABANDONED &&
+        s->reason != MTLS_ERR_FORKED && s->generation == mtls_engine_generation())
+        s->gate->doomed = socket_of(mtls_session_fd(s));
+}
+
+/* The program may fall back to plaintext on the socket itself, or on a copy of it. */
+void mtls_interpose_shut(struct mtls_session *s)
+{
+    int fd = mtls_session_fd(s);
+
+    if (s->gate->doomed != 0 && s->gate->doomed == socket_of(fd))
+        (void)shutdown(fd, SHUT_RDWR);
+    s->gate->doomed = 0;
 }
 
 void mtls_interpose_closed(int fd)

@@ -52,6 +52,9 @@ MTLS_API void mtls_interpose_learned(void *who, int fd);
 /* The program is about to close this descriptor. */
 MTLS_API void mtls_interpose_closed(int fd);
 
+/* Path 1's descriptor, in the outcome call-back; -1: unknown. */
+MTLS_API int mtls_interpose_descriptor(const SSL *ssl);
+
 /* The program's own message call-back of a hooked SSL_CTX, or of an SSL made from one; its argument
  * stays in libssl. 1, or 0: not hooked, or cb is libmtls's own: to be passed on to libssl. Raises
  * nothing. */

@@ -2,12 +2,14 @@
  * path 1 hid the extension; the connection is torn down, the host remembered for ten minutes, the
  * application told. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../net/engine.h"
+#include "../net/route.h"
 #include "glue.h"
 
 enum { WATCH_US = 60 * 1000000, WATCHES_MAX = 4096 };
@@ -23,6 +25,7 @@ struct mtls_late {
     int fd;
     char name[MTLS_HOST_MAX + 1];
     uint16_t port;
+    struct mtls_addr remote; /* of path 1; family 0: unknown */
 };
 
 static unsigned watches;
@@ -52,9 +55,14 @@ static void late_free(struct mtls_late *l)
 
 static void tell(struct mtls_late *l)
 {
-    static const char json[] =
-        "{\"outcome\": \"failed\", \"reason\": \"downgrade-late\", \"exposed\": true}";
+    char json[256], remote[64] = "";
 
+    if (l->remote.family != 0)
+        mtls_addr_format(&l->remote, remote, sizeof(remote));
+    snprintf(json, sizeof(json),
+             "{\"outcome\": \"failed\", \"reason\": \"downgrade-late\", \"exposed\": true, "
+             "\"role\": \"client\", \"remote\": \"%s\"}",
+             remote);
     l->telling = true;
     mtls_engine_unlock();
     l->hook->outcome_cb(NULL, MTLS_OUTCOME_FAILED, MTLS_ERR_DOWNGRADE_LATE, json,
@@ -140,7 +148,12 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     struct mtls_reactor *r = mtls_reactor_get();
     struct mtls_late *l;
     int fd = mtls_session_fd(s);
+    struct sockaddr_storage ss;
+    struct mtls_addr remote = {.family = 0};
+    socklen_t len = sizeof(ss);
 
+    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+        (void)!mtls_addr_from_sockaddr(&remote, (struct sockaddr *)&ss, len);
     if (r == NULL || s->hs->npaths == 0 || watches >= WATCHES_MAX)
         return;
     l = calloc(1, sizeof(*l));
@@ -159,6 +172,7 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     lates = l;
     mtls_engine_on_fork_child(mtls_late_fork_child);
     watches++;
+    l->remote = remote;
     l->hook = s->hook;
     __atomic_add_fetch(&l->hook->refs, 1, __ATOMIC_ACQ_REL);
     memcpy(l->name, s->hs->name, sizeof(l->name));

@@ -262,6 +262,10 @@ void mtls_session_settle(struct mtls_session *s)
 
 void mtls_session_fail(struct mtls_session *s, int reason)
 {
+    bool now = s->phase != MTLS_PHASE_DECIDED && s->phase != MTLS_PHASE_FAILED;
+
     mtls_session_decide(s, MTLS_OUTCOME_FAILED, reason);
+    if (now)
+        mtls_interpose_failing(s);
     mtls_raise(s->reason != 0 ? s->reason : reason, NULL);
 }

@@ -1,122 +1,12 @@
-/* Concept: the interposed system calls that move bytes. Each looks whether anything is under way
- * and is the real one otherwise. */
+/* Concept: the interposed calls that receive. Each looks whether anything is under way and is the
+ * real one otherwise. */
 #include <alloca.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include "preload.h"
-
-enum { RECORD_HANDSHAKE = 22, PROBE_MAX = 16 };
-
-/* ---- sending ---- */
-
-static inline bool noted(int fd)
-{
-    if (preload_thread.marked && preload_is_stream(fd)) /* not what the program logs meanwhile */
-        preload_thread.fd = fd;
-    return __atomic_load_n(&preload_guards, __ATOMIC_RELAXED) != 0;
-}
-
-static inline int may_send(int fd, const void *data, size_t len, const void *code)
-{
-    struct iovec one = {(void *)(uintptr_t)data, len};
-
-    if (!noted(fd) && (len == 0 || *(const uint8_t *)data != RECORD_HANDSHAKE))
-        return 0;
-    return preload_guard_send(fd, &one, 1, code);
-}
-
-static int may_send_parts(int fd, const struct iovec *iov, size_t n, const void *code)
-{
-    size_t i = 0;
-
-    while (i < n && iov[i].iov_len == 0)
-        i++;
-    if (!noted(fd) && (i == n || *(const uint8_t *)iov[i].iov_base != RECORD_HANDSHAKE))
-        return 0;
-    return preload_guard_send(fd, iov, n, code);
-}
-
-/* A Fast Open: connect() and the first bytes in one call. */
-static void connects(int fd, const struct sockaddr *to, int flags)
-{
-    if (to != NULL && (flags & MSG_FASTOPEN) != 0)
-        preload_guard_connect(fd, to);
-}
-
-PRELOAD_PUBLIC ssize_t send(int fd, const void *data, size_t len, int flags)
-{
-    if (may_send(fd, data, len, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(send)(fd, data, len, flags);
-}
-
-PRELOAD_PUBLIC ssize_t sendto(int fd, const void *data, size_t len, int flags,
-                              const struct sockaddr *to, socklen_t tolen)
-{
-    connects(fd, to, flags);
-    if (may_send(fd, data, len, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(sendto)(fd, data, len, flags, to, tolen);
-}
-
-PRELOAD_PUBLIC ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-    connects(fd, msg->msg_name, flags);
-    if (may_send_parts(fd, msg->msg_iov, msg->msg_iovlen, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(sendmsg)(fd, msg, flags);
-}
-
-/* Programs ask the kernel whether an address can be read by writing a few bytes from there into a
- * pipe (libunwind): only what goes into a socket is looked at. */
-static inline bool may_be_probe(int fd, size_t len)
-{
-    return len <= PROBE_MAX && !preload_is_stream(fd);
-}
-
-PRELOAD_PUBLIC ssize_t write(int fd, const void *data, size_t len)
-{
-    if (!may_be_probe(fd, len) && may_send(fd, data, len, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(write)(fd, data, len);
-}
-
-PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
-{
-    if (n > 0 && preload_is_stream(fd) &&
-        may_send_parts(fd, iov, (size_t)n, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(writev)(fd, iov, n);
-}
-
-/* What is in a file is looked at only where nothing but a preamble may pass. */
-static int may_send_file(int fd, const void *code)
-{
-    static char any[] = "file";
-    struct iovec one = {any, sizeof(any)};
-
-    return noted(fd) ? preload_guard_send(fd, &one, 1, code) : 0;
-}
-
-PRELOAD_PUBLIC ssize_t sendfile(int fd, int in, off_t *offset, size_t len)
-{
-    if (may_send_file(fd, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(sendfile)(fd, in, offset, len);
-}
-
-PRELOAD_PUBLIC ssize_t sendfile64(int fd, int in, off64_t *offset, size_t len)
-{
-    if (may_send_file(fd, __builtin_return_address(0)) != 0)
-        return -1;
-    return REAL(sendfile64)(fd, in, offset, len);
-}
-
-/* ---- receiving ---- */
 
 /* How much may be read: want, less, or -1 with errno. */
 static inline ssize_t may_read(int fd, size_t want)

@@ -1,0 +1,206 @@
+/* Concept: the interposed calls that send. Each looks whether anything is under way and is the real
+ * one otherwise. What is in a file or a pipe is not looked at: it passes where anything does. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "preload.h"
+
+enum { RECORD_HANDSHAKE = 22, PROBE_MAX = 16 };
+
+static inline bool noted(int fd)
+{
+    if (preload_thread.marked && preload_is_stream(fd)) /* not what the program logs meanwhile */
+        preload_thread.fd = fd;
+    return preload_guard_watches();
+}
+
+static inline int may_send(int fd, const void *data, size_t len, const void *code)
+{
+    struct iovec one = {(void *)(uintptr_t)data, len};
+
+    if (!noted(fd) && (len == 0 || *(const uint8_t *)data != RECORD_HANDSHAKE))
+        return 0;
+    return preload_guard_send(fd, NULL, &one, 1, code);
+}
+
+/* to: a Fast Open, connect() and the first bytes in one call; else NULL. */
+static int may_send_parts(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
+                          const void *code)
+{
+    size_t i = 0;
+
+    while (i < n && iov[i].iov_len == 0)
+        i++;
+    if (!noted(fd) && (i == n || *(const uint8_t *)iov[i].iov_base != RECORD_HANDSHAKE))
+        return 0;
+    return preload_guard_send(fd, to, iov, n, code);
+}
+
+static const struct sockaddr *opens(const void *to, int flags)
+{
+    return (flags & MSG_FASTOPEN) != 0 ? to : NULL;
+}
+
+PRELOAD_PUBLIC ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+    if (may_send(fd, data, len, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(send)(fd, data, len, flags);
+}
+
+PRELOAD_PUBLIC ssize_t sendto(int fd, const void *data, size_t len, int flags,
+                              const struct sockaddr *to, socklen_t tolen)
+{
+    struct iovec one = {(void *)(uintptr_t)data, len};
+
+    if (may_send_parts(fd, opens(to, flags), &one, 1, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(sendto)(fd, data, len, flags, to, tolen);
+}
+
+PRELOAD_PUBLIC ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    if (may_send_parts(fd, opens(msg->msg_name, flags), msg->msg_iov, msg->msg_iovlen,
+                       __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(sendmsg)(fd, msg, flags);
+}
+
+/* Where one may not leave, those before it may. */
+PRELOAD_PUBLIC int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (may_send_parts(fd, opens(msgs[i].msg_hdr.msg_name, flags), msgs[i].msg_hdr.msg_iov,
+                           msgs[i].msg_hdr.msg_iovlen, __builtin_return_address(0)) != 0)
+            return -1;
+    return REAL(sendmmsg)(fd, msgs, n, flags);
+}
+
+/* Programs ask the kernel whether an address can be read by writing a few bytes from there into a
+ * pipe (libunwind): only what goes into a socket is looked at. */
+static inline bool may_be_probe(int fd, size_t len)
+{
+    return len <= PROBE_MAX && !preload_is_stream(fd);
+}
+
+PRELOAD_PUBLIC ssize_t write(int fd, const void *data, size_t len)
+{
+    if (!may_be_probe(fd, len) && may_send(fd, data, len, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(write)(fd, data, len);
+}
+
+PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+    if (n > 0 && preload_is_stream(fd) &&
+        may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(writev)(fd, iov, n);
+}
+
+/* With the offset -1 it is writev(). */
+PRELOAD_PUBLIC ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+    if (n > 0 && offset == -1 && preload_is_stream(fd) &&
+        may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(pwritev2)(fd, iov, n, offset, flags);
+}
+
+PRELOAD_PUBLIC ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t offset,
+                                   int flags)
+{
+    if (n > 0 && offset == -1 && preload_is_stream(fd) &&
+        may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(pwritev64v2)(fd, iov, n, offset, flags);
+}
+
+/* ---- what is not seen ---- */
+
+static int may_send_unseen(int fd, const void *code)
+{
+    if (!noted(fd) || preload_is_library(code) || !preload_guard_is_on(fd, NULL))
+        return 0;
+    return preload_guard_refuse(fd);
+}
+
+PRELOAD_PUBLIC ssize_t sendfile(int fd, int in, off_t *offset, size_t len)
+{
+    if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(sendfile)(fd, in, offset, len);
+}
+
+PRELOAD_PUBLIC ssize_t sendfile64(int fd, int in, off64_t *offset, size_t len)
+{
+    if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(sendfile64)(fd, in, offset, len);
+}
+
+PRELOAD_PUBLIC ssize_t splice(int in, off64_t *in_at, int fd, off64_t *at, size_t len,
+                              unsigned flags)
+{
+    if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(splice)(in, in_at, fd, at, len, flags);
+}
+
+/* The stream's own writes are inside libc and cannot be interposed. */
+PRELOAD_PUBLIC FILE *fdopen(int fd, const char *mode)
+{
+    if ((mode[0] != 'r' || strchr(mode, '+') != NULL) &&
+        may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return NULL;
+    return REAL(fdopen)(fd, mode);
+}
+
+PRELOAD_PUBLIC int vdprintf(int fd, const char *format, va_list args)
+{
+    if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(vdprintf)(fd, format, args);
+}
+
+PRELOAD_PUBLIC int dprintf(int fd, const char *format, ...)
+{
+    va_list args;
+    int n = -1;
+
+    va_start(args, format);
+    if (may_send_unseen(fd, __builtin_return_address(0)) == 0)
+        n = REAL(vdprintf)(fd, format, args);
+    va_end(args);
+    return n;
+}
+
+/* What they are under _FORTIFY_SOURCE. */
+PRELOAD_PUBLIC int __vdprintf_chk(int fd, int flag, const char *format, va_list args);
+PRELOAD_PUBLIC int __dprintf_chk(int fd, int flag, const char *format, ...);
+
+int __vdprintf_chk(int fd, int flag, const char *format, va_list args)
+{
+    if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(__vdprintf_chk)(fd, flag, format, args);
+}
+
+int __dprintf_chk(int fd, int flag, const char *format, ...)
+{
+    va_list args;
+    int n = -1;
+
+    va_start(args, format);
+    if (may_send_unseen(fd, __builtin_return_address(0)) == 0)
+        n = REAL(__vdprintf_chk)(fd, flag, format, args);
+    va_end(args);
+    return n;
+}

@@ -1,0 +1,186 @@
+"""No plaintext after a failed verification, by whichever call: neither on the connection itself and
+its copies, nor on a new one to the same server. Each beside the same program without an
+interceptor."""
+
+from mtlslab import attack
+from preload_tools import Wrap, client_words
+
+PYTHON = "/usr/bin/python3"
+
+COMMON = r"""
+import ctypes, os, socket, ssl, sys, tempfile
+cafile, name, host, port = sys.argv[1:5]
+port = int(port)
+context = ssl.create_default_context(cafile=cafile)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fdopen.restype = ctypes.c_void_p
+libc.splice.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
+                        ctypes.c_size_t, ctypes.c_uint]
+libc.pwritev2.argtypes = libc.pwritev64v2.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int,
+                                                      ctypes.c_long, ctypes.c_int]
+TEXT = b"GET / HTTP/1.0\r\n\r\n"
+class Iov(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_char_p), ("len", ctypes.c_size_t)]
+class Msg(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint), ("iov", ctypes.c_void_p),
+                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
+                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int), ("sent", ctypes.c_uint)]
+iov = (Iov * 1)(Iov(TEXT, len(TEXT)))
+def msg():
+    return Msg(iov=ctypes.addressof(iov), iovlen=1)
+def stdio(fd):
+    file = libc.fdopen(fd, b"r+")
+    if not file:
+        return -1
+    libc.fwrite(TEXT, 1, len(TEXT), ctypes.c_void_p(file))
+    return libc.fflush(ctypes.c_void_p(file))
+def from_pipe(fd):
+    r, w = os.pipe()
+    os.write(w, TEXT)
+    return libc.splice(r, None, fd, None, len(TEXT), 0)
+def from_file(call):
+    def run(fd):
+        with tempfile.TemporaryFile() as file:
+            file.write(TEXT)
+            file.flush()
+            file.seek(0)
+            return call(fd, file.fileno(), None, len(TEXT))
+    return run
+def at_2(fd):
+    os.dup2(fd, 60)
+    return libc.write(60, TEXT, len(TEXT))
+WAYS = {
+    "write": lambda fd: libc.write(fd, TEXT, len(TEXT)),
+    "send": lambda fd: libc.send(fd, TEXT, len(TEXT), 0),
+    "sendto": lambda fd: libc.sendto(fd, TEXT, len(TEXT), 0, None, 0),
+    "sendmsg": lambda fd: libc.sendmsg(fd, ctypes.byref(msg()), 0),
+    "sendmmsg": lambda fd: libc.sendmmsg(fd, ctypes.byref(msg()), 1, 0),
+    "writev": lambda fd: libc.writev(fd, ctypes.byref(iov), 1),
+    "pwritev2": lambda fd: libc.pwritev2(fd, ctypes.byref(iov), 1, -1, 0),
+    "pwritev64v2": lambda fd: libc.pwritev64v2(fd, ctypes.byref(iov), 1, -1, 0),
+    "sendfile": from_file(libc.sendfile), "sendfile64": from_file(libc.sendfile64),
+    "splice": from_pipe, "stdio": stdio, "dprintf": lambda fd: libc.dprintf(fd, TEXT),
+    "dup": lambda fd: libc.write(os.dup(fd), TEXT, len(TEXT)), "dup2": at_2,
+}
+def report(what, rc):
+    print(what, "sent" if rc >= 0 else os.strerror(ctypes.get_errno()).split()[0], flush=True)
+def tls(keep=None):
+    conn = socket.create_connection((host, port), timeout=20)
+    copy = os.dup(conn.fileno())
+    try:
+        with context.wrap_socket(conn, server_hostname=name) as conn:
+            print("tls", "fine", flush=True)
+    except ssl.SSLError:
+        print("tls", "refused", flush=True)
+    return copy
+"""
+
+SAME = COMMON + """
+WAYS["raw"] = lambda fd: libc.syscall(1, fd, TEXT, len(TEXT))
+for way in sys.argv[5:]:
+    report(way, WAYS[way](tls()))
+"""
+
+NEW = COMMON + """
+tls()
+def connected(way):
+    conn = socket.socket()
+    if way == "fast-open-connect":
+        conn.setsockopt(socket.IPPROTO_TCP, 30, 1)
+    if way != "fast-open":
+        conn.connect((host, port))
+    return conn
+for way in WAYS:
+    conn = connected(way)
+    report(way, WAYS[way](conn.fileno()))
+for way in ("fast-open", "fast-open-connect"):
+    conn = connected(way)
+    try:
+        conn.sendto(TEXT, socket.MSG_FASTOPEN, (host, port)) if way == "fast-open" else conn.send(TEXT)
+        print(way, "sent")
+    except OSError as e:
+        print(way, os.strerror(e.errno).split()[0])
+"""
+
+
+def run(lab, pki, server, wrap, script, *words):
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script, pki.bundle, pki.name, server.host,
+                                          server.port, *words]))
+    assert proc.wait() == 0, proc.log()
+    pairs = [line.split(" ", 1) for line in proc.stdout.decode().splitlines()]
+    return pairs, proc
+
+
+def test_on_a_new_connection(lab, pki, server, tmp_path):
+    fine = Wrap(tmp_path, client_words(lab, server), name="fine")
+    pairs, proc = run(lab, pki, server, fine, NEW)
+    assert pairs[0] == ["tls", "fine"] and {word for _, word in pairs[1:]} == {"sent"}, proc.log()
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    pairs, proc = run(lab, pki, server, wrap, NEW)
+    assert pairs[0] == ["tls", "refused"] and {word for _, word in pairs[1:]} == {"Software"}, proc.log()
+    assert len(wrap.lines("refused")) == len(pairs) - 1 >= 17
+    assert {line["peer"] for line in wrap.lines("refused")} == {f"{server.host}:{server.port}"} | {
+        ""}, wrap.lines("refused")  # not connected yet: a Fast Open
+
+
+def test_on_the_failed_connection(lab, pki, server, tmp_path):
+    """Shut for every copy: what cannot be interposed fails there too."""
+    ways = ("write", "stdio", "splice", "raw")
+    fine = Wrap(tmp_path, client_words(lab, server), name="fine")
+    pairs, proc = run(lab, pki, server, fine, SAME, *ways)
+    assert [word for what, word in pairs if what != "tls"] == ["sent"] * 4, proc.log()
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    pairs, proc = run(lab, pki, server, wrap, SAME, *ways)
+    assert [word for what, word in pairs if what == "tls"] == ["refused"] * 4, proc.log()
+    assert dict(pairs) == {"tls": "refused", "write": "Software", "stdio": "Software",
+                           "splice": "Software", "raw": "Broken"}, proc.log()
+
+
+HELLO_THEN_PLAINTEXT = COMMON + """
+tls()
+with socket.create_connection((host, port), timeout=20) as conn:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inside = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    try:
+        inside.do_handshake()
+    except ssl.SSLWantReadError:
+        conn.sendall(outgoing.read())
+    report("hello", 0)
+    report("plaintext", libc.send(conn.fileno(), TEXT, len(TEXT), 0))
+"""
+
+
+def test_behind_a_hello(lab, pki, server, tmp_path):
+    """A handshake that is not brought to its end clears nothing."""
+    fine = Wrap(tmp_path, client_words(lab, server), name="fine")
+    pairs, proc = run(lab, pki, server, fine, HELLO_THEN_PLAINTEXT)
+    assert pairs == [["tls", "fine"], ["hello", "sent"], ["plaintext", "sent"]], proc.log()
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    pairs, proc = run(lab, pki, server, wrap, HELLO_THEN_PLAINTEXT)
+    assert pairs == [["tls", "refused"], ["hello", "sent"], ["plaintext", "Software"]], proc.log()
+
+
+VERIFIED_BEFORE = COMMON + """
+with socket.create_connection((host, port), timeout=20) as plain:
+    with context.wrap_socket(plain, server_hostname=name) as conn:
+        print("before", "fine", flush=True)
+        sys.stdin.readline()
+        tls()
+        conn.sendall(b"GET /file HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" % name.encode())
+        print("after", len(conn.recv(100)) > 0, flush=True)
+"""
+
+
+def test_a_verified_connection_goes_on(lab, pki, server, tmp_path):
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    proc = lab.spawn(lab.client, wrap.argv([PYTHON, "-c", VERIFIED_BEFORE, pki.bundle, pki.name,
+                                            server.host, server.port]), stdin=True)
+    proc.wait_text("before fine")
+    lab.filter(2, f"tcp dport {server.path2_port} reject with tcp reset")
+    proc.write(b"\n")
+    assert proc.wait() == 0, proc.log()
+    assert proc.stdout.decode().splitlines() == ["before fine", "tls refused", "after True"]
+    assert not wrap.lines("refused"), wrap.lines()
