@@ -82,27 +82,72 @@ static int answer_parse(struct mtls_nl_answer *a, size_t n, const struct mtls_nl
     return 0;
 }
 
+/* The calling thread's socket between begin and end. */
+static _Thread_local struct {
+    int fd, depth;
+    uint32_t seq;
+} scope = {.fd = -1};
+
+static int netlink_open(void)
+{
+    struct timeval wait = {.tv_usec = WAIT_US};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), err;
+
+    if (fd < 0)
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) == 0)
+        return fd;
+    err = -errno;
+    (void)close(fd);
+    return err;
+}
+
+void mtls_nl_begin(void)
+{
+    scope.depth++;
+}
+
+static void scope_close(void)
+{
+    if (scope.fd >= 0)
+        (void)close(scope.fd);
+    scope.fd = -1;
+}
+
+void mtls_nl_end(void)
+{
+    if (--scope.depth == 0)
+        scope_close();
+}
+
+static int exchange(int fd, const struct mtls_nl_question *q, struct mtls_nl_answer *a)
+{
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    ssize_t n;
+
+    if (sendto(fd, q, q->head.nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+        return -errno;
+    n = netlink_read(fd, a->bytes, sizeof(a->bytes));
+    return n < 0 ? -errno : (int)n;
+}
+
 int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint16_t type,
                 size_t body_len)
 {
-    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    struct timeval wait = {.tv_usec = WAIT_US};
-    ssize_t n;
-    int fd, err = 0;
+    struct mtls_nl_question numbered = *q;
+    int n, err;
 
     if (q->head.nlmsg_len == 0)
         return -EMSGSIZE;
-    fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (fd < 0)
-        return -errno;
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) != 0 ||
-        sendto(fd, q, q->head.nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
-        err = -errno;
-    if (err == 0) {
-        n = netlink_read(fd, a->bytes, sizeof(a->bytes));
-        err = n < 0 ? -errno : answer_parse(a, (size_t)n, q, type, body_len);
-    }
-    (void)close(fd);
+    mtls_nl_begin();
+    if (scope.fd < 0)
+        scope.fd = netlink_open();
+    numbered.head.nlmsg_seq = ++scope.seq;
+    n = scope.fd < 0 ? scope.fd : exchange(scope.fd, &numbered, a);
+    err = n < 0 ? n : answer_parse(a, (size_t)n, &numbered, type, body_len);
+    if (n < 0 || err == -EBADMSG)
+        scope_close(); /* another answer may still come */
+    mtls_nl_end();
     return err;
 }
 

@@ -1,4 +1,4 @@
-/* Concept: one rtnetlink question and its one answer, over a socket that lives for the call:
+/* Concept: rtnetlink questions, one answer each, over a socket that lives for a call of the room's:
  * neither a fork nor an application that closes descriptors it does not know can break it, and no
  * wait is longer than a tenth of a second. What failed is not known, and so is not distinct. */
 #ifndef MTLS_NET_NETLINK_H
@@ -35,6 +35,11 @@ struct mtls_nl_answer {
 void mtls_nl_question_init(struct mtls_nl_question *q, uint16_t type, size_t body_len);
 /* A question that grows beyond MTLS_NL_ATTRS_MAX is refused when it is asked. */
 void mtls_nl_question_add(struct mtls_nl_question *q, uint16_t type, const void *data, size_t len);
+
+/* Between these the calling thread's questions share a socket, opened with the first; without them
+ * each has its own. They nest. */
+void mtls_nl_begin(void);
+void mtls_nl_end(void);
 
 /* Asks; an answer of another type, or one whose lengths do not fit, is -EBADMSG. 0 or a negative
  * errno, the kernel's own refusal among them. */

@@ -159,7 +159,8 @@ static void proxy_step(struct mtls_path2_conn *c, mtls_tstamp now)
 static void connected(struct mtls_path2_conn *c, mtls_tstamp now)
 {
     c->connected_at = now;
-    mtls_path2_conn_facts(c, &c->facts_then);
+    if (mtls_route_of_socket(c->fd, &c->facts_then) != 0)
+        c->facts_then.known = false;
     if (c->spec.proxy.name[0] != '\0') {
         struct mtls_host target = c->spec.remote;
 
@@ -409,9 +410,11 @@ void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_re
 
 void mtls_path2_conn_facts(const struct mtls_path2_conn *c, struct mtls_path_facts *facts)
 {
-    memset(facts, 0, sizeof(*facts));
-    if (c->fd < 0 || c->state == CONN_CLOSED || mtls_route_of_socket(c->fd, facts) != 0)
+    *facts = c->facts_then;
+    if (c->fd < 0 || c->state == CONN_CLOSED || mtls_route_again(c->fd, facts) != 0) {
+        memset(facts, 0, sizeof(*facts));
         return;
+    }
     facts->tunnel = c->spec.tunnel;
     facts->resolver = c->resolver;
     if (c->spec.proxy.name[0] != '\0') {

@@ -40,7 +40,8 @@ struct mtls_path2_conn {
     struct mtls_p2c *p2c;
     mtls_tstamp made_at, connected_at, flushed_at;
     struct mtls_path_facts
-        facts_then; /* at connect: a kept connection whose route changed is dropped */
+        facts_then; /* of its socket at connect, and when it was taken for another session: a kept
+                       connection whose route changed is dropped */
 };
 
 /* Starts look-up or connect; an immediate failure leaves state CONN_CLOSED and error set, without

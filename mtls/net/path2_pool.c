@@ -10,6 +10,7 @@
 
 #include "engine.h"
 #include "path2_conn.h"
+#include "route.h"
 
 enum { LIFETIME_US = 600 * 1000000 /* [TIM] of a kept connection */ };
 
@@ -65,13 +66,13 @@ static bool matches(const struct mtls_path2_conn *c, const struct mtls_path2_req
 
 /* Rules 5 and 6 run again for each session; a connection whose route or address changed since is
  * not used. */
-static bool route_unchanged(const struct mtls_path2_conn *c)
+static bool route_unchanged(struct mtls_path2_conn *c)
 {
-    struct mtls_path_facts now;
+    struct mtls_path_facts then = c->facts_then;
 
-    mtls_path2_conn_facts(c, &now);
-    return now.known && now.ifindex == c->facts_then.ifindex &&
-           memcmp(&now.gateway, &c->facts_then.gateway, sizeof(now.gateway)) == 0;
+    return mtls_route_of_socket(c->fd, &c->facts_then) == 0 && then.known &&
+           c->facts_then.ifindex == then.ifindex &&
+           memcmp(&c->facts_then.gateway, &then.gateway, sizeof(then.gateway)) == 0;
 }
 
 static struct mtls_path2_conn *find_kept(const struct mtls_path2_request *req, mtls_tstamp now)

@@ -1,11 +1,10 @@
-/* Concept: where a path really goes, asked of the kernel: its routes, its neighbours and its
- * devices. Nothing is cached and nothing is changed. */
+/* Concept: where a path really goes, asked of the kernel: its routes and its neighbours. Nothing is
+ * changed. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <linux/mptcp.h>
 #include <net/if.h>
-#include <net/if_arp.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +17,7 @@
 #define SOL_MPTCP 284
 #endif
 
-enum { DSCP_MASK = 0xfc, STACK_MAX = 8 };
+enum { DSCP_MASK = 0xfc };
 
 /* ---- Addresses ---- */
 
@@ -92,153 +91,6 @@ static int ip_family(const struct mtls_addr *a)
 static size_t ip_len(const struct mtls_addr *a)
 {
     return a->family == 6 ? 16 : 4;
-}
-
-/* ---- Devices ---- */
-
-/* Kinds of virtual devices whose packets leave inside others', by rtnl_link_ops name. */
-static bool kind_is_tunnel(const char *kind)
-{
-    static const char *const kinds[] = {
-        "tun",       "wireguard", "ppp",    "xfrm",    "vti",       "vti6",   "ipip",
-        "sit",       "gre",       "gretap", "ip6gre",  "ip6gretap", "ip6tnl", "erspan",
-        "ip6erspan", "vxlan",     "geneve", "bareudp", "gtp",       "ovpn",   "amneziawg"};
-
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (strcmp(kind, kinds[i]) == 0)
-            return true;
-    return false;
-}
-
-static bool type_is_tunnel(unsigned type)
-{
-    switch (type) {
-    case ARPHRD_NONE:
-    case ARPHRD_PPP:
-    case ARPHRD_SLIP:
-    case ARPHRD_TUNNEL:
-    case ARPHRD_TUNNEL6:
-    case ARPHRD_SIT:
-    case ARPHRD_IPGRE:
-    case ARPHRD_RAWIP:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static void answer_kind(const struct mtls_nl_answer *a, char name[32])
-{
-    size_t nested_len = 0, kind_len = 0;
-    const void *nested = mtls_nl_attr(a, IFLA_LINKINFO, 0, &nested_len), *kind = NULL;
-
-    memset(name, 0, 32);
-    if (nested != NULL)
-        kind = mtls_nl_attr_find(nested, nested_len, IFLA_INFO_KIND, 1, &kind_len);
-    if (kind != NULL && kind_len < 32)
-        memcpy(name, kind, kind_len);
-}
-
-/* A device without Ethernet is a tunnel unless hardware stands behind it (modems present themselves
- * like a tunnel does, but have a parent on a bus). */
-static bool answer_is_tunnel(const struct mtls_nl_answer *a, const char *kind, unsigned type)
-{
-    if (kind_is_tunnel(kind))
-        return true;
-    return type_is_tunnel(type) && mtls_nl_attr(a, IFLA_PARENT_DEV_NAME, 1, NULL) == NULL;
-}
-
-/* By index, or by name when ifindex is 0. 0 or a negative errno. */
-static int device_ask(int ifindex, const char *name, struct mtls_device *d)
-{
-    struct mtls_nl_question q;
-    struct mtls_nl_answer a;
-    const struct ifinfomsg *info;
-    const char *text;
-    uint32_t filter = RTEXT_FILTER_SKIP_STATS, lower = 0, master = 0;
-    char kind[32];
-    size_t len = 0;
-    int err;
-
-    mtls_nl_question_init(&q, RTM_GETLINK, sizeof(q.body.link));
-    q.body.link.ifi_index = ifindex;
-    if (ifindex == 0)
-        mtls_nl_question_add(&q, IFLA_IFNAME, name, strlen(name) + 1);
-    mtls_nl_question_add(&q, IFLA_EXT_MASK, &filter, sizeof(filter));
-    err = mtls_nl_ask(&q, &a, RTM_NEWLINK, sizeof(*info));
-    if (err != 0)
-        return err;
-    info = a.body;
-    text = mtls_nl_attr(&a, IFLA_IFNAME, 1, &len);
-    if (text == NULL || len > sizeof(d->name) || text[len - 1] != '\0')
-        return -EBADMSG;
-    memset(d, 0, sizeof(*d));
-    memcpy(d->name, text, len);
-    d->ifindex = info->ifi_index;
-    d->up = (info->ifi_flags & IFF_UP) != 0 && (info->ifi_flags & IFF_RUNNING) != 0;
-    d->loopback = (info->ifi_flags & IFF_LOOPBACK) != 0;
-    answer_kind(&a, kind);
-    d->tunnel = answer_is_tunnel(&a, kind, info->ifi_type);
-    d->vrf = strcmp(kind, "vrf") == 0;
-    if (mtls_nl_u32(&a, IFLA_MASTER, &master))
-        d->master = (int)master;
-    if (mtls_nl_attr(&a, IFLA_LINK_NETNSID, 0, NULL) == NULL && mtls_nl_u32(&a, IFLA_LINK, &lower))
-        d->lower = (int)lower == d->ifindex ? 0 : (int)lower;
-    return 0;
-}
-
-static int device_error(int err)
-{
-    return err == -ENODEV || err == -EINVAL || err == -ENXIO ? MTLS_ERR_PATH_BIND : MTLS_ERR_IO;
-}
-
-int mtls_device_get(int ifindex, struct mtls_device *d)
-{
-    int err = ifindex > 0 ? device_ask(ifindex, NULL, d) : -ENODEV;
-
-    return err == 0 ? 0 : device_error(err);
-}
-
-bool mtls_device_is_loopback(const char *dev)
-{
-    struct mtls_device d;
-
-    return dev != NULL && dev[0] != '\0' && strlen(dev) <= MTLS_IF_MAX &&
-           device_ask(0, dev, &d) == 0 && d.loopback;
-}
-
-/* Up to the bridge or bond whose link a port is, else down to the device beneath; a VRF is no link,
- * and what a tunnel stands on is not its link. 0: no further; a negative errno. */
-static int next_in_stack(const struct mtls_device *at, int before, struct mtls_device *next)
-{
-    int err = 0;
-
-    if (at->tunnel)
-        return 0;
-    if (at->master != 0) {
-        err = device_ask(at->master, "", next);
-        if (err != 0 || !next->vrf)
-            return err != 0 ? err : 1;
-    }
-    if (at->lower == 0 || at->lower == before)
-        return 0;
-    err = device_ask(at->lower, "", next);
-    return err != 0 ? err : 1;
-}
-
-/* From both ends of a veth pair it leads to the same one. */
-void mtls_device_stack(const struct mtls_device *d, struct mtls_path_facts *facts)
-{
-    struct mtls_device at = *d, next;
-    int before = 0, more = 1, bottom;
-
-    for (int i = 0; i < STACK_MAX && (more = next_in_stack(&at, before, &next)) > 0; i++) {
-        before = at.ifindex;
-        at = next;
-    }
-    bottom = before != 0 && at.lower == before && before < at.ifindex ? before : at.ifindex;
-    facts->lower = more != 0 || d->vrf ? -1 : bottom == d->ifindex ? 0 : bottom;
-    facts->dev_tunnel = at.tunnel;
 }
 
 /* ---- Routes ---- */
@@ -401,7 +253,7 @@ static int facts_fill(struct mtls_path_facts *f, const struct route_query *r)
         return MTLS_ERR_IO;
     if (err != 0)
         memset(&reply, 0, sizeof(reply));
-    err = device_ask(r->oif != 0 ? r->oif : reply.oif, "", &d);
+    err = mtls_device_ask(r->oif != 0 ? r->oif : reply.oif, "", &d);
     if (err != 0)
         return MTLS_ERR_IO;
     f->ifindex = d.ifindex;
@@ -423,14 +275,18 @@ static int facts_fill(struct mtls_path_facts *f, const struct route_query *r)
 static int socket_device(int fd)
 {
     char name[IFNAMSIZ + 1] = "";
-    socklen_t len = IFNAMSIZ;
+    socklen_t len = sizeof(int);
     struct mtls_device d;
+    int ifindex;
 
+    if (getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &ifindex, &len) == 0)
+        return ifindex;
+    len = IFNAMSIZ;
     if (getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &len) != 0)
         return -1;
     if (len == 0 || name[0] == '\0')
         return 0;
-    return device_ask(0, name, &d) == 0 ? d.ifindex : -1;
+    return mtls_device_ask(0, name, &d) == 0 ? d.ifindex : -1;
 }
 
 static int socket_int(int fd, int level, int name, int fallback)
@@ -477,7 +333,7 @@ static bool add_device(struct mtls_path_facts *f, int ifindex)
     for (uint8_t i = 0; i < f->ndevices; i++)
         if (f->devices[i].ifindex == ifindex)
             return true;
-    if (f->ndevices == MTLS_SUBFLOW_DEVICES_MAX || device_ask(ifindex, "", &d) != 0)
+    if (f->ndevices == MTLS_SUBFLOW_DEVICES_MAX || mtls_device_ask(ifindex, "", &d) != 0)
         return false;
     mtls_device_stack(&d, &stack);
     f->devices[f->ndevices++] =
@@ -519,28 +375,81 @@ static void subflow_devices(int fd, const struct route_query *r, struct mtls_pat
         f->ndevices = 0;
 }
 
-int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
+/* What the look-up for a connected socket asks. */
+static int socket_query(int fd, struct route_query *r)
 {
-    struct route_query r = {.mark = (uint32_t)socket_int(fd, SOL_SOCKET, SO_MARK, 0)};
     struct stat st;
+
+    memset(r, 0, sizeof(*r));
+    if (socket_int(fd, SOL_SOCKET, SO_TYPE, 0) != SOCK_STREAM || socket_addrs(fd, r) != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    r->oif = socket_device(fd);
+    if (r->oif < 0)
+        return MTLS_ERR_IO;
+    r->mark = (uint32_t)socket_int(fd, SOL_SOCKET, SO_MARK, 0);
+    /* Rules by user look at the socket's owner, which a set-user-ID program's effective user need
+     * not be. */
+    r->uid = fstat(fd, &st) == 0 ? (uint32_t)st.st_uid : (uint32_t)geteuid();
+    r->tos = (uint8_t)(DSCP_MASK &
+                       (r->remote.family == 4 ? socket_int(fd, IPPROTO_IP, IP_TOS, 0)
+                                              : socket_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 0)));
+    return 0;
+}
+
+static int socket_facts(int fd, const struct route_query *r, struct mtls_path_facts *facts)
+{
     int err;
 
     facts_reset(facts);
-    if (socket_int(fd, SOL_SOCKET, SO_TYPE, 0) != SOCK_STREAM || socket_addrs(fd, &r) != 0)
-        return MTLS_ERR_PATH_UNKNOWN;
-    r.oif = socket_device(fd);
-    if (r.oif < 0)
-        return MTLS_ERR_IO;
-    /* Rules by user look at the socket's owner, which a set-user-ID program's effective user need
-     * not be. */
-    r.uid = fstat(fd, &st) == 0 ? (uint32_t)st.st_uid : (uint32_t)geteuid();
-    r.tos = (uint8_t)(DSCP_MASK &
-                      (r.remote.family == 4 ? socket_int(fd, IPPROTO_IP, IP_TOS, 0)
-                                            : socket_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 0)));
-    err = facts_fill(facts, &r);
+    err = facts_fill(facts, r);
     facts->multi = err == 0 && may_have_subflows(fd);
     if (facts->multi)
-        subflow_devices(fd, &r, facts);
+        subflow_devices(fd, r, facts);
+    return err;
+}
+
+int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
+{
+    struct route_query r;
+    int err;
+
+    facts_reset(facts);
+    mtls_nl_begin();
+    err = socket_query(fd, &r);
+    if (err == 0)
+        err = socket_facts(fd, &r, facts);
+    mtls_nl_end();
+    return err;
+}
+
+static bool same_end(const struct mtls_addr *a, const struct mtls_addr *b)
+{
+    return same_ip(a, b) && a->port == b->port;
+}
+
+/* Whether the socket's route is still the one of facts. */
+static bool unchanged(const struct route_query *r, const struct mtls_path_facts *facts)
+{
+    struct route_reply reply;
+
+    return same_end(&r->remote, &facts->remote) && same_end(&r->local, &facts->local) &&
+           route_ask_bound(r, &reply) == 0 &&
+           (r->oif != 0 ? r->oif : reply.oif) == facts->ifindex &&
+           same_ip(&reply.gateway, &facts->gateway);
+}
+
+int mtls_route_again(int fd, struct mtls_path_facts *facts)
+{
+    struct route_query r;
+    int err;
+
+    mtls_nl_begin();
+    err = socket_query(fd, &r);
+    if (err != 0)
+        facts_reset(facts);
+    else if (!facts->known || facts->multi || may_have_subflows(fd) || !unchanged(&r, facts))
+        err = socket_facts(fd, &r, facts);
+    mtls_nl_end();
     return err;
 }
 
@@ -548,8 +457,14 @@ int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts)
 {
     struct route_query r = {.remote = *remote, .uid = (uint32_t)geteuid()};
 
+    int err = MTLS_ERR_PATH_UNKNOWN;
+
     facts_reset(facts);
-    return remote->family == 0 ? MTLS_ERR_PATH_UNKNOWN : facts_fill(facts, &r);
+    mtls_nl_begin();
+    if (remote->family != 0)
+        err = facts_fill(facts, &r);
+    mtls_nl_end();
+    return err;
 }
 
 int mtls_route_via(const struct mtls_addr *remote, int ifindex, const struct mtls_addr *local,
@@ -615,7 +530,8 @@ static int owner_get(const struct mtls_addr *local, const char *want, struct mtl
     if (getifaddrs(&list) != 0)
         return errno == ENOMEM ? MTLS_ERR_NOMEM : MTLS_ERR_PATH_BIND;
     owner = owner_find(list, local, want);
-    err = owner != NULL ? device_ask(0, owner, d) : device_ask(device_of_local_route(local), "", d);
+    err = owner != NULL ? mtls_device_ask(0, owner, d)
+                        : mtls_device_ask(device_of_local_route(local), "", d);
     freeifaddrs(list);
     return err == 0 && (want[0] == '\0' || strcmp(want, d->name) == 0) ? 0 : MTLS_ERR_PATH_BIND;
 }

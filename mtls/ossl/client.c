@@ -281,7 +281,7 @@ static void select_paths(struct mtls_session *s)
     int fd = mtls_session_fd(s);
 
     hs->selected = 0;
-    if (fd < 0 || mtls_route_of_socket(fd, &hs->path1_then) != 0)
+    if (fd < 0 || mtls_route_again(fd, &hs->path1_then) != 0)
         hs->path1_then.known = false;
     for (i = 0; i < hs->npaths; i++) {
         struct mtls_client_path *p = &hs->paths[i];

@@ -139,7 +139,7 @@ void smkex_paths_select(struct smkex *s)
     size_t n = 0;
 
     s->selected = 0;
-    if (mtls_route_of_socket(s->fd, &s->path1) != 0)
+    if (mtls_route_again(s->fd, &s->path1) != 0)
         s->path1.known = false;
     for (uint8_t i = 0; i < s->npaths; i++) {
         struct smkex_path *p = &s->paths[i];

@@ -230,6 +230,42 @@ static void test_pushed_route(void **state)
     close(bound);
 }
 
+/* What a handshake asks at its decision: a route that changed since is seen, and only then the
+ * device and the neighbour are looked at anew. */
+static void test_again(void **state)
+{
+    int loose = connected(&there, (struct how){0}),
+        bound = connected(&there, (struct how){.dev = "v0"});
+    struct mtls_path_facts f = facts_of(loose), b = facts_of(bound), other = facts_of(bound);
+
+    f.lower = -7; /* a mark: it stays where nothing is read anew */
+    assert_int_equal(mtls_route_again(loose, &f), 0);
+    assert_true(f.known && f.lower == -7);
+    netns_sh("ip route add 203.0.113.1/32 via 10.2.0.1 dev v1");
+    assert_int_equal(mtls_route_again(loose, &f), 0);
+    assert_string_equal(f.dev, "v1");
+    assert_addr(&f.gateway, "10.2.0.1");
+    assert_int_equal(f.lower, 0);
+    assert_int_equal(mtls_route_again(bound, &b), 0);
+    assert_string_equal(b.dev, "v0");
+    netns_sh("ip route replace 203.0.113.1/32 via 10.1.0.1 dev v0");
+    assert_int_equal(mtls_route_again(loose, &f), 0);
+    assert_string_equal(f.dev, "v0");
+    netns_sh("ip route replace unreachable 203.0.113.1/32");
+    assert_int_equal(mtls_route_again(loose, &f), MTLS_ERR_IO);
+    assert_false(f.known);
+    netns_sh("ip route del unreachable 203.0.113.1/32");
+    assert_int_equal(mtls_route_again(loose, &f), 0); /* not known: read as for the first time */
+    assert_true(f.known && f.lower == 0);
+    other.lower = -7; /* another socket's: its address differs */
+    assert_int_equal(mtls_route_again(loose, &other), 0);
+    assert_int_equal(other.lower, 0);
+    close(loose);
+    assert_int_equal(mtls_route_again(loose, &f), MTLS_ERR_PATH_UNKNOWN);
+    assert_false(f.known);
+    close(bound);
+}
+
 static void test_via_other_family(void **state)
 {
     struct mtls_path_facts f = {0};
@@ -637,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_source_is_no_evidence),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_pushed_route),
+        cmocka_unit_test(test_again),
         cmocka_unit_test(test_via_other_family),
         cmocka_unit_test(test_loopback),
         cmocka_unit_test(test_not_a_connection),
