@@ -1,5 +1,6 @@
 """The rows of the table, in its order."""
 
+import confirm_rows
 import smkex_rows
 from victims import Missing, Multipath, PlainTcp, Tls
 
@@ -19,6 +20,6 @@ ROWS = [
     Multipath("prefer", "Multipath TLS, `prefer`, first contact", policy="prefer"),
     Multipath("resumed", "Multipath TLS, `require`, resumed from verified",
               before=("--sess-out", "--sess-in"), ticket_key=True),
-    Missing("confirm-resume", "`confirm=resume`, verified only", "it"),
-    Missing("confirm-unproven", "`confirm=resume`, unproven allowed", "it"),
+    confirm_rows.VERIFIED_ONLY,
+    confirm_rows.UNPROVEN,
 ]

@@ -12,6 +12,7 @@ import time
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from mtlslab import attack
 from mtlslab.lab import Lab
 from mtlslab.pki import Pki
 
@@ -76,8 +77,7 @@ class Runner:
         self.pki.rogue_ca_key = str(folder / "rogue-ca.key")
         (folder / "rogue-ca.key").write_bytes(self.pki.rogue.key.private_bytes(
             Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-        self.mitm_ext = str(folder / "mitm_ext")
-        build_mitm_ext(self.mitm_ext)
+        self.programs = {name: build_attacker(name, folder) for name in ("mitm_ext", "mitm_ticket")}
         return self
 
     def __exit__(self, *_):
@@ -117,7 +117,7 @@ class Runner:
                     self._labs.add(lab)
                 try:
                     run.row.lay(lab)
-                    scene = Scene(lab, self.pki, folder, self.mitm_ext, run.row, run.rogue)
+                    scene = Scene(lab, self.pki, folder, self.programs, run.row, run.rogue)
                     scene.serve()
                     run.attack(scene)
                     verdict, read, altered = scene.verdict()
@@ -148,12 +148,13 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def build_mitm_ext(out):
-    """The interceptor that carries our extension over, from its one C file."""
-    source = pathlib.Path(__file__).resolve().parents[1] / "system" / "attackers" / "mitm_ext.c"
+def build_attacker(name, folder):
+    """An attacker that is one C file; returns the program."""
+    source, out = pathlib.Path(attack.ATTACKERS) / f"{name}.c", str(folder / name)
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libssl", "libcrypto"],
                            capture_output=True, text=True, check=True).stdout.split()
     subprocess.run(["cc", "-std=gnu11", "-O1", "-o", out, str(source), *flags, "-lpthread"],
                    check=True)
+    return out
 
 

@@ -48,8 +48,9 @@ def strings(record, length=16):
 class Scene:
     """What an attack works with. rogue: the client trusts the authority of the attackers' certificate."""
 
-    def __init__(self, lab, pki, folder, mitm_ext, row, rogue):
-        self.lab, self.pki, self.folder, self.mitm_ext = lab, pki, folder, mitm_ext
+    def __init__(self, lab, pki, folder, programs, row, rogue):
+        self.lab, self.pki, self.folder = lab, pki, folder
+        self.mitm_ext, self.mitm_ticket = programs["mitm_ext"], programs["mitm_ticket"]
         self.row, self.rogue = row, rogue
         self.cafile = pki.bundle if rogue else pki.cafile
         self.www = folder / "www"
@@ -172,6 +173,11 @@ class Scene:
         for path, (address, address6) in links.items():
             self.steer(self.lab.routers[path], self.server.path2_port, address, address6, evil.path2_port)
         return evil
+
+    def steer_here(self, path, to):
+        """What the client sends to the service over this path goes to a server of theirs on its router."""
+        self.lab.redirect(path, self.server.path2_port, to)
+        self.redirects.append((path, self.server.path2_port))
 
     @staticmethod
     def steer(ns, port, address, address6, to):

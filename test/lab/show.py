@@ -160,7 +160,7 @@ def client(outcome):
     """What the client says of itself: beside the verdict, never its source. A resumed session is verified if path 2, open
     all the same, has answered already: which of the two it says depends on the moment, and either is right [RES-10]."""
     if outcome.get("outcome") in (VERIFIED, RESUMED):
-        return VERIFIED
+        return VERIFIED  # its verdict says the same
     if "outcome" in outcome:
-        return outcome["outcome"]
+        return ": ".join(outcome[key] for key in ("outcome", "verdict") if key in outcome)
     return "done" if outcome.get("exit") == 0 else "error"

@@ -1,6 +1,7 @@
 """The table: columns, and for each row what is promised against each attack."""
 
 import attacks as a
+import confirm_rows
 import smkex_rows
 from scene import BOTH, READ, SAFE
 
@@ -52,6 +53,7 @@ def multipath(**other):
 
 
 PROMISED = {
+    **confirm_rows.PROMISED,
     **smkex_rows.promised(PATH_2),
     "tcp": tcp(),
     "tls": tls(),

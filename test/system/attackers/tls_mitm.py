@@ -23,6 +23,10 @@ class Interceptor:
         if not options.plain_in:
             self.inward = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.inward.load_cert_chain(options.cert, options.key)
+            if options.no_tickets:
+                self.inward.num_tickets = 0
+            if options.tls12:
+                self.inward.maximum_version = ssl.TLSVersion.TLSv1_2
         self.onward = None
         if not options.plain_out:
             self.onward = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -114,6 +118,8 @@ def main():
     parser.add_argument("--plain-out", action="store_true", help="no TLS towards the server")
     parser.add_argument("--deaf", type=lambda text: int(text, 0), metavar="BYTE",
                         help="answer connections that begin with this byte as if not understood")
+    parser.add_argument("--no-tickets", action="store_true", help="give the client no session ticket")
+    parser.add_argument("--tls12", action="store_true", help="speak no newer TLS with the client")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="answer the client so much later")
     parser.add_argument("--alter", action="append", default=[], metavar="OLD=NEW")
     options = parser.parse_args()
