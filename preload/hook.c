@@ -97,11 +97,26 @@ static SSL_CTX *drop(SSL_CTX *ctx, const void *code)
     return NULL;
 }
 
+static __thread bool for_library;
+
+/* For a path 2 that is TLS itself. libssl's own SSL_CTX_new() calls SSL_CTX_new_ex(). */
+static SSL_CTX *made_for_library(void *symbol, const SSL_METHOD *method)
+{
+    SSL_CTX *ctx;
+    new_fn *real;
+
+    memcpy(&real, &symbol, sizeof(real));
+    for_library = true;
+    ctx = real(method);
+    for_library = false;
+    return ctx;
+}
+
 /* Hooked, or none at all. */
 static SSL_CTX *made(SSL_CTX *ctx, const SSL_METHOD *method, void *real_new, const void *code)
 {
     preload_log_open();
-    if (ctx == NULL || !is_tls(method, code))
+    if (ctx == NULL || for_library || !is_tls(method, code))
         return ctx;
     if (!preload_library_ready(true) || !preload_library_fits(real_new)) {
         if (preload_settings.allow || preload_settings.off) {
@@ -128,6 +143,8 @@ PRELOAD_PUBLIC SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
     new_fn *real;
 
     memcpy(&real, &symbol, sizeof(real));
+    if (symbol != NULL && preload_is_library(code))
+        return made_for_library(symbol, method);
     return symbol != NULL ? made(real(method), method, symbol, code) : NULL;
 }
 

@@ -52,7 +52,8 @@ static struct mtls_interpose operations = {.size = sizeof(operations),
                                            .hello = preload_hello_expect,
                                            .forget = preload_hello_forget,
                                            .copies = &preload_copies,
-                                           .hold = hold};
+                                           .hold = hold,
+                                           .confirmed = preload_confirmed};
 
 /* ---- loading ---- */
 
@@ -117,6 +118,8 @@ static bool take(void *lib)
         {&m->is_hooked, "mtls_ssl_ctx_is_hooked"},
         {&m->set_outcome_callback, "mtls_ssl_ctx_set_outcome_callback"},
         {&m->descriptor, "mtls_interpose_descriptor"},
+        {&m->confirm, "mtls_interpose_confirm"},
+        {&m->session_callback, "mtls_interpose_session_callback"},
     };
     size_t i;
     void *fn;
@@ -219,6 +222,13 @@ void *preload_libssl_symbol(const char *name, const void *code)
         dlclose(lib);
     }
     return fn != NULL && !is_ours(fn) ? fn : NULL;
+}
+
+void *preload_library_symbol(const char *name)
+{
+    void *lib = __atomic_load_n(&handle, __ATOMIC_ACQUIRE);
+
+    return lib != NULL ? dlsym(lib, name) : NULL;
 }
 
 bool preload_library_fits(void *real_new)

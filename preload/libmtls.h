@@ -18,6 +18,8 @@ struct preload_libmtls {
     __typeof__(&mtls_ssl_ctx_is_hooked) is_hooked;
     __typeof__(&mtls_ssl_ctx_set_outcome_callback) set_outcome_callback;
     __typeof__(&mtls_interpose_descriptor) descriptor;
+    __typeof__(&mtls_interpose_confirm) confirm;
+    __typeof__(&mtls_interpose_session_callback) session_callback;
 };
 extern struct preload_libmtls preload_libmtls; /* all set once preload_library_ready() */
 
@@ -25,6 +27,8 @@ extern struct preload_libmtls preload_libmtls; /* all set once preload_library_r
 void *preload_libssl_symbol(const char *name, const void *code);
 /* Whether libmtls works on the libssl that this SSL_CTX_new() belongs to. */
 bool preload_library_fits(void *real_new);
+/* libmtls's own view of a function of libssl. */
+void *preload_library_symbol(const char *name);
 /* Why it is not ready. */
 const char *preload_library_error(void);
 

@@ -115,7 +115,7 @@ static void put_line(const char *line, size_t len)
 static __attribute__((format(printf, 1, 2))) void say(const char *format, ...)
 {
     struct file now = file_of(STDERR_FILENO);
-    char line[512];
+    char line[768];
     va_list args;
     int n;
 
@@ -173,7 +173,7 @@ void preload_log_member(const char *json, const char *name, char *out, size_t si
 void preload_log_session(const char *json, const char *peer)
 {
     static const char *const kept[] = {"outcome", "reason", "message", "role", "scope", "name"};
-    char line[LINE_MAX_LEN + 1], value[256], outcome[32], message[160], name[256];
+    char line[LINE_MAX_LEN + 1], value[320], outcome[32], message[320], name[256];
     int n = head(line, sizeof(line), "session"), saved = errno;
     size_t i;
 

@@ -137,6 +137,9 @@ void preload_guard_failed(const char *address, int fd);
 /* The handshake on fd has come to a good end. */
 void preload_guard_decided(int fd);
 
+/* confirm.c: the verdict of a confirmation by resumption; interpose.h. */
+void preload_confirmed(const char *json, int fd, bool failed);
+
 /* connect.c */
 bool preload_is_stream(int fd);
 /* What tells a socket from another that has its number later (fclose() and the kernel's own closing

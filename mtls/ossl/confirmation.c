@@ -120,14 +120,13 @@ static bool record_fits(const struct mtls_confirmation *c, const SSL_SESSION *se
                                     c->config.resume_max_s, mtls_wallclock());
 }
 
-static int begin(struct mtls_confirmation *c, const char *words, const char *name,
-                 SSL_SESSION *offered, char *msg, size_t len)
+static int begin(struct mtls_confirmation *c, const char *name, SSL_SESSION *offered)
 {
-    int err = mtls_settings_load(&c->config, words, msg, len);
+    int err = 0;
 
-    if (err == 0 && c->config.name[0] != '\0')
+    if (c->config.name[0] != '\0')
         name = c->config.name;
-    if (err == 0 && (name == NULL || c->port == 0 || mtls_name_canonical(name, c->name) != 0))
+    if (name == NULL || c->port == 0 || mtls_name_canonical(name, c->name) != 0)
         err = MTLS_ERR_ARG;
     if (err == 0 && c->config.need > 1)
         err = MTLS_ERR_CONFIG_CONFLICT;
@@ -148,22 +147,44 @@ static int begin(struct mtls_confirmation *c, const char *words, const char *nam
 struct mtls_confirmation *mtls_confirmation_new(const char *config, const char *name, uint16_t port,
                                                 SSL_SESSION *offered)
 {
-    struct mtls_confirmation *c = calloc(1, sizeof(*c));
+    struct mtls_config *own = calloc(1, sizeof(*own));
+    struct mtls_confirmation *c = NULL;
     char msg[256] = "";
+    int err = own == NULL ? MTLS_ERR_NOMEM : mtls_settings_load(own, config, msg, sizeof(msg));
+
+    if (err != 0)
+        mtls_raise(err, msg);
+    else
+        c = mtls_confirmation_make(own, name, port, offered);
+    free(own);
+    return c;
+}
+
+struct mtls_confirmation *mtls_confirmation_make(const struct mtls_config *config, const char *name,
+                                                 uint16_t port, SSL_SESSION *offered)
+{
+    struct mtls_confirmation *c = calloc(1, sizeof(*c));
     int err = MTLS_ERR_NOMEM;
 
     if (c != NULL) {
+        c->config = *config;
         c->port = port;
-        err = begin(c, config, name, offered, msg, sizeof(msg));
+        c->given_fd = -1;
+        err = begin(c, name, offered);
     }
     if (err == 0)
         return c;
-    mtls_raise(err, err == MTLS_ERR_CONFIG_CONFLICT && msg[0] == '\0' ? "need: one path" : msg);
+    mtls_raise(err, err == MTLS_ERR_CONFIG_CONFLICT ? "need: one path" : NULL);
     mtls_confirmation_free(c);
     return NULL;
 }
 
 /* ---- run ---- */
+
+static int path1_fd(const struct mtls_confirmation *c, SSL *ssl)
+{
+    return c->given_fd >= 0 ? c->given_fd : SSL_get_fd(ssl);
+}
 
 static void attempt(struct mtls_confirmation *c, SSL *ssl, SSL_SESSION *ticket,
                     struct mtls_try *out, struct mtls_rsm_facts *f, mtls_tstamp until)
@@ -174,10 +195,10 @@ static void attempt(struct mtls_confirmation *c, SSL *ssl, SSL_SESSION *ticket,
     out->error = c->dial != NULL ? mtls_dial_wait(c->dial, until, &fd) : out->error;
     if (fd < 0)
         return;
-    mtls_try_run(out, ssl, ticket, fd, until);
+    mtls_try_run(out, ssl, c->name, ticket, fd, until);
     if (f != NULL) { /* [PATH-9] on the live sockets, now */
         c->connected_at = mtls_dial_connected_at(c->dial);
-        if (mtls_route_of_socket(SSL_get_fd(ssl), &c->path1) != 0)
+        if (mtls_route_of_socket(path1_fd(c, ssl), &c->path1) != 0)
             c->path1.known = false;
         mtls_dial_facts(c->dial, fd, &c->path2);
         c->scope = mtls_paths_scope(&c->path1, &c->path2);
@@ -233,16 +254,12 @@ static void gather_evidence(struct mtls_confirmation *c, SSL *ssl, mtls_tstamp u
     c->has_evidence = true;
 }
 
-/* Chain and name, by libssl. */
-static bool checked(SSL *ssl)
+/* Chain and name; where libssl was not told the name (curl checks it itself, later), here. */
+static bool checked(const struct mtls_confirmation *c, SSL *ssl, X509 *cert)
 {
-    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
-    char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
-    bool name = ip != NULL || X509_VERIFY_PARAM_get0_host(param, 0) != NULL;
-
-    OPENSSL_free(ip);
-    return name && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 &&
-           SSL_get_verify_result(ssl) == X509_V_OK;
+    return (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 &&
+           SSL_get_verify_result(ssl) == X509_V_OK &&
+           (mtls_checks_name(ssl) || mtls_name_fits(cert, c->name));
 }
 
 static mtls_tstamp ticket_limit(int fd, mtls_tstamp now, mtls_tstamp until)
@@ -253,39 +270,49 @@ static mtls_tstamp ticket_limit(int fd, mtls_tstamp now, mtls_tstamp until)
     return limit < until ? limit : until;
 }
 
-/* The steps of section 20 in their order. */
-static void confirm(struct mtls_confirmation *c, SSL *ssl, struct mtls_rsm_facts *f,
-                    mtls_tstamp until)
+/* What path 1 says by itself; false: path 2 is not asked. */
+static bool look_at_path1(struct mtls_confirmation *c, SSL *ssl, struct mtls_rsm_facts *f)
 {
     X509 *cert = SSL_get1_peer_certificate(ssl);
     struct mtls_record record;
-    int fd = SSL_get_fd(ssl);
+    int fd = path1_fd(c, ssl);
 
     c->ready_at = mtls_now();
     c->has_key1 = mtls_key_of(cert, c->key1);
+    f->checked = checked(c, ssl, cert);
     X509_free(cert);
     if (mtls_route_of_socket(fd, &c->path1) != 0)
         c->path1.known = false;
     f->tls13 = SSL_version(ssl) >= TLS1_3_VERSION;
-    f->checked = checked(ssl);
     f->remembered = c->offered_valid;
     f->path1_open = true;
     if (!f->tls13)
-        return;
+        return false;
     f->record = SSL_session_reused(ssl) == 1 && mtls_has_key_exchange(ssl) &&
                 record_fits(c, SSL_get_session(ssl), &record);
     if (f->record) {
         c->record = record;
-        return;
+        return false;
     }
     if (c->dial == NULL && c->main.error == 0 && next_spec(c))
         c->main.error = dial(c, c->config.deadline_ms);
-    mtls_tickets_begin(&c->tickets, ssl);
-    mtls_tickets_take(&c->tickets, ssl, true, ticket_limit(fd, c->ready_at, until));
+    mtls_tickets_begin(&c->tickets, ssl, fd, c->fed);
+    return true;
+}
+
+/* The steps of section 20 in their order; false: to be called again once ssl was fed. */
+static bool confirm(struct mtls_confirmation *c, SSL *ssl, struct mtls_rsm_facts *f)
+{
+    if (c->ready_at == 0 && !look_at_path1(c, ssl, f))
+        return true;
+    if (!mtls_tickets_take(&c->tickets, ssl, true,
+                           ticket_limit(c->tickets.fd, c->ready_at, c->until)))
+        return false;
     c->ticket_at = mtls_now();
     f->path1_open = !c->tickets.closed;
     if (f->path1_open)
-        ask_path2(c, ssl, f, until);
+        ask_path2(c, ssl, f, c->until);
+    return true;
 }
 
 /* ---- what becomes of the verdict ---- */
@@ -304,7 +331,8 @@ static void keep(struct mtls_confirmation *c, SSL *ssl)
 {
     SSL_SESSION *session;
 
-    mtls_tickets_take(&c->tickets, ssl, false, 0); /* each ticket is another session object */
+    if (!c->leave_rest)
+        (void)mtls_tickets_take(&c->tickets, ssl, false, 0); /* each is another session object */
     session = SSL_get_session(ssl);
     if (c->config.resume_max_s == 0)
         return;
@@ -366,7 +394,7 @@ static void judge(struct mtls_confirmation *c, SSL *ssl, const struct mtls_rsm_f
 static int refuse(const struct mtls_confirmation *c, SSL *ssl)
 {
     if (c->ran || ssl == NULL || SSL_is_server(ssl) || !SSL_is_init_finished(ssl) ||
-        SSL_get_fd(ssl) < 0)
+        path1_fd(c, ssl) < 0)
         return MTLS_ERR_ARG;
     return SSL_get_privatekey(ssl) != NULL && !c->config.expose_certificate ? MTLS_ERR_CLIENT_CERT
                                                                             : 0;
@@ -374,25 +402,32 @@ static int refuse(const struct mtls_confirmation *c, SSL *ssl)
 
 int mtls_confirmation_run(struct mtls_confirmation *c, SSL *ssl)
 {
-    struct mtls_rsm_facts facts = {0};
-    mtls_tstamp until;
-    int err = refuse(c, ssl), fd, flags;
+    return mtls_confirmation_go_on(c, ssl) == 1;
+}
+
+int mtls_confirmation_go_on(struct mtls_confirmation *c, SSL *ssl)
+{
+    struct mtls_rsm_facts *f = &c->facts;
+    int err = c->hungry ? 0 : refuse(c, ssl), fd, flags;
 
     if (err != 0) {
         mtls_raise(err, NULL);
         return 0;
     }
+    if (!c->ran)
+        c->until = mtls_now() + c->config.deadline_ms * 1000ull;
     c->ran = true;
-    until = mtls_now() + c->config.deadline_ms * 1000ull;
-    fd = SSL_get_fd(ssl);
+    fd = path1_fd(c, ssl);
     flags = fcntl(fd, F_GETFL);
-    facts.broken = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0;
+    f->broken = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0;
     ERR_clear_error();
-    if (!facts.broken)
-        confirm(c, ssl, &facts, until);
-    judge(c, ssl, &facts, until);
+    c->hungry = !f->broken && !confirm(c, ssl, f);
+    if (!c->hungry)
+        judge(c, ssl, f, c->until);
     if (flags >= 0)
         (void)fcntl(fd, F_SETFL, flags);
+    if (c->hungry)
+        return -1;
     ERR_clear_error();
     if (!c->allowed)
         mtls_raise(refusal(mtls_rsm_verdict_of(c->reason)), mtls_rsm_word(c->reason));

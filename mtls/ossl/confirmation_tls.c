@@ -7,9 +7,10 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include "confirmation.h"
+#include "glue.h"
 
 /* false: the time is over. */
 static bool await(int fd, short events, mtls_tstamp until)
@@ -46,15 +47,17 @@ static void note(struct mtls_tickets *t, SSL *ssl)
     }
 }
 
-void mtls_tickets_begin(struct mtls_tickets *t, SSL *ssl)
+void mtls_tickets_begin(struct mtls_tickets *t, SSL *ssl, int fd, bool fed)
 {
+    t->fd = fd;
+    t->fed = fed;
     if (SSL_session_reused(ssl) == 1)
         t->seen = SSL_get1_session(ssl); /* the one that was offered is used up [RSM-3] */
 }
 
-void mtls_tickets_take(struct mtls_tickets *t, SSL *ssl, bool first, mtls_tstamp until)
+bool mtls_tickets_take(struct mtls_tickets *t, SSL *ssl, bool first, mtls_tstamp until)
 {
-    bool retried = (SSL_get_mode(ssl) & SSL_MODE_AUTO_RETRY) != 0;
+    bool retried = (SSL_get_mode(ssl) & SSL_MODE_AUTO_RETRY) != 0, hungry = false;
     char byte;
 
     SSL_clear_mode(ssl, SSL_MODE_AUTO_RETRY); /* one message at a time, so that none is missed */
@@ -71,14 +74,19 @@ void mtls_tickets_take(struct mtls_tickets *t, SSL *ssl, bool first, mtls_tstamp
             t->closed = true;
             break;
         }
+        if (first && t->fed && t->first == NULL && mtls_now() < until) {
+            hungry = true; /* our own Finished may still wait to be carried off */
+            break;
+        }
         if (!(first && t->first != NULL) &&
-            !await(SSL_get_fd(ssl), error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until))
+            !await(t->fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until))
             break;
         if (mtls_now() >= until && first)
             break;
     }
     if (retried)
         SSL_set_mode(ssl, SSL_MODE_AUTO_RETRY);
+    return !hungry;
 }
 
 void mtls_tickets_free(struct mtls_tickets *t)
@@ -127,6 +135,17 @@ static void on_info(const SSL *ssl, int where, int value)
         *alert = value & 0xff;
 }
 
+/* Where a library is loaded before the program, it lets no ClientHello pass that it was not told
+ * of.
+ */
+static void on_message(int write_p, int version, int content_type, const void *buf, size_t len,
+                       SSL *ssl, void *arg)
+{
+    if (write_p != 0 && content_type == SSL3_RT_HANDSHAKE && len >= 4 &&
+        *(const uint8_t *)buf == SSL3_MT_CLIENT_HELLO)
+        mtls_interpose_hello(NULL, buf, len);
+}
+
 static SSL_CTX *context(SSL *path1)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -139,11 +158,28 @@ static SSL_CTX *context(SSL *path1)
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_NO_DHE_KEX);
     SSL_CTX_set_info_callback(ctx, on_info);
+    SSL_CTX_set_msg_callback(ctx, on_message);
     if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1)
         return ctx;
     SSL_CTX_free(ctx);
     return NULL;
+}
+
+bool mtls_checks_name(SSL *ssl)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
+    bool checks = ip != NULL || X509_VERIFY_PARAM_get0_host(param, 0) != NULL;
+
+    OPENSSL_free(ip);
+    return checks;
+}
+
+bool mtls_name_fits(X509 *cert, const char *name)
+{
+    return cert != NULL &&
+           (X509_check_host(cert, name, 0, 0, NULL) == 1 || X509_check_ip_asc(cert, name, 0) == 1);
 }
 
 /* [RSM-4] As path 1 in name and protocol. */
@@ -209,17 +245,19 @@ static enum mtls_rsm_end handshake(SSL *ssl, int fd, const int *alert, mtls_tsta
     }
 }
 
-static void look(struct mtls_try *out, SSL *ssl)
+static void look(struct mtls_try *out, SSL *ssl, const char *server)
 {
     X509 *cert = SSL_get1_peer_certificate(ssl);
 
     out->psk = SSL_session_reused(ssl) == 1 && mtls_has_key_exchange(ssl);
-    out->chain_valid = cert != NULL && SSL_get_verify_result(ssl) == X509_V_OK;
+    out->chain_valid = cert != NULL && SSL_get_verify_result(ssl) == X509_V_OK &&
+                       (mtls_checks_name(ssl) || mtls_name_fits(cert, server));
     out->has_key = !out->psk && mtls_key_of(cert, out->key);
     X509_free(cert);
 }
 
-void mtls_try_run(struct mtls_try *out, SSL *path1, SSL_SESSION *ticket, int fd, mtls_tstamp until)
+void mtls_try_run(struct mtls_try *out, SSL *path1, const char *server, SSL_SESSION *ticket, int fd,
+                  mtls_tstamp until)
 {
     SSL_CTX *ctx = context(path1);
     SSL *ssl = ctx != NULL ? SSL_new(ctx) : NULL;
@@ -235,7 +273,7 @@ void mtls_try_run(struct mtls_try *out, SSL *path1, SSL_SESSION *ticket, int fd,
     if (out->end == MTLS_RSM_ALERTED)
         out->alert = (uint8_t)alert;
     if (out->end == MTLS_RSM_COMPLETED)
-        look(out, ssl);
+        look(out, ssl, server);
     if (out->end == MTLS_RSM_COMPLETED) /* [RSM-5] path 2's own tickets are not ours to keep */
         out->clean = SSL_shutdown(ssl) >= 0;
     SSL_free(ssl);

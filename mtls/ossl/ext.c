@@ -2,6 +2,7 @@
  * They only translate; client.c and server.c decide. */
 #include <string.h>
 
+#include "confirming.h"
 #include "evidence.h"
 #include "gate.h"
 #include "glue.h"
@@ -76,6 +77,10 @@ static int add(SSL *ssl, unsigned int type, unsigned int context, const unsigned
 {
     if (SSL_is_dtls(ssl)) /* made one after the hook; require refuses its version */
         return 0;
+    *al = SSL_AD_INTERNAL_ERROR;
+    if (context == SSL_EXT_CLIENT_HELLO && mtls_confirming_is(SSL_get_SSL_CTX(ssl)) &&
+        mtls_confirming_bars(ssl))
+        return -1;
     if (context == SSL_EXT_CLIENT_HELLO)
         return add_client_hello(ssl, out, outlen, al);
     return add_encrypted_extensions(ssl, out, outlen, al);
@@ -244,7 +249,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
 
     if (hook != NULL && hook->msg_cb != NULL)
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
-    mtls_interpose_message(hook, write_p, version, content_type, buf, len, ssl, arg);
+    mtls_interpose_message(write_p, version, content_type, buf, len, ssl, arg);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
     if (msg[0] != SSL3_MT_CLIENT_HELLO) {

@@ -101,8 +101,14 @@ bool mtls_interpose_hold(struct mtls_session *s, int how);
 void mtls_interpose_failing(struct mtls_session *s);
 void mtls_interpose_shut(struct mtls_session *s);
 bool mtls_interpose_idle(const struct mtls_session *s);
-void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int version,
-                            int content_type, const void *buf, size_t len, SSL *ssl, void *arg);
+void mtls_interpose_message(int write_p, int version, int content_type, const void *buf, size_t len,
+                            SSL *ssl, void *arg);
+void mtls_interpose_announce(const uint8_t *msg, size_t len, void *who);
+void mtls_interpose_forget_who(void *who);
+/* From begin to end this thread's bytes are one SSL's; end: the descriptor, -1. */
+void mtls_interpose_begin(void);
+int mtls_interpose_end(void);
+void mtls_interpose_confirmed(const char *json, int fd, bool failed); /* interpose.h */
 
 /* report.c: freezes what the queries answer. Lock held, s->hs still there. */
 void mtls_report_make(struct mtls_session *s);

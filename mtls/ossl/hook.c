@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 
 #include "../net/engine.h"
+#include "confirming.h"
 #include "gate.h"
 #include "glue.h"
 
@@ -175,10 +176,16 @@ static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len
     hook->refs = 1;
     mtls_observer_attach();
     err = mtls_settings_load(&hook->config, config, msg, msg_len);
-    /* Only the explicit call can hold application data back until a ticket has come [RSM-2]. */
+    /* By itself a hook cannot hold application data back until a ticket has come [RSM-2]. */
     if (err == 0 && hook->config.policy != MTLS_POLICY_OFF &&
-        hook->config.confirm != MTLS_WAY_EXPORTER)
-        err = MTLS_ERR_CONFIRM_MODE;
+        hook->config.confirm != MTLS_WAY_EXPORTER) {
+        err = over_stream(ctx) ? mtls_confirming_attach(ctx, &hook->config) : MTLS_ERR_ARG;
+        if (err != 0 || hook->config.confirm == MTLS_WAY_RESUME) {
+            free(hook);
+            return err;
+        }
+        hook->config.policy = MTLS_POLICY_PREFER; /* auto: what it leaves plain is confirmed */
+    }
     if (err == 0 && hook->config.policy != MTLS_POLICY_OFF && !over_stream(ctx)) {
         err = MTLS_ERR_ARG;
         snprintf(msg, msg_len, "DTLS or QUIC");
@@ -202,7 +209,7 @@ int mtls_ssl_ctx_hook(SSL_CTX *ctx, const char *config)
     char msg[256] = "";
     int err;
 
-    if (ctx == NULL || mtls_hook_of(ctx) != NULL || ctx_index < 0) {
+    if (ctx == NULL || mtls_ssl_ctx_is_hooked(ctx) || mtls_hook_of(ctx) != NULL || ctx_index < 0) {
         mtls_raise(MTLS_ERR_ARG, ctx == NULL ? "no SSL_CTX" : "hooked already");
         return 0;
     }
@@ -214,7 +221,7 @@ int mtls_ssl_ctx_hook(SSL_CTX *ctx, const char *config)
 
 int mtls_ssl_ctx_is_hooked(const SSL_CTX *ctx)
 {
-    return mtls_hook_of(ctx) != NULL;
+    return mtls_hook_of(ctx) != NULL || mtls_confirming_is(ctx);
 }
 
 static struct mtls_hook *hook_or_raise(const SSL_CTX *ctx)
@@ -239,8 +246,11 @@ int mtls_ssl_ctx_set_msg_callback(SSL_CTX *ctx, mtls_msg_cb *cb, void *arg)
 
 int mtls_ssl_ctx_set_outcome_callback(SSL_CTX *ctx, mtls_outcome_cb *cb, void *arg)
 {
-    struct mtls_hook *hook = hook_or_raise(ctx);
+    struct mtls_hook *hook;
 
+    if (mtls_hook_of(ctx) == NULL && mtls_confirming_is(ctx))
+        return 1; /* its reports go to the library that catches the program's calls */
+    hook = hook_or_raise(ctx);
     if (hook == NULL)
         return 0;
     hook->outcome_cb = cb;

@@ -13,6 +13,7 @@
 #include <openssl/err.h>
 
 #include "../net/engine.h"
+#include "confirming.h"
 #include "gate.h"
 #include "glue.h"
 
@@ -51,6 +52,23 @@ const char *mtls_interpose_config(void)
 
 /* ---- descriptors ---- */
 
+void mtls_interpose_begin(void)
+{
+    if (ops() != NULL)
+        ops()->begin();
+}
+
+int mtls_interpose_end(void)
+{
+    return ops() != NULL ? ops()->end() : -1;
+}
+
+void mtls_interpose_confirmed(const char *json, int fd, bool failed)
+{
+    if (ops() != NULL)
+        ops()->confirmed(json, fd, failed);
+}
+
 int mtls_interpose_write(struct mtls_session *s, BIO *next, const char *in, int len)
 {
     const struct mtls_interpose *o = ops();
@@ -69,21 +87,32 @@ int mtls_interpose_write(struct mtls_session *s, BIO *next, const char *in, int 
     return n;
 }
 
-void mtls_interpose_hello(struct mtls_session *s, const uint8_t *msg, size_t len)
+void mtls_interpose_announce(const uint8_t *msg, size_t len, void *who)
 {
     const struct mtls_interpose *o = ops();
-    bool wanted = s != NULL && s->gate != NULL && s->given_fd < 0 && mtls_session_fd(s) < 0;
 
     if (o != NULL && len >= 6 + 32) /* header, legacy_version, random */
-        o->hello(msg + 6, wanted ? s : NULL);
+        o->hello(msg + 6, who);
 }
 
-void mtls_interpose_forget(struct mtls_session *s)
+void mtls_interpose_hello(struct mtls_session *s, const uint8_t *msg, size_t len)
+{
+    bool wanted = s != NULL && s->gate != NULL && s->given_fd < 0 && mtls_session_fd(s) < 0;
+
+    mtls_interpose_announce(msg, len, wanted ? s : NULL);
+}
+
+void mtls_interpose_forget_who(void *who)
 {
     const struct mtls_interpose *o = ops();
 
     if (o != NULL)
-        o->forget(s);
+        o->forget(who);
+}
+
+void mtls_interpose_forget(struct mtls_session *s)
+{
+    mtls_interpose_forget_who(s);
 }
 
 /* The program reads through a BIO of its own making and remembers what its recv() said: let it say
@@ -187,6 +216,8 @@ void mtls_interpose_learned(void *who, int fd)
     struct mtls_session *s = who;
     int err = 0;
 
+    if (mtls_confirming_learned(who, fd))
+        return;
     if (s->given_fd >= 0 || fd < 0 || s->gate == NULL || s->hs == NULL ||
         s->generation != mtls_engine_generation())
         return;
@@ -220,13 +251,25 @@ static void nothing(int write_p, int version, int content_type, const void *buf,
 {
 }
 
-int mtls_interpose_ctx_msg_callback(SSL_CTX *ctx, mtls_interpose_msg_cb *cb)
+static bool is_ours(mtls_interpose_msg_cb *cb)
+{
+    return cb == mtls_message || cb == mtls_confirming_message;
+}
+
+static mtls_msg_cb **chained_of(const SSL_CTX *ctx)
 {
     struct mtls_hook *hook = mtls_hook_of(ctx);
 
-    if (hook == NULL || cb == mtls_message)
+    return hook != NULL ? &hook->chained_cb : mtls_confirming_chained(ctx);
+}
+
+int mtls_interpose_ctx_msg_callback(SSL_CTX *ctx, mtls_interpose_msg_cb *cb)
+{
+    mtls_msg_cb **chained = chained_of(ctx);
+
+    if (chained == NULL || is_ours(cb))
         return 0;
-    __atomic_store_n(&hook->chained_cb, cb, __ATOMIC_RELEASE);
+    __atomic_store_n(chained, cb, __ATOMIC_RELEASE);
     return 1;
 }
 
@@ -235,15 +278,16 @@ int mtls_interpose_ssl_msg_callback(SSL *ssl, mtls_interpose_msg_cb *cb)
     mtls_interpose_msg_cb *kept = cb != NULL ? cb : nothing;
     void *value;
 
-    if (mtls_hook_of(SSL_get_SSL_CTX(ssl)) == NULL || cb == mtls_message || index_get() < 0)
+    if (chained_of(SSL_get_SSL_CTX(ssl)) == NULL || is_ours(cb) || index_get() < 0)
         return 0;
     memcpy(&value, &kept, sizeof(value));
     return SSL_set_ex_data(ssl, index_get(), value);
 }
 
-void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int version,
-                            int content_type, const void *buf, size_t len, SSL *ssl, void *arg)
+void mtls_interpose_message(int write_p, int version, int content_type, const void *buf, size_t len,
+                            SSL *ssl, void *arg)
 {
+    mtls_msg_cb **chained = chained_of(SSL_get_SSL_CTX(ssl));
     mtls_interpose_msg_cb *cb;
     void *value;
 
@@ -251,8 +295,8 @@ void mtls_interpose_message(const struct mtls_hook *hook, int write_p, int versi
         return;
     value = SSL_get_ex_data(ssl, msg_index);
     memcpy(&cb, &value, sizeof(cb));
-    if (cb == NULL && hook != NULL)
-        cb = __atomic_load_n(&hook->chained_cb, __ATOMIC_ACQUIRE);
+    if (cb == NULL && chained != NULL)
+        cb = __atomic_load_n(chained, __ATOMIC_ACQUIRE);
     if (cb != NULL)
         cb(write_p, version, content_type, buf, len, ssl, arg);
 }

@@ -41,6 +41,8 @@ struct mtls_interpose {
     unsigned *copies;
     /* false: this descriptor cannot be held. */
     bool (*hold)(int fd, enum mtls_interpose_hold how);
+    /* A confirmation by resumption has ended: its report, for the log, and path 1's socket, -1. */
+    void (*confirmed)(const char *json, int fd, bool failed);
 };
 
 /* Once, before the first hook; ops must live for ever. Errors: MTLS_ERR_ARG. */
@@ -69,5 +71,19 @@ MTLS_API int mtls_interpose_ssl_msg_callback(SSL *ssl, mtls_interpose_msg_cb *cb
  * has a client path. Errno and the error queue stay as they were. */
 MTLS_API void mtls_interpose_connect(int fd, const struct sockaddr *to, socklen_t len,
                                      const char *name);
+
+typedef int mtls_interpose_session_cb(SSL *ssl, SSL_SESSION *session);
+/* SSL_CTX_sess_set_new_cb() of the program. 1, or 0: to be passed on to libssl. */
+MTLS_API int mtls_interpose_session_callback(SSL_CTX *ctx, mtls_interpose_session_cb *cb);
+
+/* confirm=resume and auto: to be called before each of the program's calls that shakes hands or
+ * moves data. 1: make the call. 0: return *rv (0 or less) instead; SSL_get_error() knows why.
+ * Drives the handshake; blocks from its end to the verdict, for at most the deadline. */
+enum mtls_interpose_call {
+    MTLS_INTERPOSE_OTHER = 0,
+    MTLS_INTERPOSE_CONNECTS, /* SSL_connect() */
+    MTLS_INTERPOSE_EARLY     /* 0-RTT data */
+};
+MTLS_API int mtls_interpose_confirm(SSL *ssl, enum mtls_interpose_call call, int *rv);
 
 #endif

@@ -68,7 +68,8 @@ static void announce(const char *name, const struct mtls_addr *to)
 {
     char canonical[MTLS_HOST_MAX + 1];
 
-    if (!words->early || mtls_name_canonical(name, canonical) != 0 || !known(canonical, to))
+    if (!words->early || words->confirm == MTLS_WAY_RESUME ||
+        mtls_name_canonical(name, canonical) != 0 || !known(canonical, to))
         return;
     mtls_engine_lock();
     if (mtls_reactor_get() != NULL &&

@@ -9,6 +9,7 @@
 
 #include "../net/engine.h"
 #include "../net/route.h"
+#include "confirming.h"
 #include "evidence.h"
 #include "gate.h"
 #include "glue.h"
@@ -201,7 +202,9 @@ static void outcome_tell(struct mtls_session *s)
 {
     char *json;
 
-    if (s->hook->outcome_cb == NULL)
+    /* confirm=auto: the verdict is still to come */
+    if (s->hook->outcome_cb == NULL || (s->outcome == MTLS_OUTCOME_PLAIN && !s->server &&
+                                        mtls_confirming_is(SSL_get_SSL_CTX(s->ssl))))
         return;
     json = mtls_report_text(s, s->outcome, s->reason);
     s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}",

@@ -69,7 +69,7 @@ http {{
   access_log off; default_type application/octet-stream;
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{ listen {address}:{port} ssl; server_name {name}; root {www};
+  server {{ listen {address}:{port} {tls}; server_name {name}; root {www};
            ssl_certificate {cert}; ssl_certificate_key {key};
            ssl_protocols {protocols}; {extra} }}
 }}
@@ -77,7 +77,7 @@ http {{
 
 
 def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3", *, extra="ssl_session_tickets on;",
-          ns=None, address=None, cert=None, key=None):
+          ns=None, address=None, cert=None, key=None, tls="ssl"):
     """nginx with a folder of files; extra: further lines of its server block."""
     os.makedirs(folder, exist_ok=True)
     port, conf = lab.port(), os.path.join(folder, "nginx.conf")
@@ -88,7 +88,7 @@ def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3", *, extra="ssl_sess
     with open(conf, "w", encoding="utf-8") as file:
         file.write("user root;\n" + NGINX.format(
             folder=folder, address=address or lab.addr, port=port, name=pki.name, www=www,
-            cert=cert or pki.cert, key=key or pki.key, protocols=protocols, extra=extra))
+            cert=cert or pki.cert, key=key or pki.key, protocols=protocols, extra=extra, tls=tls))
     proc = lab.spawn(ns or lab.server, [which("nginx"), "-c", conf, "-e", "stderr"], name="nginx")
     proc.wait_listening(port)
     return Stock(proc, port)

@@ -1,0 +1,228 @@
+"""Confirmation by resumption of unmodified programs: the preloaded library with confirm=resume or
+auto, and servers that know nothing of it. [RSM-2] to [RSM-5], [RSM-8] to [RSM-16]
+
+Each refusal stands beside a program that is let through; that the attackers win against a program
+without the library is test_confirm_resume.py's test_plain_tls_is_read."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import SECRET
+from mtlslab import attack, check, stock, tools
+from preload_tools import Wrap, curl_argv
+
+
+def words(lab, path=2, confirm="resume", policy="require", **more):
+    extra = "".join(f" {key.replace('_', '-')}={value}" for key, value in more.items())
+    return f"policy={policy} confirm={confirm} path2=dev=p{path},remote={lab.addr}{extra}"
+
+
+def wrapped(lab, folder, argv, stdin=None, env=None, **how):
+    """(the process that has ended, its log)"""
+    wrap = Wrap(str(folder), words(lab, **how), name=os.urandom(4).hex(), **(env or {}))
+    lab.hosts(lab.client, server_example=lab.addr)
+    proc = lab.run(lab.client, wrap.argv(argv), name=os.path.basename(argv[0]), stdin=stdin)
+    return proc, wrap.lines()
+
+
+def curl(lab, pki, folder, server, *options, cafile=None, path="/file", **how):
+    return wrapped(lab, folder, curl_argv(pki, lab.addr, server.port, *options, path=path,
+                                          cafile=cafile), **how)
+
+
+def one(lines, outcome, verdict, reason):
+    sessions = [line for line in lines if line["event"] == "session"]
+    assert len(sessions) == 1, lines
+    found = sessions[0]
+    assert (found["outcome"], found["verdict"], found["reason"]) == (outcome, verdict, reason), found
+    assert found["role"] == "client" and found["mode"] == "resume", found
+    return found
+
+
+def proved(done):
+    proc, lines = done
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    return one(lines, "verified", "verified", "resumed")
+
+
+def refused(done, verdict, reason):
+    proc, lines = done
+    assert proc.wait() != 0 and SECRET not in proc.stdout, proc.log()
+    return one(lines, "failed", verdict, reason)
+
+
+def nginx(lab, pki, tmp_path, www, **words_):
+    return stock.nginx(lab, pki, tmp_path / "nginx", www, **words_)
+
+
+# ---- programs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [["--http1.1"], ["--tlsv1.3", "-v"], ["--tls-max", "1.3"]])
+def test_curl(lab, pki, www, tmp_path, options):
+    line = proved(curl(lab, pki, tmp_path, nginx(lab, pki, tmp_path, www), *options))
+    assert [path["device"] for path in line["paths"]] == ["p1", "p2"], line
+    assert line["tickets"]["received"] == 1 and line["name"] == pki.name
+
+
+def test_curl_http2(lab, pki, www, tmp_path):
+    """The server's SETTINGS come with the ticket and are not lost; path 2 gets no preface."""
+    server = nginx(lab, pki, tmp_path, www, tls="ssl http2")
+    done = curl(lab, pki, tmp_path, server, "--http2", "-w", "%{http_version}")
+    proved(done)
+    assert done[0].stdout.endswith(b"2"), done[0].log()
+
+
+PYTHON = """
+import socket, ssl, sys
+host, port, name, cafile, timeout = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+with socket.create_connection((host, int(port)), timeout=float(timeout) or None) as sock:
+    with context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False) as tls:
+        tls.sendall(b"GET /file HTTP/1.0\\r\\nHost: server.example\\r\\n\\r\\n")
+        data = b""
+        while part := tls.recv(65536):
+            data += part
+print(data.decode())
+"""
+
+ASYNCIO = """
+import asyncio, ssl, sys
+async def main():
+    host, port, name, cafile, count = sys.argv[1:]
+    context = ssl.create_default_context(cafile=cafile)
+    async def one():
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context,
+                                                       server_hostname=name)
+        writer.write(b"GET /file HTTP/1.0\\r\\nHost: server.example\\r\\n\\r\\n")
+        print((await reader.read(1 << 20)).decode())
+        writer.close()
+    await asyncio.gather(*(one() for _ in range(int(count))))
+asyncio.run(main())
+"""
+
+
+def python(lab, pki, tmp_path, server, text, last, cafile=None, **how):
+    return wrapped(lab, tmp_path, [sys.executable, "-c", text, lab.addr, str(server.port), pki.name,
+                                   cafile or pki.cafile, str(last)], **how)
+
+
+@pytest.mark.parametrize("timeout", ["0", "20"])
+def test_python(lab, pki, www, tmp_path, timeout):
+    """A blocking and a non-blocking socket; the handshake begins with the first write."""
+    server = nginx(lab, pki, tmp_path, www)
+    proved(python(lab, pki, tmp_path, server, PYTHON, timeout))
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    refused(python(lab, pki, tmp_path, server, PYTHON, timeout, cafile=pki.bundle), "alarm",
+            "other-key")
+
+
+def test_asyncio(lab, pki, www, tmp_path):
+    """Memory BIOs: what comes on path 1 is fed by the program."""
+    server = nginx(lab, pki, tmp_path, www)
+    proved(python(lab, pki, tmp_path, server, ASYNCIO, 1))
+    proc, lines = python(lab, pki, tmp_path, server, ASYNCIO, 8)
+    assert proc.wait() == 0 and proc.stdout.count(SECRET) == 8, proc.log()
+    assert [line["outcome"] for line in lines] == ["verified"] * 8, lines
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    refused(python(lab, pki, tmp_path, server, ASYNCIO, 1, cafile=pki.bundle), "alarm", "other-key")
+    check.nothing_stolen(mitm)
+
+
+def s_client_argv(lab, pki, server, *options, cafile=None):
+    return ["openssl", "s_client", "-connect", f"{lab.addr}:{server.port}", "-servername", pki.name,
+            "-CAfile", cafile or pki.cafile, "-verify_return_error", "-quiet", "-ign_eof", *options]
+
+
+def s_client(lab, pki, tmp_path, server, *options, cafile=None, **how):
+    return wrapped(lab, tmp_path, s_client_argv(lab, pki, server, *options, cafile=cafile),
+                   stdin=stock.GET, **how)
+
+
+@pytest.mark.parametrize("options", [[], ["-nbio"], ["-async"]])
+def test_s_client(lab, pki, www, tmp_path, options):
+    server = nginx(lab, pki, tmp_path, www)
+    proved(s_client(lab, pki, tmp_path, server, *options))
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    refused(s_client(lab, pki, tmp_path, server, *options, cafile=pki.bundle), "alarm", "other-key")
+
+
+def test_a_server_that_speaks_first(lab, pki, tmp_path):
+    """The program waits at its socket for the greeting, which must not be in libssl already."""
+    server = stock.threaded(lab, pki, "--greet")
+    wrap = Wrap(str(tmp_path), words(lab))
+    proc = lab.spawn(lab.client, wrap.argv(s_client_argv(lab, pki, server, "-nbio")), stdin=True)
+    proc.wait_text("220 hello")
+    one(wrap.lines(), "verified", "verified", "resumed")
+
+
+BIO = r"""
+#include <stdio.h>
+#include <string.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+int main(int argc, char **argv)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    BIO *bio;
+    SSL *ssl;
+    char buf[4096];
+    int n;
+    SSL_CTX_load_verify_locations(ctx, argv[2], NULL);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    bio = BIO_new_ssl_connect(ctx);
+    BIO_get_ssl(bio, &ssl);
+    BIO_set_conn_hostname(bio, argv[1]);
+    SSL_set_tlsext_host_name(ssl, "server.example");
+    SSL_set1_host(ssl, "server.example");
+    if (argc > 3 && BIO_do_handshake(bio) != 1)
+        goto failed;
+    if (BIO_puts(bio, "GET /file HTTP/1.0\r\nHost: server.example\r\n\r\n") <= 0)
+        goto failed;
+    while ((n = BIO_read(bio, buf, sizeof(buf))) > 0)
+        fwrite(buf, 1, (size_t)n, stdout);
+    return 0;
+failed:
+    ERR_print_errors_fp(stderr);
+    return 1;
+}
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["handshake"]])
+def test_bio_f_ssl(lab, pki, www, tmp_path, more):
+    """libssl calls itself: followed where its own calls can be seen, refused where they cannot."""
+    binary = str(tmp_path / "bio")
+    (tmp_path / "bio.c").write_text(BIO)
+    subprocess.run([os.environ.get("CC", "cc"), "-o", binary, f"{binary}.c", "-lssl", "-lcrypto"],
+                   check=True)
+    server = nginx(lab, pki, tmp_path, www)
+    argv = [binary, f"{lab.addr}:{server.port}", pki.cafile, *more]
+    proc, lines = wrapped(lab, tmp_path, argv)
+    if lines:
+        proved((proc, lines))
+    else:
+        assert proc.wait() != 0 and b"confirm" in proc.stderr and not proc.stdout, proc.log()
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    argv[2] = pki.bundle
+    proc, lines = wrapped(lab, tmp_path, argv)
+    assert proc.wait() != 0 and not proc.stdout, proc.log()
+    check.nothing_stolen(mitm)
+
+
+def test_a_server_of_the_programs_own(lab, pki, tmp_path):
+    """Nothing can confirm who connects to it: require refuses, prefer does not touch it."""
+    argv = ["openssl", "s_server", "-accept", f"{lab.addr}:0", "-cert", pki.cert, "-key", pki.key,
+            "-www"]
+    lab.hosts(lab.client, server_example=lab.addr)
+    for policy, good in (("prefer", True), ("require", False)):
+        wrap = Wrap(str(tmp_path), words(lab, policy=policy), name=policy)
+        proc = lab.spawn(lab.server, wrap.argv(argv), name="s_server")
+        port = int(proc.wait_text("ACCEPT").rsplit(":", 1)[1])
+        done = stock.s_client(lab, pki, lab.addr, port)
+        assert (b"200 ok" in done.stdout) == good, done.log()
+        proc.stop()
