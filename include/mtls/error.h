@@ -91,7 +91,7 @@ extern "C" {
     X(CONFIRM_ALARM, -440, "confirm-alarm", "path 2 contradicts path 1: interception")             \
     X(CONFIRM_UNPROVEN, -441, "confirm-unproven", "path 2 could not confirm this server")           \
     X(CONFIRM_CONSISTENT, -442, "confirm-consistent", "path 2 shows the same key but did not resume the session") \
-    X(CONFIRM_MODE, -443, "confirm-mode", "confirm=resume and confirm=auto are for mtls_confirmation_new()") \
+    X(CONFIRM_MODE, -443, "confirm-mode", "confirm=resume and auto are for mtls_confirmation_new() and mtlsize run") \
     X(CLIENT_CERT, -444, "client-certificate", "client certificate would be shown before the verdict: expose-certificate=on allows it") \
     /* SMKEX */                                                                                   \
     X(SMKEX_FOREIGN, -500, "smkex-not-spoken", "peer does not speak SMKEX")                       \
