@@ -19,6 +19,7 @@ enum {
     O_CONFIRM,
     O_DEADLINE,
     O_HOSTS,
+    O_EVIDENCE,
     O_CONFIG,
     O_FILE,
     O_JOBS,
@@ -71,6 +72,8 @@ static const struct option_def defs[] = {
      0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
     {O_HOSTS, 0, "hosts", "FILE", "memory of verified hosts", 0},
+    {O_EVIDENCE, 0, "evidence", "DIR", "a session that fails leaves a bundle there, for explain",
+     0},
     {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable",
      OPT_MANY},
     {0, 0, "With check:", NULL, NULL, 0},
@@ -112,6 +115,7 @@ static const char usage[] =
     "usage: mtls-client [flags] HOST:PORT\n"
     "       mtls-client check [flags] [HOST[:PORT] ...]\n"
     "       mtls-client forget --hosts FILE HOST:PORT\n"
+    "       mtls-client explain BUNDLE [OTHER]\n"
     "TLS client whose handshakes are confirmed over a second network path (Multipath TLS).\n";
 
 static int number(const char *name, const char *value, unsigned long min, unsigned long max,
@@ -160,6 +164,8 @@ static int handle_mtls(struct client_config *c, int id, const char *value)
     case O_HOSTS:
         c->hosts = value;
         return word(c, "hosts", "hosts", value);
+    case O_EVIDENCE:
+        return word(c, "evidence", "evidence", value);
     default:
         return word(c, "config", NULL, value);
     }

@@ -23,6 +23,7 @@ enum {
     O_PATH2_LISTEN,
     O_POLICY,
     O_DEADLINE,
+    O_EVIDENCE,
     O_CONFIG,
     O_MAX_CONNECTIONS,
     O_IDLE_TIMEOUT,
@@ -57,6 +58,8 @@ static const struct option_def defs[] = {
      "--path2-listen); prefer; off: plain TLS",
      0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
+    {O_EVIDENCE, 0, "evidence", "DIR",
+     "a session that fails leaves a bundle there, see\nmtls-client(1)", 0},
     {O_CONFIG, 0, "config", "WORDS", "further configuration words, see mtls.conf(5);\nrepeatable",
      OPT_MANY},
     {0, 0, "Limits:", NULL, NULL, 0},
@@ -127,6 +130,8 @@ static int handle_mtls(struct server_config *c, int id, const char *value)
         if (number("deadline", value, 100, 120000, &c->deadline_ms) < 0)
             return -1;
         return word(c, "deadline", "deadline", value);
+    case O_EVIDENCE:
+        return word(c, "evidence", "evidence", value);
     default:
         return word(c, "config", NULL, value);
     }

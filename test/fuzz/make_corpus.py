@@ -3,8 +3,15 @@
 
 One function per target returns {name: bytes}. Run it after a change and commit what it writes.
 """
+import datetime
+import hashlib
 import os
 import struct
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import NameOID
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -293,7 +300,57 @@ def smkex_machine():
     }
 
 
-TARGETS = {"elf": elf, "path2_client": path2_client, "path2_server": path2_server,
+def message(side, kind, body, keep=True):
+    """A line of an evidence bundle, and the message."""
+    data = bytes([kind]) + struct.pack(">I", len(body))[1:] + body
+    return (f"message {side} {kind} {len(data)} 7 {hashlib.sha256(data).hexdigest()} {data.hex() if keep else '-'}", data)
+
+
+def certificate(key):
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server.example")])
+    when = datetime.datetime(2024, 1, 1)
+    return (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(7).not_valid_before(when).not_valid_after(when + datetime.timedelta(days=1))
+            .sign(key, None).public_bytes(serialization.Encoding.DER))
+
+
+def bundle(reason, *lines, role="client"):
+    head = ["mtls-evidence 1", "written-at 2024-01-01T00:00:00Z", "library 0.1.0", "openssl OpenSSL 3.0.0", f"role {role}",
+            "outcome failed", f"reason {reason}", "name server.example", "port 443", "tls TLSv1.3 TLS_AES_128_GCM_SHA256",
+            "join " + "51" * 16, "transcript-hash " + "52" * 32]
+    tail = ["path 1 192.0.2.1:1 192.0.2.2:443 p1 - -", "path 2 192.0.2.3:1 192.0.2.2:914 p2 wrong -",
+            "claim 0 ready 10 20 - " + "53" * 32, "proof 0 0 0 wrong " + "54" * 32, "report {}", "end", ""]
+    return "\n".join([*head, *lines, *tail]).encode()
+
+
+def explain():
+    """A handshake whose signature is right, one whose is not, and what else a bundle may hold."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
+    cert = certificate(key)
+    entry = struct.pack(">I", len(cert))[1:] + cert + b"\0\0"
+    lines, hashed = [], b""
+    for side, kind, body in (("client", 1, SECRET), ("server", 2, NONCE_S), ("server", 8, b"\0\0"),
+                             ("server", 11, b"\0" + struct.pack(">I", len(entry))[1:] + entry)):
+        line, data = message(side, kind, body)
+        lines.append(line)
+        hashed += data
+    signed = b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + hashlib.sha256(hashed).digest()
+    right = key.sign(signed)
+    verify = [message("server", 15, struct.pack(">HH", scheme, len(tag)) + tag)[0]
+              for scheme, tag in ((0x0807, right), (0x0807, TAG * 2), (0x0804, TAG * 2))]
+    return {
+        "signed": bundle("proof-wrong", *lines, verify[0]),
+        "not-signed": bundle("proof-wrong", *lines, verify[1]),
+        "other-scheme": bundle("downgrade", *lines, verify[2]),
+        "hash-alone": bundle("proof-missing", message("client", 1, SECRET, keep=False)[0], *lines[1:], verify[0]),
+        "server": bundle("confirm-missing", role="server"),
+        "retry": bundle("remembered", lines[0], *lines),
+        "damaged": bundle("deadline", lines[0][:-1]),
+        "other": b"mtls-evidence 2\n",
+    }
+
+
+TARGETS = {"elf": elf, "explain": explain, "path2_client": path2_client, "path2_server": path2_server,
            "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
            "wire_frame": wire_frame}
 

@@ -28,7 +28,7 @@ def explain(*files):
 
 
 def words(folder, *more):
-    return ["--config", " ".join([f"evidence={folder}", *more])]
+    return ["--evidence", folder, *(["--config", " ".join(more)] if more else [])]
 
 
 def intercepted(lab, pki, www, tmp_path, mitm_ext, folder):
