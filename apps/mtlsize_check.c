@@ -335,7 +335,8 @@ int check_program(struct check *c, const char *name)
         if (rv <= 0)
             return rv < 0 && strcmp(c->reason, "unreadable") == 0 ? -1 : 0;
         if (program_find(next, path) < 0) {
-            say(c, VERDICT_NO, "no-interpreter", "%s: %s", next, strerror(errno));
+            say(c, VERDICT_NO, "no-interpreter", "%s: its interpreter %s %s", name, next,
+                errno == ENOENT || errno == ENOTDIR ? "is not there" : "cannot be executed");
             return 0;
         }
     }

@@ -1,6 +1,7 @@
 /* What the preloaded library wrote down about a run. */
 #include "mtlsize_log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,6 +151,24 @@ static void heal(struct log_summary *s, const char *line)
     }
 }
 
+static void plain_peer(struct log_summary *s, const char *line)
+{
+    struct log_plain p = {.count = 1};
+
+    member(line, "program", p.program, sizeof p.program);
+    peer_of(line, p.peer, sizeof p.peer);
+    for (size_t i = 0; i < s->plain_count; i++)
+        if (strcmp(s->plain_peers[i].peer, p.peer) == 0 &&
+            strcmp(s->plain_peers[i].program, p.program) == 0) {
+            s->plain_peers[i].count++;
+            return;
+        }
+    if (s->plain_count < LOG_PLAIN_MAX)
+        s->plain_peers[s->plain_count++] = p;
+    else
+        s->plain_more++;
+}
+
 static void session_line(struct log_summary *s, const char *line)
 {
     char outcome[32], role[16];
@@ -162,6 +181,7 @@ static void session_line(struct log_summary *s, const char *line)
         heal(s, line);
     } else if (strcmp(outcome, "plain") == 0) {
         s->plain++;
+        plain_peer(s, line);
     } else if (strcmp(outcome, "failed") == 0) {
         s->failed++;
         if (strcmp(role, "server") == 0)
@@ -195,31 +215,21 @@ void log_line(struct log_summary *s, const char *line)
     }
 }
 
-int log_read(struct log_summary *s, FILE *in)
+size_t log_text(struct log_summary *s, char *text, size_t len)
 {
-    char *line = malloc(LOG_LINE_MAX);
-    int rv = -1;
+    size_t used = 0;
 
-    if (line == NULL)
-        return -1;
-    while (fgets(line, LOG_LINE_MAX, in) != NULL) {
-        size_t len = strlen(line);
-
-        if (len > 0 && line[len - 1] == '\n') {
-            line[len - 1] = '\0';
-            log_line(s, line);
-        } else {
-            s->damaged++;
-        }
+    for (char *end; (end = memchr(text + used, '\n', len - used)) != NULL;
+         used = (size_t)(end - text) + 1) {
+        *end = '\0';
+        log_line(s, text + used);
     }
-    rv = ferror(in) ? -1 : 0;
-    free(line);
-    return rv;
+    return used;
 }
 
 bool log_is_bad(const struct log_summary *s, bool unhooked_allowed)
 {
-    if (s->damaged > 0 || s->more > 0 || (s->pid != 0 && !s->loaded))
+    if (s->damaged > 0 || s->lost > 0 || s->more > 0 || (s->pid != 0 && !s->loaded))
         return true;
     for (size_t i = 0; i < s->problem_count; i++)
         if (!s->problems[i].healed && strcmp(s->problems[i].what, "notice") != 0 &&

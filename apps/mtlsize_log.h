@@ -1,13 +1,14 @@
 /* What the preloaded library wrote down about a run, one JSON object a line, and what it comes to:
  * was everything protected that the program did by itself? Bounded; a line that cannot be read
- * counts against the run. Pure but for reading the stream. */
+ * counts against the run. Pure. */
 #ifndef APPS_MTLSIZE_LOG_H
 #define APPS_MTLSIZE_LOG_H
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stddef.h>
 
 #define LOG_PROBLEMS_MAX 64    /* that can still be healed; further ones stay */
+#define LOG_PLAIN_MAX    16    /* peers of plain TLS that are named */
 #define LOG_LINE_MAX     65536 /* longer lines are damage */
 
 /* Something that did not end well. */
@@ -15,6 +16,12 @@ struct log_problem {
     char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
     bool healed; /* a later session with the same peer was verified */
+};
+
+/* Peers that spoke ordinary TLS. */
+struct log_plain {
+    char program[128], peer[300];
+    unsigned long count;
 };
 
 struct log_summary {
@@ -28,6 +35,10 @@ struct log_summary {
     size_t problem_count;
     unsigned long more;    /* problems beyond the table */
     unsigned long damaged; /* lines that are no event */
+    unsigned long lost;    /* lines that could not be written */
+    struct log_plain plain_peers[LOG_PLAIN_MAX];
+    size_t plain_count;
+    unsigned long plain_more; /* sessions of peers beyond the table */
 };
 
 /* What belongs to a key of this object (not of one inside it): a string without its quotes,
@@ -36,8 +47,8 @@ bool log_member(const char *object, const char *key, char *out, size_t cap);
 
 /* Each adds to what is in *s. */
 void log_line(struct log_summary *s, const char *line);
-/* 0, or -1 with errno. */
-int log_read(struct log_summary *s, FILE *in);
+/* All whole lines in a text, which is cut up: how many bytes they are. */
+size_t log_text(struct log_summary *s, char *text, size_t len);
 /* Whether something was left unprotected, or cannot be known. */
 bool log_is_bad(const struct log_summary *s, bool unhooked_allowed);
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "mtlsize.h"
-#include "mtlsize_log.h"
+#include "mtlsize_record.h"
 #include "mtlsize_words.h"
 
 enum { O_EXEC = O_OWN, O_JSON, O_VERBOSE, O_HELP };
@@ -37,10 +37,13 @@ static const char usage[] =
 struct run {
     struct settings settings;
     bool allow_unhooked, json, exec, verbose, help;
-    char **argv; /* the program and its arguments */
+    const char *unhooked; /* for MTLSIZE_UNHOOKED */
+    char **argv;          /* the program and its arguments */
     struct check check;
     char preload[PATH_MAX];
-    char log[PATH_MAX]; /* "" = none */
+    struct record record;
+    struct log_summary found;
+    int unread; /* an errno: the record cannot be read */
 };
 
 static int handle(void *arg, int id, const char *value)
@@ -57,15 +60,35 @@ static int handle(void *arg, int id, const char *value)
     return 0;
 }
 
+/* The exit code where the system itself would not start the program, as a shell has it; 0: it
+ * would. */
+static int unstartable(const char *reason)
+{
+    static const struct {
+        const char *reason;
+        int code;
+    } codes[] = {
+        {"not-found", EXIT_NOT_FOUND},       {"not-executable", EXIT_NOT_EXECUTABLE},
+        {"no-interpreter", EXIT_NOT_FOUND},  {"no-loader", EXIT_NOT_FOUND},
+        {"bad-script", EXIT_NOT_EXECUTABLE}, {"not-elf", EXIT_NOT_EXECUTABLE},
+        {"broken-elf", EXIT_NOT_EXECUTABLE}, {"not-a-program", EXIT_NOT_EXECUTABLE},
+    };
+
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (strcmp(reason, codes[i].reason) == 0)
+            return codes[i].code;
+    return 0;
+}
+
 /* Whether the program may be started: EXIT_FINE or the exit code. */
 static int check_first(struct run *r)
 {
-    const char *name = r->argv[0];
-    bool unlooked = check_program(&r->check, name) < 0;
+    bool looked = check_program(&r->check, r->argv[0]) == 0;
+    int code = unstartable(r->check.reason);
 
-    if (unlooked && strcmp(r->check.reason, "unreadable") != 0) {
+    if (code != 0 && (!looked || !r->allow_unhooked)) { /* else the system has the last word */
         message(r->json, "error", "%s", r->check.message);
-        return strcmp(r->check.reason, "not-found") == 0 ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+        return code;
     }
     if (r->check.verdict == VERDICT_NO && !r->allow_unhooked) {
         message(r->json, "refused", "%s; not started (--allow-unhooked starts it unprotected)",
@@ -77,44 +100,32 @@ static int check_first(struct run *r)
     return EXIT_FINE;
 }
 
-/* A file of our own that the program's processes append to. */
-static int make_log(struct run *r)
+/* Whoever asked for more than we would is not asked for less, and whoever opted out has. -1: after
+ * a message. */
+static int read_unhooked(struct run *r)
 {
-    const char *dir = getenv("TMPDIR");
-    int fd;
+    const char *said = getenv("MTLSIZE_UNHOOKED");
 
-    if (dir == NULL || *dir != '/')
-        dir = "/tmp";
-    if (snprintf(r->log, sizeof r->log, "%s/mtlsize-XXXXXX", dir) >= (int)sizeof r->log) {
-        errno = ENAMETOOLONG;
-        fd = -1;
-    } else {
-        fd = mkstemp(r->log);
-    }
-    if (fd < 0) {
-        message(r->json, "error", "%s: %s", r->log, strerror(errno));
-        r->log[0] = '\0';
+    r->unhooked = r->allow_unhooked ? "allow" : "refuse";
+    if (said == NULL || *said == '\0' || strcmp(said, "refuse") == 0)
+        return 0;
+    if (strcmp(said, "allow") == 0)
+        r->allow_unhooked = true;
+    else if (strcmp(said, "refuse-exec") != 0) {
+        message(r->json, "error", "MTLSIZE_UNHOOKED=%s is not refuse, allow or refuse-exec", said);
         return -1;
     }
-    close(fd);
+    if (!r->allow_unhooked || strcmp(said, "allow") == 0)
+        r->unhooked = said;
     return 0;
-}
-
-/* Whoever asked for more than we would is not asked for less. */
-static int set_unhooked(const struct run *r)
-{
-    const char *was = getenv("MTLSIZE_UNHOOKED");
-
-    if (!r->allow_unhooked && was != NULL && strcmp(was, "refuse-exec") == 0)
-        return 0;
-    return setenv("MTLSIZE_UNHOOKED", r->allow_unhooked ? "allow" : "refuse", 1);
 }
 
 static int set_environment(struct run *r)
 {
     char *preload = preload_append(getenv("LD_PRELOAD"), r->preload);
-    int failed = preload == NULL || setenv("LD_PRELOAD", preload, 1) < 0 || set_unhooked(r) < 0 ||
-                 (r->log[0] != '\0' && setenv("MTLSIZE_LOG", r->log, 1) < 0);
+    int failed = preload == NULL || setenv("LD_PRELOAD", preload, 1) < 0 ||
+                 setenv("MTLSIZE_UNHOOKED", r->unhooked, 1) < 0 ||
+                 (r->record.fd >= 0 && setenv("MTLSIZE_LOG", r->record.name, 1) < 0);
 
     free(preload);
     if (failed || setenv("MTLS_CONFIG", r->settings.text, 1) < 0) {
@@ -134,12 +145,20 @@ static int exec_failed(const struct run *r, int error)
  */
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 
-static void wait_for_child(pid_t child, const sigset_t *set, int *status)
+static void read_record(struct run *r, bool last)
 {
+    if (record_read(&r->record, &r->found, last) < 0 && r->unread == 0)
+        r->unread = errno;
+}
+
+static void wait_for_child(struct run *r, pid_t child, const sigset_t *set, int *status)
+{
+    static const struct timespec now_and_then = {.tv_sec = 5}; /* the record stays small */
     siginfo_t info;
 
     for (;;) {
         pid_t got = waitpid(child, status, WNOHANG | WUNTRACED);
+        int sig;
 
         if (got == child && WIFSTOPPED(*status)) {
             raise(SIGSTOP); /* whoever waits for us sees what became of the program */
@@ -148,8 +167,11 @@ static void wait_for_child(pid_t child, const sigset_t *set, int *status)
         }
         if (got == child || (got < 0 && errno != EINTR))
             return;
-        if (sigwaitinfo(set, &info) > 0 && info.si_signo != SIGCHLD && info.si_code <= 0)
-            kill(child, info.si_signo);
+        sig = sigtimedwait(set, &info, &now_and_then);
+        if (sig > 0 && sig != SIGCHLD && info.si_code <= 0)
+            kill(child, sig);
+        else if (sig < 0 && errno == EAGAIN)
+            read_record(r, false);
     }
 }
 
@@ -168,7 +190,7 @@ static void become(const struct run *r, int report, const sigset_t *mask,
 }
 
 /* The program's exit code, or ours when it could not be started; *started: its process, or 0. */
-static int start_and_wait(const struct run *r, pid_t *started)
+static int start_and_wait(struct run *r, pid_t *started)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL}, on_child;
     sigset_t set, mask;
@@ -189,6 +211,7 @@ static int start_and_wait(const struct run *r, pid_t *started)
     if (child == 0)
         become(r, pipes[1], &mask, &on_child);
     close(pipes[1]);
+    signal(SIGPIPE, SIG_IGN); /* nobody reads what we say: the exit code still counts */
     if (child < 0) {
         message(r->json, "error", "fork: %s", strerror(errno));
         close(pipes[0]);
@@ -196,7 +219,9 @@ static int start_and_wait(const struct run *r, pid_t *started)
     }
     *started = read(pipes[0], &error, sizeof error) == (ssize_t)sizeof error ? 0 : child;
     close(pipes[0]);
-    wait_for_child(child, &set, &status);
+    if (r->check.verdict != VERDICT_NO) /* else it was said that it cannot */
+        r->found.pid = (unsigned long)*started;
+    wait_for_child(r, child, &set, &status);
     if (*started == 0)
         return exec_failed(r, error);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -223,11 +248,28 @@ static void print_problems(const struct run *r, const struct log_summary *s)
     }
     if (s->more > 0)
         message(r->json, "problem", "and %lu more", s->more);
-    if (s->damaged > 0)
-        message(r->json, "problem", "the record of this run is damaged (%lu lines)", s->damaged);
+    if (s->damaged > 0 || s->lost > 0)
+        message(r->json, "problem", "the record of this run is damaged (%lu lines)",
+                s->damaged + s->lost);
     if (s->pid != 0 && !s->loaded)
         message(r->json, "problem", "%s did not load %s: it was NOT protected", r->argv[0],
                 r->preload);
+}
+
+static void print_plain(const struct run *r, const struct log_summary *s)
+{
+    for (size_t i = 0; i < s->plain_count; i++) {
+        const struct log_plain *p = &s->plain_peers[i];
+        char times[40] = "";
+
+        if (p->count > 1)
+            snprintf(times, sizeof times, " (%lu times)", p->count);
+        message(r->json, "plain", "%s: ordinary TLS, not confirmed: %s%s", p->program,
+                p->peer[0] != '\0' ? p->peer : "a peer without a name", times);
+    }
+    if (s->plain_more > 0)
+        message(r->json, "plain", "and %lu sessions of ordinary TLS with other peers",
+                s->plain_more);
 }
 
 static void print_summary(const struct run *r, const struct log_summary *s, int program_code,
@@ -236,8 +278,10 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
     struct json j;
 
     if (!r->json) {
-        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed", s->verified,
-                s->resumed, s->plain, s->failed);
+        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed, %lu %s",
+                s->verified, s->resumed, s->plain, s->failed,
+                r->allow_unhooked ? s->unhooked : s->refused,
+                r->allow_unhooked ? "unprotected" : "refused");
         return;
     }
     json_begin(&j);
@@ -247,6 +291,10 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
     json_number(&j, "verified", s->verified);
     json_number(&j, "resumed-verified", s->resumed);
     json_number(&j, "plain", s->plain);
+    json_open(&j, "plain_peers", '[');
+    for (size_t i = 0; i < s->plain_count; i++)
+        json_string(&j, NULL, s->plain_peers[i].peer);
+    json_close(&j, ']');
     json_number(&j, "failed", s->failed);
     json_number(&j, "unhooked", s->unhooked);
     json_number(&j, "refused", s->refused);
@@ -256,27 +304,22 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
 }
 
 /* What the record says about the run: its exit code. */
-static int sum_up(const struct run *r, pid_t program, int program_code)
+static int sum_up(struct run *r, int program_code)
 {
-    static struct log_summary s;
-    FILE *in = fopen(r->log, "re");
-    int failed, code = program_code;
+    const struct log_summary *s = &r->found;
+    int code = program_code;
     bool bad;
 
-    if (r->check.verdict != VERDICT_NO) /* else it was said that it cannot */
-        s.pid = (unsigned long)program;
-    failed = in == NULL || log_read(&s, in) < 0;
-    bad = failed || log_is_bad(&s, r->allow_unhooked);
-
-    if (failed)
-        message(r->json, "error", "the record of this run cannot be read: %s", strerror(errno));
-    if (in != NULL)
-        fclose(in);
+    read_record(r, true);
+    bad = r->unread != 0 || log_is_bad(s, r->allow_unhooked);
+    if (r->unread != 0)
+        message(r->json, "error", "the record of this run cannot be read: %s", strerror(r->unread));
     if (bad && program_code == 0)
         code = EXIT_VERIFY;
-    print_problems(r, &s);
-    if (r->json || r->verbose || bad || s.plain > 0)
-        print_summary(r, &s, program_code, code);
+    print_problems(r, s);
+    print_plain(r, s);
+    if (r->json || r->verbose || bad || s->plain > 0)
+        print_summary(r, s, program_code, code);
     return code;
 }
 
@@ -301,12 +344,12 @@ static int run(struct run *r)
         return exec_failed(r, errno);
     }
     code = start_and_wait(r, &started);
-    return started != 0 ? sum_up(r, started, code) : code;
+    return started != 0 ? sum_up(r, code) : code;
 }
 
 int mtlsize_run(int argc, char **argv)
 {
-    static struct run r;
+    static struct run r = {.record = {.fd = -1}};
     struct options o = {.prog = PROG " run", .defs = defs, .stop_at_word = true};
     static struct mtls_config config;
     char why[PATH_MAX + 256] = "";
@@ -329,12 +372,16 @@ int mtlsize_run(int argc, char **argv)
         message(r.json, "error", "%s", why);
         return EXIT_USAGE;
     }
+    if (read_unhooked(&r) < 0)
+        return EXIT_USAGE;
     if ((rv = check_first(&r)) != EXIT_FINE)
         return rv;
-    if (!r.exec && make_log(&r) < 0)
+    if (!r.exec && record_make(&r.record) < 0) {
+        message(r.json, "error", "no record of the run can be made (is /proc there?): %s",
+                strerror(errno));
         return EXIT_SYSTEM;
+    }
     rv = run(&r);
-    if (r.log[0] != '\0')
-        unlink(r.log);
+    record_close(&r.record);
     return rv;
 }

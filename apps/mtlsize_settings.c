@@ -133,7 +133,10 @@ int settings_check(const struct settings *s, struct mtls_config *out, char *msg,
             snprintf(msg, msg_len, "%s", mtls_error_string(err));
         return -1;
     }
-    if (out->policy == MTLS_POLICY_OFF)
+    if (out->policy == MTLS_POLICY_OFF && has_key(s->text, "policy=", 7))
+        snprintf(msg, msg_len,
+                 "policy=off switches Multipath TLS off: for that the program needs no mtlsize");
+    else if (out->policy == MTLS_POLICY_OFF)
         snprintf(msg, msg_len,
                  "policy=off: nothing would be confirmed (give --path2 or --listen, or configure "
                  "them in MTLS_CONFIG or openssl.cnf)");

@@ -1,5 +1,8 @@
 /* Concept: the log: one JSON object a line, one write() a line, into a file that every process of
- * the tree appends to; never to a descriptor that the program has given another meaning. */
+ * the tree appends to; never to a descriptor that the program has given another meaning. Under
+ * mtlsize run that file is in memory, without a name: it is found by the wrapper's descriptor, and
+ * written to as long as the wrapper holds it locked. A line that cannot be written is counted in
+ * its first page, which stays mapped whatever the program closes. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,6 +28,11 @@ struct file {
 
 static int log_fd = -1; /* atomic */
 static struct file log_file, stderr_file;
+static struct {
+    char path[64]; /* "": the log is a file with a name */
+    uintmax_t dev, ino;
+    uint64_t *lost; /* atomic, shared; NULL: it was never there */
+} record;
 
 static struct file file_of(int fd)
 {
@@ -40,14 +49,44 @@ static bool same(const struct file *a, const struct file *b)
     return a->known && b->known && a->dev == b->dev && a->ino == b->ino;
 }
 
+/* "/proc/PID/fd/N#DEVICE.INODE" */
+static void find_record(const char *log)
+{
+    const char *hash = log != NULL ? strchr(log, '#') : NULL;
+
+    if (hash != NULL && strncmp(log, "/proc/", 6) == 0 &&
+        (size_t)(hash - log) < sizeof(record.path) &&
+        sscanf(hash, "#%ju.%ju", &record.dev, &record.ino) == 2)
+        memcpy(record.path, log, (size_t)(hash - log));
+}
+
 void preload_log_start(void)
 {
     stderr_file = file_of(STDERR_FILENO);
+    find_record(preload_settings.log);
 }
 
 static int raw_close(int fd)
 {
     return (int)syscall(SYS_close, fd);
+}
+
+/* The process may be another by now, and the number another file's. */
+static int open_record(void)
+{
+    struct stat st;
+
+    if (stat(record.path, &st) != 0 || st.st_dev != record.dev || st.st_ino != record.ino)
+        return -1;
+    return open(record.path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+/* Somebody still reads it. */
+static bool is_read(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return record.path[0] == '\0' || fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 /* A high number, out of the program's way. */
@@ -57,8 +96,11 @@ static int open_log(void)
 
     if (preload_settings.log == NULL || preload_settings.log[0] != '/')
         return -1;
-    fd = open(preload_settings.log,
-              O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0600);
+    fd = record.path[0] != '\0'
+             ? open_record()
+             : open(preload_settings.log,
+                    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK,
+                    0600);
     if (fd < 0)
         return -1;
     high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
@@ -97,19 +139,19 @@ void preload_log_open(void)
     errno = saved;
 }
 
-static void put(int fd, const char *line, size_t len)
+static bool put(int fd, const char *line, size_t len)
 {
-    ssize_t n = syscall(SYS_write, fd, line, len);
-
-    (void)n;
+    return syscall(SYS_write, fd, line, len) == (long)len;
 }
 
 static void put_line(const char *line, size_t len)
 {
     int fd = log_get();
 
-    if (fd >= 0)
-        put(fd, line, len);
+    if (fd >= 0 && !is_read(fd))
+        return; /* the run is over */
+    if ((fd < 0 || !put(fd, line, len)) && record.lost != NULL)
+        __atomic_add_fetch(record.lost, 1, __ATOMIC_RELAXED);
 }
 
 static __attribute__((format(printf, 1, 2))) void say(const char *format, ...)
@@ -216,6 +258,11 @@ void preload_log_loaded(void)
     char line[256];
     int saved = errno, n, fd = open_log();
 
+    if (fd >= 0 && record.path[0] != '\0') {
+        void *page = mmap(NULL, sizeof(*record.lost), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+        record.lost = page != MAP_FAILED ? page : NULL;
+    }
     if (fd >= 0) { /* most programs have nothing else to say: it is not kept open */
         n = head(line, sizeof(line), "loaded");
         n += snprintf(line + n, sizeof(line) - (size_t)n, "}\n");

@@ -25,10 +25,11 @@ const char mark[] = "mtls-preload version @VERSION@";
 __attribute__((constructor)) static void begin(void)
 {
     const char *lines = getenv("STAND_IN_LINES"), *log = getenv("MTLSIZE_LOG");
-    char loaded[64];
+    char loaded[64], path[64];
     if (log == NULL || getenv("STAND_IN_SLEEPS") != NULL)
         return;
-    int fd = open(log, O_WRONLY | O_APPEND);
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(log, "#"), log);
+    int fd = open(path, O_WRONLY | O_APPEND);
     snprintf(loaded, sizeof loaded, "{\\"event\\": \\"loaded\\", \\"pid\\": %d}\\n", (int)getpid());
     if (fd >= 0 && (write(fd, loaded, strlen(loaded)) < 0 || (lines != NULL && write(fd, lines, strlen(lines)) < 0)))
         _exit(99);

@@ -102,18 +102,69 @@ def test_run_allow_unhooked(home):
     assert "NOT protected: gnutls" in run.stderr
 
 
-def test_run_environment(home):
+@pytest.mark.parametrize("said, flags, given", [
+    (None, [], "refuse"), ("", [], "refuse"), ("refuse", [], "refuse"), ("allow", [], "allow"),
+    ("refuse-exec", [], "refuse-exec"), ("refuse-exec", ["--allow-unhooked"], "allow"),
+    ("refuse", ["--allow-unhooked"], "allow"), ("allow", ["--allow-unhooked"], "allow"),
+])
+def test_run_unhooked_variable(home, said, flags, given):
+    """MTLSIZE_UNHOOKED=allow is the flag in the environment."""
+    env = {} if said is None else {"MTLSIZE_UNHOOKED": said}
+    assert run_it(home, "printenv", "MTLSIZE_UNHOOKED", env=env, flags=flags).stdout == f"{given}\n"
+    unhooked = [{"event": "unhooked", "program": "x", "why": "gnutls"}]
+    run = run_it(home, "true", env=env, flags=flags, lines=unhooked, code=0 if given == "allow" else 2)
+    assert ("NOT protected" in run.stderr) == (given == "allow")
+    run_it(home, "static", env=env, flags=flags, code=0 if given == "allow" else 1)
+
+
+def test_run_unhooked_variable_must_be_known(home):
+    run = run_it(home, "echo", "ran", env={"MTLSIZE_UNHOOKED": "Allow"}, code=1)
+    assert "MTLSIZE_UNHOOKED=Allow" in run.stderr and run.stdout == ""
+
+
+def test_run_names_plain_peers_and_counts_refusals(home):
+    plain = [session("plain", "192.0.2.1:443"), session("plain", "192.0.2.1:443"), session("plain", "192.0.2.2:443")]
+    run = run_it(home, "true", lines=plain, flags=["--policy", "prefer"])
+    assert "true: ordinary TLS, not confirmed: 192.0.2.1:443 (2 times)\n" in run.stderr
+    assert "not confirmed: 192.0.2.2:443\n" in run.stderr
+    assert "0 verified, 0 resumed, 3 plain TLS, 0 failed, 0 refused" in run.stderr
+    *_, summary = jsons(run_it(home, "true", lines=plain, flags=["--json"]).stderr)
+    assert summary["plain_peers"] == ["192.0.2.1:443", "192.0.2.2:443"]
+    refused = [{"event": "refused", "program": "x", "peer": f"192.0.2.{n}:443", "why": "y"} for n in (1, 2)]
+    run = run_it(home, "true", lines=[session("verified"), *refused], code=2)
+    assert "1 verified, 0 resumed, 0 plain TLS, 0 failed, 2 refused" in run.stderr
+    assert "ordinary" not in run.stderr
+
+
+def test_run_leaves_nothing_behind(home, tmp_path):
+    """Killed while the program runs, or without anybody who reads what it says."""
+    argv = [home / "apps" / "mtlsize", "run", *PATH2]
+    env = {**os.environ, "TMPDIR": str(tmp_path), "STAND_IN_LINES": json.dumps(session("failed")) + "\n"}
+    proc = Proc([*argv, "sh", "-c", "echo ready; read -r line"], env=env, stdin=True)
+    proc.wait_text("ready")
+    proc.send(signal.SIGKILL)
+    assert proc.wait() == -signal.SIGKILL
+    proc.stop()
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run([*argv, "true"], env=env, stderr=writer, timeout=60, check=False)
+    finally:
+        os.close(writer)
+    assert run.returncode == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_run_environment(home, tmp_path):
     """What the program gets: the library at the end of LD_PRELOAD, the words over those of the caller."""
     other = "libc.so.6" if tools.sanitizer() is None else ""  # a sanitizer wants to be the first
-    script = 'echo "$LD_PRELOAD|$MTLS_CONFIG|$MTLSIZE_UNHOOKED"; stat -c "%a %s" "$MTLSIZE_LOG"; echo "$MTLSIZE_LOG"'
+    script = 'echo "$LD_PRELOAD|$MTLS_CONFIG|$MTLSIZE_UNHOOKED"; stat -Lc "%a %h" "${MTLSIZE_LOG%#*}"; ls "$TMPDIR"'
     run = run_it(home, "sh", "-c", script, flags=["--policy", "prefer", "--config", "need=1"],
-                 env={"LD_PRELOAD": other, "MTLS_CONFIG": "policy=require deadline=3000", "TMPDIR": str(home)})
-    first, log_stat, log = run.stdout.splitlines()
+                 env={"LD_PRELOAD": other, "MTLS_CONFIG": "policy=require deadline=3000", "TMPDIR": str(tmp_path)})
+    first, log = run.stdout.splitlines()
     assert first == (f"{other}{other and chr(58)}{home}/preload/libmtls-preload.so|"
                      "deadline=3000 path2=dev=lo,remote=192.0.2.1 policy=prefer need=1|refuse")
-    assert log_stat.startswith("600 ") and log.startswith(str(home)) and not os.path.exists(log)
-    run = run_it(home, "sh", "-c", script, flags=["--allow-unhooked"])
-    assert run.stdout.split("|")[2].startswith("allow")
+    assert log == "600 0"  # without a name
 
 
 def test_run_config_file(home, tmp_path):
@@ -133,7 +184,9 @@ def test_run_json(home):
 
 
 @pytest.mark.parametrize("name, code", [("nowhere", 127), ("/nowhere/x", 127), ("not-executable", 126),
-                                        ("static", 1), ("go-section", 1), ("wget", 1), ("set-user-id", 1), ("text", 1)])
+                                        ("static", 1), ("go-section", 1), ("wget", 1), ("set-user-id", 1), ("text", 126),
+                                        ("empty", 126), ("odd-script", 126), ("lost-script", 127), ("no-loader", 127),
+                                        ("/tmp", 126)])
 def test_run_refuses(home, name, code):
     run = run_it(home, name, code=code)
     assert run.stdout == "" and run.stderr.count("\n") == 1 and run.stderr.startswith("mtlsize: "), run
@@ -143,6 +196,19 @@ def test_run_unprotected_if_asked(home):
     assert "NOT protected" in run_it(home, "static", flags=["--allow-unhooked"]).stderr
     run = run_it(home, "text", flags=["--allow-unhooked"], code=126)
     assert "Exec format error" in run.stderr
+
+
+@pytest.mark.parametrize("name, says", [
+    ("lost-script", "lost-script: its interpreter /nowhere/sh is not there"),
+    ("no-loader", "needs the loader /nowhere/ld-linux-x86-64.so.2"),
+    ("odd-script", "names no program"), ("text", "neither a script nor an ELF file"),
+    ("nowhere", "nowhere: no such program"), ("not-executable", "not-executable: Permission denied"),
+])
+def test_run_says_why_it_cannot_start(home, name, says):
+    """As a shell has it; the opt-out is no help there, and is not offered."""
+    run = run_it(home, name, code=None)
+    assert says in run.stderr and "allow-unhooked" not in run.stderr, run.stderr
+    assert "allow-unhooked" in run_it(home, "static", code=1).stderr
 
 
 def test_run_not_loaded(home):
@@ -213,7 +279,7 @@ def test_run_with_ignored_child_signal(home):
     (["--path2", "", "true"], "empty"), (["--path2", "nonsense", "true"], "nonsense"),
     (["--path2", "a b", "true"], "white space"), (["--unknown", "true"], "unknown flag"), (["--policy"], "needs"),
     (["--config", "/nowhere/file", "true"], "/nowhere/file"), (["--config", "x=y", *PATH2, "true"], "x"),
-    (["--policy", "off", *PATH2, "true"], "nothing would be confirmed"), (["--listen", "nowhere", "true"], "listen"),
+    (["--policy", "off", *PATH2, "true"], "policy=off switches Multipath TLS off"), (["--listen", "nowhere", "true"], "listen"),
     (["--policy", "prefer", "true"], "neither a second path"),
 ])
 def test_run_bad_usage(home, words, says):

@@ -1,15 +1,17 @@
 /* mtlsize's texts: the record of a run, configuration words in layers, systemd units, scripts. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "apps/mtlsize_file.h"
-#include "apps/mtlsize_log.h"
+#include "apps/mtlsize_record.h"
 #include "apps/mtlsize_settings.h"
 #include "apps/mtlsize_unit.h"
 #include "apps/options.h"
@@ -57,12 +59,11 @@ static void test_member(void **state)
 static struct log_summary sum(const char *text)
 {
     struct log_summary s = {.pid = 0};
-    FILE *in = fmemopen((void *)text, strlen(text) + (*text == '\0'), "r");
+    char *copy = strdup(text);
+    size_t len = strlen(text);
 
-    if (*text == '\0')
-        (void)fgetc(in);
-    assert_int_equal(log_read(&s, in), 0);
-    fclose(in);
+    s.damaged += log_text(&s, copy, len) != len ? 1 : 0;
+    free(copy);
     return s;
 }
 
@@ -175,8 +176,6 @@ static void test_unhooked(void **state)
 static void test_log_bounds(void **state)
 {
     struct log_summary s = {0};
-    char *line = malloc(LOG_LINE_MAX + 100);
-    FILE *in;
 
     for (int i = 0; i < LOG_PROBLEMS_MAX; i++)
         log_line(&s, SESSION("failed", "a:1", ""));
@@ -187,13 +186,123 @@ static void test_log_bounds(void **state)
     log_line(&s, SESSION("verified", "a:1", ""));
     assert_int_equal(s.more, 1);
     assert_true(log_is_bad(&s, false));
-    memset(line, ' ', LOG_LINE_MAX + 99);
-    line[LOG_LINE_MAX + 99] = '\0';
-    in = fmemopen(line, LOG_LINE_MAX + 99, "r");
-    assert_int_equal(log_read(&s, in), 0);
+}
+
+static void test_plain_peers(void **state)
+{
+    struct log_summary s = sum(SESSION("plain", "a:1", "") SESSION("plain", "b:1", "")
+                                   SESSION("plain", "a:1", "") SESSION("verified", "c:1", ""));
+    char line[200];
+
+    assert_int_equal(s.plain_count, 2);
+    assert_string_equal(s.plain_peers[0].peer, "a:1");
+    assert_string_equal(s.plain_peers[0].program, "curl");
+    assert_int_equal(s.plain_peers[0].count, 2);
+    assert_int_equal(s.plain_peers[1].count, 1);
+    for (int i = 2; i < LOG_PLAIN_MAX + 3; i++) {
+        snprintf(line, sizeof line,
+                 "{\"event\": \"session\", \"outcome\": \"plain\", \"peer\": \"x:%d\"}", i);
+        log_line(&s, line);
+    }
+    assert_int_equal(s.plain_count, LOG_PLAIN_MAX);
+    assert_int_equal(s.plain_more, 3);
+    assert_int_equal(s.plain, LOG_PLAIN_MAX + 4);
+}
+
+/* ---- The record */
+
+/* As the preloaded library opens it: another file description than ours. */
+static int writer(const struct record *r)
+{
+    char path[sizeof r->name];
+    int fd;
+
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(r->name, "#"), r->name);
+    fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void put(int fd, const char *text)
+{
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void test_record(void **state)
+{
+    static const char line[] = "{\"event\": \"refused\", \"why\": \"x\"}\n";
+    struct log_summary s = {.pid = 0};
+    struct record r;
+    struct stat st;
+    char *big = malloc(LOG_LINE_MAX + 2);
+    int fd;
+
+    assert_int_equal(record_make(&r), 0);
+    fd = writer(&r);
+    assert_int_equal(record_read(&r, &s, false), 0);
+    put(fd, line);
+    put(fd, "{\"event\": ");
+    assert_int_equal(record_read(&r, &s, false), 0);
+    assert_true(s.refused == 1 && s.damaged == 0);
+    put(fd, "\"later\"}\n");
+    assert_int_equal(record_read(&r, &s, false), 0);
+    assert_true(s.refused == 1 && s.damaged == 0);
+    for (int i = 0; i < 1000; i++) /* what is read takes no memory */
+        put(fd, line);
+    assert_int_equal(record_read(&r, &s, false), 0);
+    assert_int_equal(s.refused, 1001);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_true(st.st_size > 30000 && st.st_blocks * 512 <= 3 * RECORD_HEAD);
+    memset(big, ' ', LOG_LINE_MAX + 1);
+    big[LOG_LINE_MAX + 1] = '\0';
+    put(fd, big);
+    assert_int_equal(record_read(&r, &s, false), 0);
     assert_true(s.damaged > 0);
-    fclose(in);
-    free(line);
+    free(big);
+    record_close(&r);
+    close(fd);
+}
+
+static void test_record_damage(void **state)
+{
+    struct log_summary s = {.pid = 0};
+    uint64_t lost = 2;
+    struct record r;
+    int fd;
+
+    assert_int_equal(record_make(&r), 0);
+    fd = writer(&r);
+    put(fd, "{\"event\": \"later\"}");
+    assert_int_equal(record_read(&r, &s, false), 0);
+    assert_false(log_is_bad(&s, true));
+    assert_int_equal(record_read(&r, &s, true), 0); /* cut off */
+    assert_int_equal(s.damaged, 1);
+    s.damaged = 0;
+    assert_false(log_is_bad(&s, true));
+    close(fd);
+    assert_int_equal(pwrite(r.fd, &lost, sizeof lost, 0), sizeof lost);
+    assert_int_equal(record_read(&r, &s, true), 0);
+    assert_true(s.lost == 2 && log_is_bad(&s, true));
+    close(r.fd);
+    assert_int_equal(record_read(&r, &s, true), -1);
+}
+
+/* It is known by a lock that goes with its reader. */
+static void test_record_lock(void **state)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct record r;
+    int fd;
+
+    assert_int_equal(record_make(&r), 0);
+    fd = writer(&r);
+    assert_int_equal(fcntl(fd, F_GETLK, &lock), 0);
+    assert_int_not_equal(lock.l_type, F_UNLCK);
+    record_close(&r);
+    lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    assert_int_equal(fcntl(fd, F_GETLK, &lock), 0);
+    assert_int_equal(lock.l_type, F_UNLCK);
+    close(fd);
 }
 
 /* ---- Configuration words */
@@ -621,6 +730,10 @@ int main(void)
         cmocka_unit_test(test_unhooked),
         cmocka_unit_test(test_loaded),
         cmocka_unit_test(test_notices),
+        cmocka_unit_test(test_plain_peers),
+        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_record_damage),
+        cmocka_unit_test(test_record_lock),
         cmocka_unit_test(test_peers),
         cmocka_unit_test(test_log_bounds),
         cmocka_unit_test(test_merge),

@@ -1,0 +1,83 @@
+/* The record of a run. */
+#include "mtlsize_record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* Linux 6.3; some systems insist on it */
+#endif
+
+int record_make(struct record *r)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat st, named;
+    char path[64];
+    int saved;
+
+    r->fd = memfd_create("mtlsize", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (r->fd < 0 && errno == EINVAL)
+        r->fd = memfd_create("mtlsize", MFD_CLOEXEC);
+    if (r->fd < 0)
+        return -1;
+    snprintf(path, sizeof path, "/proc/%ld/fd/%d", (long)getpid(), r->fd);
+    if (ftruncate(r->fd, RECORD_HEAD) == 0 && fchmod(r->fd, 0600) == 0 &&
+        fcntl(r->fd, F_OFD_SETLK, &lock) == 0 && fstat(r->fd, &st) == 0 &&
+        stat(path, &named) == 0 && st.st_ino == named.st_ino) {
+        r->at = RECORD_HEAD;
+        snprintf(r->name, sizeof r->name, "%s#%ju.%ju", path, (uintmax_t)st.st_dev,
+                 (uintmax_t)st.st_ino);
+        return 0;
+    }
+    saved = errno;
+    record_close(r);
+    errno = saved;
+    return -1;
+}
+
+static int read_lines(struct record *r, struct log_summary *s, bool last)
+{
+    char *text = malloc(LOG_LINE_MAX);
+    ssize_t n = text == NULL ? -1 : 0;
+
+    while (text != NULL && (n = pread(r->fd, text, LOG_LINE_MAX, r->at)) > 0) {
+        size_t used = log_text(s, text, (size_t)n);
+
+        if (used == 0 && n < LOG_LINE_MAX && !last)
+            break; /* the rest of the line is under way */
+        if (used == 0) {
+            s->damaged++;
+            used = (size_t)n;
+        }
+        r->at += (off_t)used;
+    }
+    free(text);
+    return n < 0 ? -1 : 0;
+}
+
+int record_read(struct record *r, struct log_summary *s, bool last)
+{
+    off_t whole;
+    uint64_t lost = 0;
+
+    if (read_lines(r, s, last) < 0 || pread(r->fd, &lost, sizeof lost, 0) != sizeof lost)
+        return -1;
+    s->lost = (unsigned long)lost;
+    whole = r->at / RECORD_HEAD * RECORD_HEAD - RECORD_HEAD;
+    if (whole > 0) /* what has been read is given back */
+        (void)fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, RECORD_HEAD, whole);
+    return 0;
+}
+
+void record_close(struct record *r)
+{
+    if (r->fd >= 0)
+        close(r->fd);
+    r->fd = -1;
+}

@@ -1,0 +1,76 @@
+"""The record of a run, with the real library: it has no name, nothing stays behind, and what a program does to its
+descriptors, its user or its parent loses no line in silence."""
+
+import json
+import os
+
+import pytest
+
+from conftest import SECRET
+from mtlslab import tools
+from preload_tools import client_words
+
+# What is done between the making of the context and the handshake.
+PROGRAM = """
+import os, socket, ssl, sys
+cafile, name, host, port, what = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+if what.startswith("user"):
+    os.setgroups([])
+    os.setuid(12345)
+if what.endswith("close"):
+    os.closerange(3, 4096)
+if what == "orphan":
+    if os.fork() > 0:
+        os._exit(0)
+    os.setsid()
+    sys.stdin.readline()
+with socket.create_connection((host, int(port)), timeout=20) as plain:
+    with context.wrap_socket(plain, server_hostname=name) as conn:
+        conn.sendall(b"GET /file HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" % name.encode())
+        while data := conn.recv(65536):
+            sys.stdout.buffer.write(data)
+sys.stdout.flush()
+print("delivered", file=sys.stderr)
+"""
+
+
+def argv(lab, pki, server, what, *flags):
+    return [tools.tool("mtlsize"), "run", "--json", *flags, "--config", client_words(lab, server), "/usr/bin/python3", "-c",
+            PROGRAM, pki.cafile, pki.name, server.host, server.port, what]
+
+
+def summary(proc):
+    [line] = [json.loads(text) for text in proc.lines() if text.startswith('{"event": "run"')]
+    return line
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where files would be left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("what, code, verified", [("nothing", 0, 1), ("close", 0, 1), ("user", 0, 1), ("user-close", 2, 0)])
+def test_descriptors_of_the_program(lab, pki, server, folder, what, code, verified):
+    """A record that was closed is found again; where another user may not, the line is missed, and the run is not
+    fine."""
+    proc = lab.run(lab.client, argv(lab, pki, server, what))
+    assert SECRET in proc.stdout, proc.log()
+    assert (proc.wait(), summary(proc)["verified"]) == (code, verified), proc.log()
+    assert (b"the record of this run is damaged (1 lines)" in proc.stderr) == (code == 2), proc.log()
+
+
+def test_orphans(lab, pki, server, folder):
+    """What outlives the run is protected and delivered; it finds no record, and makes none."""
+    proc = lab.spawn(lab.client, argv(lab, pki, server, "orphan"), stdin=True)
+    assert proc.popen.wait(timeout=30) == 0
+    assert summary(proc)["verified"] == 0
+    proc.write(b"\n")
+    proc.wait_text("delivered", stream="stderr")
+    assert SECRET in proc.stdout, proc.log()
+    assert len(server.sessions()) == 1
