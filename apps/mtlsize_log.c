@@ -123,6 +123,7 @@ static void add_problem(struct log_summary *s, const char *line, const char *wha
     member(line, "program", p.program, sizeof p.program);
     peer_of(line, p.peer, sizeof p.peer);
     member(line, why, p.why, sizeof p.why);
+    member(line, "message", p.text, sizeof p.text);
     if (strcmp(what, "notice") == 0) /* a script may do the same a thousand times */
         for (size_t i = 0; i < s->problem_count; i++)
             if (strcmp(s->problems[i].what, what) == 0 &&

@@ -15,7 +15,8 @@
 struct log_problem {
     char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
-    bool healed; /* a later session with the same peer was verified */
+    char text[160]; /* why, for people; "" = as why */
+    bool healed;    /* a later session with the same peer was verified */
 };
 
 /* Peers that spoke ordinary TLS. */

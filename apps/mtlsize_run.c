@@ -243,8 +243,9 @@ static void print_problems(const struct run *r, const struct log_summary *s)
     for (size_t i = 0; i < s->problem_count; i++) {
         const struct log_problem *p = &s->problems[i];
 
-        message(r->json, "problem", "%s: %s%s%s%s%s", p->program, problem_words(r, p),
-                p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why);
+        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s", p->program, problem_words(r, p),
+                p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why,
+                p->text[0] != '\0' ? " (" : "", p->text, p->text[0] != '\0' ? ")" : "");
     }
     if (s->more > 0)
         message(r->json, "problem", "and %lu more", s->more);

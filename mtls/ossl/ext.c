@@ -239,6 +239,17 @@ static void on_message(struct mtls_session *s, bool server, bool written, const 
         s->times[MTLS_STEP_FINISHED] = mtls_now();
 }
 
+/* Under require libssl offers TLS 1.3 alone: with a server that has less it ends the handshake by
+ * itself. Whoever reads the outcomes is to know that this was our doing. */
+static void client_alert(SSL *ssl, const uint8_t *alert, size_t len)
+{
+    struct mtls_session *s = mtls_session_find(ssl);
+
+    if (s != NULL && len == 2 && alert[1] == SSL_AD_PROTOCOL_VERSION &&
+        s->phase == MTLS_PHASE_HELLO && s->hook->config.policy == MTLS_POLICY_REQUIRE)
+        mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
+}
+
 void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
                   void *arg)
 {
@@ -250,6 +261,8 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
     if (hook != NULL && hook->msg_cb != NULL)
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
     mtls_interpose_message(write_p, version, content_type, buf, len, ssl, arg);
+    if (content_type == SSL3_RT_ALERT && !server)
+        client_alert(ssl, msg, len);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
     if (msg[0] != SSL3_MT_CLIENT_HELLO) {

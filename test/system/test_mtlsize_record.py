@@ -74,3 +74,36 @@ def test_orphans(lab, pki, server, folder):
     proc.wait_text("delivered", stream="stderr")
     assert SECRET in proc.stdout, proc.log()
     assert len(server.sessions()) == 1
+
+
+# Tries once, and hides what came of it.
+QUIET = """
+import socket, ssl, sys
+try:
+    context = ssl.create_default_context(cafile=sys.argv[1])
+    with socket.create_connection((sys.argv[3], int(sys.argv[4])), timeout=20) as plain:
+        with context.wrap_socket(plain, server_hostname=sys.argv[2]) as conn:
+            print(conn.version())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("policy, version, code, prints", [
+    ("require", "-tls1_2", 2, b"SSLError"), ("require", "-tls1_3", 2, b"SSLError"), ("prefer", "-tls1_2", 0, b"TLSv1.2"),
+])
+def test_exit_code_of_a_program_that_hides_failures(lab, pki, folder, policy, version, code, prints):
+    """TLS 1.2, which cannot be confirmed, is a failure under require, whatever the program makes of it."""
+    port = lab.port()
+    plain = lab.spawn(lab.server, ["openssl", "s_server", version, "-quiet", "-cert", pki.cert, "-key", pki.key, "-accept",
+                                   tools.join(lab.addr, port)], stdin=True)
+    plain.wait_listening(port)
+    words = client_words(lab, policy=policy, host=lab.addr, port=lab.port())
+    for flags in ([], ["--json"]):
+        proc = lab.run(lab.client, [tools.tool("mtlsize"), "run", *flags, "--config", words, "/usr/bin/python3", "-c", QUIET,
+                                    pki.cafile, pki.name, lab.addr, port])
+        assert (proc.wait(), proc.stdout.strip()) == (code, prints), proc.log()
+        assert (b"tls-version (TLS below 1.3)" in proc.stderr) == (policy == "require" and version == "-tls1_2"), proc.log()
+        assert (b"ordinary TLS, not confirmed: " in proc.stderr) == (policy == "prefer"), proc.log()
+    assert summary(proc)["exit"] == code and summary(proc)["program_exit"] == 0
+    assert (summary(proc)["plain"], summary(proc)["failed"]) == ((1, 0) if code == 0 else (0, 1)), proc.log()
