@@ -2,6 +2,7 @@
  * looked up are remembered for one purpose: to open path 2 early. Nothing is trusted because of
  * them. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
 #include <netdb.h>
@@ -23,13 +24,17 @@ static struct name {
 static unsigned names_next, names_used;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
+static pid_t own_pid; /* of the process whose memory and descriptors these are */
+
 static void child(void)
 {
     pthread_mutex_init(&mutex, NULL);
+    own_pid = getpid();
 }
 
 void preload_connect_start(void)
 {
+    own_pid = getpid();
     pthread_atfork(NULL, NULL, child);
 }
 
@@ -138,9 +143,18 @@ PRELOAD_PUBLIC int connect(int fd, const struct sockaddr *to, socklen_t len)
     return REAL(connect)(fd, to, len);
 }
 
-/* ---- the end of a descriptor ---- */
+/* ---- the end of a descriptor ----
+ * close() is async-signal-safe, and it is what a vfork child does most: no lock, and nothing at all
+ * in a process that only borrows this memory. */
 
-static inline void gone(int fd, const void *code)
+static inline bool matters(void)
+{
+    return (__atomic_load_n(&preload_copies, __ATOMIC_RELAXED) != 0 ||
+            __atomic_load_n(&preload_holds, __ATOMIC_RELAXED) != 0) &&
+           getpid() == own_pid;
+}
+
+static void gone(int fd, const void *code)
 {
     if (__atomic_load_n(&preload_copies, __ATOMIC_RELAXED) != 0 && !preload_is_library(code))
         preload_library_closed(fd);
@@ -150,7 +164,8 @@ static inline void gone(int fd, const void *code)
 
 PRELOAD_PUBLIC int close(int fd)
 {
-    gone(fd, __builtin_return_address(0));
+    if (matters())
+        gone(fd, __builtin_return_address(0));
     return REAL(close)(fd);
 }
 
@@ -158,7 +173,7 @@ static void gone_between(unsigned from, unsigned to, const void *code)
 {
     unsigned fd;
 
-    if (__atomic_load_n(&preload_copies, __ATOMIC_RELAXED) == 0)
+    if (!matters())
         return;
     for (fd = from; fd <= to && fd < 65536; fd++)
         gone((int)fd, code);
@@ -177,16 +192,24 @@ PRELOAD_PUBLIC void closefrom(int from)
     REAL(closefrom)(from);
 }
 
+/* to is only closed where from is open. */
+static void replaced(int from, int to, const void *code)
+{
+    int saved = errno;
+
+    if (from != to && matters() && fcntl(from, F_GETFD) >= 0)
+        gone(to, code);
+    errno = saved;
+}
+
 PRELOAD_PUBLIC int dup2(int from, int to)
 {
-    if (from != to)
-        gone(to, __builtin_return_address(0));
+    replaced(from, to, __builtin_return_address(0));
     return REAL(dup2)(from, to);
 }
 
 PRELOAD_PUBLIC int dup3(int from, int to, int flags)
 {
-    if (from != to)
-        gone(to, __builtin_return_address(0));
+    replaced(from, to, __builtin_return_address(0));
     return REAL(dup3)(from, to, flags);
 }

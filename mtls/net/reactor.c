@@ -70,6 +70,13 @@ static bool stopped;
 static mtls_fork_child_fn *fork_child_fn;
 static mtls_exit_fn *exit_fn;
 
+/* The poke is a change of what wake_fd, which can always be written, is watched for: the kernel
+ * says whether the descriptors are still what they were. */
+static const uint64_t NO_FDS = UINT64_MAX;
+static uint64_t poke_fds = UINT64_MAX; /* epoll_fd << 32 | wake_fd; atomic */
+static bool poked;                     /* atomic */
+static void (*poke_fn)(void);
+
 mtls_tstamp mtls_now(void)
 {
     struct timespec ts;
@@ -110,6 +117,7 @@ static void fork_child(void)
 {
     struct mtls_reactor *old = the_reactor;
 
+    __atomic_store_n(&poke_fds, NO_FDS, __ATOMIC_RELEASE);
     pthread_mutex_init(&engine_mutex, NULL);
     if (fork_child_fn != NULL)
         fork_child_fn();
@@ -377,11 +385,44 @@ static int high(int fd)
 }
 
 /* Whether both descriptors are still what they were. */
+static bool wake_set(int epoll_fd, int wake_fd, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.u64 = SLOT_WAKE};
+
+    return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, wake_fd, &ev) == 0;
+}
+
 static bool has_descriptors(const struct mtls_reactor *r)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = SLOT_WAKE};
+    bool has = wake_set(r->epoll_fd, r->wake_fd, EPOLLIN);
 
-    return epoll_ctl(r->epoll_fd, EPOLL_CTL_MOD, r->wake_fd, &ev) == 0;
+    if (has && __atomic_load_n(&poked, __ATOMIC_ACQUIRE)) /* it may have been undone just now */
+        (void)wake_set(r->epoll_fd, r->wake_fd, EPOLLIN | EPOLLOUT);
+    return has;
+}
+
+void mtls_reactor_on_poke(void (*fn)(void))
+{
+    poke_fn = fn;
+}
+
+void mtls_reactor_poke(void)
+{
+    uint64_t fds = __atomic_load_n(&poke_fds, __ATOMIC_ACQUIRE);
+    int saved = errno;
+
+    __atomic_store_n(&poked, true, __ATOMIC_RELEASE);
+    if (fds != NO_FDS)
+        (void)wake_set((int)(fds >> 32), (int)(uint32_t)fds, EPOLLIN | EPOLLOUT);
+    errno = saved;
+}
+
+static void was_poked(const struct mtls_reactor *r)
+{
+    __atomic_store_n(&poked, false, __ATOMIC_RELEASE);
+    (void)wake_set(r->epoll_fd, r->wake_fd, EPOLLIN); /* a poke from here on is heard again */
+    if (poke_fn != NULL)
+        poke_fn();
 }
 
 /* Its watches and timers still point to it: it is not freed. */
@@ -392,6 +433,7 @@ static void lose(struct mtls_reactor *r)
     r->thread_runs = false;
     r->lost = true;
     r->epoll_fd = r->wake_fd = r->timer_fd = -1;
+    __atomic_store_n(&poke_fds, NO_FDS, __ATOMIC_RELEASE);
     r->older = lost_reactors;
     lost_reactors = r;
     if (the_reactor == r)
@@ -414,6 +456,8 @@ static struct mtls_reactor *reactor_new(void)
         reactor_close(r);
         return NULL;
     }
+    __atomic_store_n(&poke_fds, (uint64_t)(uint32_t)r->epoll_fd << 32 | (uint32_t)r->wake_fd,
+                     __ATOMIC_RELEASE);
     return r;
 }
 
@@ -456,7 +500,9 @@ static void run_events(struct mtls_reactor *r, const struct epoll_event *events,
         uint32_t slot = (uint32_t)events[i].data.u64;
         uint32_t generation = (uint32_t)(events[i].data.u64 >> 32);
 
-        if (slot == SLOT_WAKE || slot == SLOT_TIMER) {
+        if (slot == SLOT_WAKE && (events[i].events & EPOLLOUT) != 0) {
+            was_poked(r);
+        } else if (slot == SLOT_WAKE || slot == SLOT_TIMER) {
             ssize_t got = read(slot == SLOT_WAKE ? r->wake_fd : r->timer_fd, &drain, sizeof(drain));
 
             (void)got;

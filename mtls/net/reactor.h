@@ -63,6 +63,11 @@ void mtls_reactor_wait(struct mtls_reactor *r, pthread_cond_t *cond, mtls_tstamp
 /* A condition variable on CLOCK_MONOTONIC. */
 MTLS_NODISCARD int mtls_cond_init(pthread_cond_t *cond);
 
+/* Has fn run with the lock held, soon, on whatever drives the reactor. mtls_reactor_poke() may be
+ * called without the lock, from a signal handler too; not in a vfork child. */
+void mtls_reactor_on_poke(void (*fn)(void));
+void mtls_reactor_poke(void);
+
 /* For the application: readable when there is work; and: do the work that is there, do not block.
  * _lock: they take the engine lock themselves. */
 int mtls_reactor_fd_lock(void);

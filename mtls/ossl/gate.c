@@ -513,7 +513,7 @@ int mtls_gate_install(struct mtls_session *s)
     g = calloc(1, sizeof(*g));
     if (g == NULL)
         return MTLS_ERR_NOMEM;
-    g->dup_fd = g->async_fd = g->junk = -1;
+    g->copy.fd = g->async_fd = g->junk = -1;
     err = filters_link(s, g);
     if (err != 0) {
         free(g);

@@ -4,6 +4,7 @@
 #ifndef MTLS_OSSL_GATE_H
 #define MTLS_OSSL_GATE_H
 
+#include "copy.h"
 #include "session.h"
 
 /* Installs it; called from an extension call-back, where libssl is not inside a BIO call.
@@ -49,8 +50,6 @@ bool mtls_gate_is_nonblocking(const struct mtls_session *s);
 void mtls_gate_hold_reads(struct mtls_session *s);
 /* Whether it is; brings the hold to its end if the session need not wait any more. */
 bool mtls_gate_holds_reads(struct mtls_session *s);
-/* Lock held: the application has closed its descriptor: our copies of it must not outlive it. */
-void mtls_gate_closed(int fd);
 /* Client, not inside another record: keeps the server's flight in the kernel until path 2 has
  * answered, where the application would take it out and could not be woken again. */
 void mtls_gate_keep_flight(struct mtls_session *s, bool server_hello);
@@ -81,10 +80,9 @@ struct mtls_gate {
     bool keeping; /* the server's flight has not been read, and stays in the kernel */
     bool kept;    /* it has come while it was kept */
     bool looking; /* what came first is not known yet */
-    bool gated;   /* SO_RCVLOWAT is raised on dup_fd */
-    int dup_fd, lowat, saved_lowat, async_fd;
-    int dup_of; /* dup_fd's original */
-    struct mtls_gate *next_dup, **dup_link;
+    bool gated;   /* SO_RCVLOWAT is raised on the copy */
+    int lowat, saved_lowat, async_fd;
+    struct mtls_copy copy; /* of path 1's descriptor */
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */
     mtls_tstamp last_call;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -92,7 +93,7 @@ bool mtls_gate_await_data(const struct mtls_session *s)
 
     if (now >= s->hs->deadline_at)
         return false;
-    if (s->gate->dup_fd >= 0) /* the deadline shuts the socket down: no read outlasts it */
+    if (s->gate->copy.fd >= 0) /* the deadline shuts the socket down: no read outlasts it */
         return true;
     if (fd < 0 || is_nonblocking(fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
@@ -138,77 +139,42 @@ static enum way way_of(struct mtls_session *s, int fd)
                : WAY_BLOCK;
 }
 
-static void lowat_set(struct mtls_gate *g, int value)
+/* false: the application has closed its descriptor, or ours. */
+static bool lowat_set(struct mtls_gate *g, int value)
 {
+    int fd = mtls_copy_get(&g->copy);
+
     g->lowat = value;
-    setsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+    return fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)) == 0;
 }
 
-static struct mtls_gate *duplicates; /* engine lock: gates with one */
-
-/* The application may close its own descriptor, and the number may be used again. */
-static bool duplicate(struct mtls_gate *g, int fd)
+/* Nothing is owed to whoever has closed it. One that has closed our copy alone could not be woken
+ * any more: its handshake ends. */
+static void lost(struct mtls_copy *c, bool of_open)
 {
-    if (g->dup_fd >= 0)
-        return true;
-    g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
-    if (g->dup_fd < 0)
-        g->dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* few descriptors are allowed */
-    if (g->dup_fd < 0)
-        return false;
-    g->dup_of = fd;
-    g->next_dup = duplicates;
-    g->dup_link = &duplicates;
-    if (duplicates != NULL)
-        duplicates->dup_link = &g->next_dup;
-    duplicates = g;
-    mtls_interpose_copies(1);
-    return true;
-}
+    struct mtls_gate *g = (void *)((char *)c - offsetof(struct mtls_gate, copy));
 
-static void duplicate_close(struct mtls_gate *g)
-{
-    if (g->dup_fd < 0)
-        return;
-    close(g->dup_fd);
-    g->dup_fd = -1;
-    *g->dup_link = g->next_dup;
-    if (g->next_dup != NULL)
-        g->next_dup->dup_link = g->dup_link;
-    mtls_interpose_copies(-1);
-}
-
-void mtls_gate_closed(int fd)
-{
-    struct mtls_gate *g, *next;
-
-    for (g = duplicates; g != NULL; g = next) {
-        next = g->next_dup;
-        if (g->dup_of != fd)
-            continue;
-        duplicate_close(g);
-        g->gated = g->waiting = g->held = false;
-    }
+    if (of_open && g->gated)
+        shutdown(c->of, SHUT_RD);
+    g->gated = g->waiting = g->held = false;
 }
 
 static bool gate_on(struct mtls_gate *g, int fd, int lowat)
 {
     socklen_t len = sizeof(g->saved_lowat);
 
-    if (!duplicate(g, fd) ||
-        getsockopt(g->dup_fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) != 0)
+    if (mtls_copy_get(&g->copy) < 0 && !mtls_copy_make(&g->copy, fd, lost))
         return false;
-    lowat_set(g, lowat);
-    g->gated = true;
-    return true;
+    g->gated = getsockopt(g->copy.fd, SOL_SOCKET, SO_RCVLOWAT, &g->saved_lowat, &len) == 0 &&
+               lowat_set(g, lowat);
+    return g->gated;
 }
 
 static void ungate(struct mtls_gate *g)
 {
-    if (g->gated) {
-        lowat_set(g, g->saved_lowat > 0 ? g->saved_lowat : 1);
-        g->gated = false;
-    }
+    if (g->gated)
+        (void)lowat_set(g, g->saved_lowat > 0 ? g->saved_lowat : 1);
+    g->gated = false;
 }
 
 void mtls_gate_release(struct mtls_session *s, bool fail)
@@ -219,10 +185,11 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
 
     if (g != NULL) {
         g->waiting = false;
+        (void)mtls_copy_get(&g->copy);
         (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE); /* before the descriptor wakes */
         ungate(g);
-        if (fail && g->dup_fd >= 0)
-            shutdown(g->dup_fd, SHUT_RD); /* a silent peer's handshake ends too */
+        if (fail && mtls_copy_get(&g->copy) >= 0)
+            shutdown(g->copy.fd, SHUT_RD); /* a silent peer's handshake ends too */
         if (g->async_fd >= 0) {
             n = write(g->async_fd, &one, sizeof(one));
             (void)n;
@@ -240,7 +207,7 @@ void mtls_gate_settle(struct mtls_session *s)
     (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE);
     if (s->generation == mtls_engine_generation()) /* a child shares the parent's socket */
         ungate(g);
-    duplicate_close(g);
+    mtls_copy_close(&g->copy);
 }
 
 /* ---- a client with memory BIOs, before the server's flight has come ----
@@ -306,7 +273,8 @@ static bool flight_stays(struct mtls_session *s, mtls_tstamp now, mtls_tstamp *n
 
     if (!g->keeping || !g->looking)
         return true;
-    n = recv(g->dup_fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
+    n = mtls_copy_get(&g->copy) < 0 ? 0
+                                    : recv(g->copy.fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
     switch (mtls_gate_peek(head, n > 0 ? (size_t)n : 0)) {
     case MTLS_PEEK_MORE:
         *next = look_at(s, now, *next);
@@ -428,7 +396,7 @@ static void nap(struct mtls_session *s, mtls_tstamp now)
     uint64_t us = (uint64_t)NAP_FIRST_US << (g->naps < 4 ? g->naps : 4);
 
     if (g->gated && g->lowat < LOWAT_MAX)
-        lowat_set(g, g->lowat * 4 < LOWAT_MAX ? g->lowat * 4 : LOWAT_MAX);
+        (void)lowat_set(g, g->lowat * 4 < LOWAT_MAX ? g->lowat * 4 : LOWAT_MAX);
     if (now - naps.window_at > NAP_WINDOW_US) {
         naps.window_at = now;
         naps.used = 0;

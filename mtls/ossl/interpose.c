@@ -174,9 +174,7 @@ void mtls_interpose_shut(struct mtls_session *s)
 
 void mtls_interpose_closed(int fd)
 {
-    mtls_engine_lock();
-    mtls_gate_closed(fd);
-    mtls_engine_unlock();
+    mtls_copies_closed(fd);
 }
 
 /* ---- held reads ---- */
@@ -206,7 +204,7 @@ bool mtls_interpose_idle(const struct mtls_session *s)
 
     return s->gate != NULL && s->hs != NULL && s->gate->held && !s->server &&
            s->hs->answered == MTLS_OFFER_UNKNOWN && !s->hs->old_tls &&
-           ioctl(s->gate->dup_fd, FIONREAD, &n) == 0 && n == 0;
+           ioctl(s->gate->copy.fd, FIONREAD, &n) == 0 && n == 0;
 }
 
 /* Types of BIOs tell nothing: curl's own is of type "memory buffer". A program that sends while

@@ -51,7 +51,7 @@ MTLS_API int mtls_interpose_attach(const struct mtls_interpose *ops);
 /* The descriptor on which the hello of who leaves. */
 MTLS_API void mtls_interpose_learned(void *who, int fd);
 
-/* The program is about to close this descriptor. */
+/* The program is about to close this descriptor. Async-signal-safe; not in a vfork child. */
 MTLS_API void mtls_interpose_closed(int fd);
 
 /* Path 1's descriptor, in the outcome call-back; -1: unknown. */

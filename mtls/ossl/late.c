@@ -1,15 +1,14 @@
 /* Concept: the watch after a plain outcome (rule 7): READY that comes within 60 seconds shows that
  * path 1 hid the extension; the connection is torn down, the host remembered for ten minutes, the
  * application told. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "../net/engine.h"
 #include "../net/route.h"
+#include "copy.h"
 #include "glue.h"
 
 enum { WATCH_US = 60 * 1000000, WATCHES_MAX = 4096 };
@@ -21,8 +20,8 @@ struct mtls_late {
     struct mtls_timer *timer;
     struct mtls_path2_claim *claims[MTLS_PATHS_MAX];
     unsigned nclaims;
-    bool failed, telling; /* telling: the lock is given up for the call-back, do not free */
-    int fd;
+    bool failed, telling;  /* telling: the lock is given up for the call-back, do not free */
+    struct mtls_copy copy; /* of path 1's descriptor */
     char name[MTLS_HOST_MAX + 1];
     uint16_t port;
     struct mtls_addr remote; /* of path 1; family 0: unknown */
@@ -38,8 +37,7 @@ static void late_free(struct mtls_late *l)
     for (i = 0; i < l->nclaims; i++)
         mtls_path2_claim_free(l->claims[i]);
     mtls_timer_free(l->timer);
-    if (l->fd >= 0)
-        close(l->fd);
+    mtls_copy_close(&l->copy);
     if (l->prev != NULL)
         l->prev->next = l->next;
     else
@@ -99,8 +97,8 @@ static void late_changed(void *arg, struct mtls_path2_claim *claim, mtls_tstamp 
     if (l->failed || !st.ready_seen || st.not_here)
         return;
     l->failed = true;
-    if (l->fd >= 0)
-        shutdown(l->fd, SHUT_RDWR);
+    if (mtls_copy_get(&l->copy) >= 0)
+        shutdown(l->copy.fd, SHUT_RDWR);
     mtls_downgrade_note(l->name, l->port, now);
     mtls_timer_set(l->timer, now);
 }
@@ -128,17 +126,9 @@ static void claims_take(struct mtls_session *s, struct mtls_late *l)
     }
 }
 
-/* The child's copies would keep path 1 open when the parent closes it. What they belong to is the
- * parent's, and an SSL of the child does not look at it any more. */
+/* What they belong to is the parent's, and an SSL of the child does not look at it any more. */
 void mtls_late_fork_child(void)
 {
-    struct mtls_late *l;
-
-    for (l = lates; l != NULL; l = l->next) {
-        if (l->fd >= 0)
-            close(l->fd);
-        l->fd = -1;
-    }
     lates = NULL;
     watches = 0;
 }
@@ -159,10 +149,11 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     l = calloc(1, sizeof(*l));
     if (l == NULL)
         return;
-    l->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 100) : -1;
+    l->copy.fd = -1;
+    if (fd >= 0)
+        (void)mtls_copy_make(&l->copy, fd, NULL);
     if (mtls_timer_new(&l->timer, r, late_timer, l) != 0) {
-        if (l->fd >= 0)
-            close(l->fd);
+        mtls_copy_close(&l->copy);
         free(l);
         return;
     }
@@ -170,7 +161,7 @@ void mtls_late_watch(struct mtls_session *s, mtls_tstamp now)
     if (lates != NULL)
         lates->prev = l;
     lates = l;
-    mtls_engine_on_fork_child(mtls_late_fork_child);
+    mtls_copies_on_fork();
     watches++;
     l->remote = remote;
     l->hook = s->hook;
@@ -199,9 +190,7 @@ void mtls_late_forget(struct mtls_session *s)
     if (l == NULL || s->generation != mtls_engine_generation())
         return;
     l->session = NULL;
-    if (l->fd >= 0) /* the application is done with path 1: our copy must not keep it open */
-        close(l->fd);
-    l->fd = -1;
+    mtls_copy_close(&l->copy); /* the application is done with path 1: it must not stay open */
     if (l->failed && l->nclaims == 0 && !l->telling)
         late_free(l);
 }
