@@ -92,6 +92,12 @@ def _cost_targets(result):
         if name in rows:
             got = rows[name]["server_ratio"]["median"]
             yield f"{text}, to plain", f"<= {most:.2f}", f"{got:.2f}", got <= most
+    rows = result.get("servers") or {}
+    for workers in ("", ", 2 workers"):
+        name = f"nginx under mtlsize{workers}"
+        if name in rows:
+            got = rows[name]["ratio"]["median"]
+            yield f"server CPU, {name}, fresh path 2, to nginx", "<= 1.15", f"{got:.2f}", got <= 1.15
     if result.get("data"):
         got = result["data"]["cpu"]["ratio"]["median"]
         yield "application data: bytes a second of server CPU, to plain", "0.99 .. 1.01", f"{got:.2f}", 0.99 <= got <= 1.01
@@ -134,6 +140,15 @@ def handshake_part(rows):
             "\n\n![server cost](evaluation/server-cost.svg)\n")
 
 
+def server_part(rows):
+    lines = [(name, quart(row["server_us"], 0), num(row["rate"]["median"], 0),
+              f"{with_ci(row['ratio'], 2)} of {row['to']}" if "ratio" in row else "1") for name, row in rows.items()]
+    return ("## Servers that people run\n\nCPU of the whole server for each full handshake with the same client, P-256, X25519. With one "
+            "worker the server has a processor of its own; the client, not the server, limits the rate. HAProxy and stunnel are "
+            "as Debian packages them, with plain TLS; stunnel connects to a backend for each session.\n\n" +
+            table(("server", "CPU, us", "handshakes a second", "ratio"), lines) + "\n")
+
+
 def instruction_part(rows):
     lines = [(name, num(row["server_own"], 0), num(row["server_all"], 0), num(row["client_own"], 0), num(row["client_all"], 0))
              for name, row in rows.items()]
@@ -157,7 +172,7 @@ def memory_part(m):
     return "## Memory\n\nBytes a session.\n\n" + table(("what", "ours", "libssl's beside it"), lines) + "\n"
 
 
-PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("instructions", instruction_part), ("data", data_part),
+PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("servers", server_part), ("instructions", instruction_part), ("data", data_part),
          ("memory", memory_part))
 
 
