@@ -29,6 +29,8 @@ extern "C" {
     X(HOSTS_CORRUPT, -105, "hosts-file-corrupt", "memory of verified hosts is corrupt")           \
     X(LISTEN, -106, "listen-failed", "path-2 listener could not be opened")                       \
     X(PROVIDER, -107, "provider-missing", "the mtls provider could not be loaded")                \
+    X(SHARE, -108, "share-refused", "share=NAME: that memory in /dev/shm is another user's, or not what it should be") \
+    X(SHARE_ROOM, -109, "share-room", "share=NAME: there is no room in /dev/shm")                 \
     /* wire */                                                                                    \
     X(EXT_NOT_OURS, -200, "ext-not-ours", "extension 0xFF4D is not Multipath TLS's")              \
     X(EXT_MALFORMED, -201, "ext-malformed", "malformed Multipath TLS extension")                  \

@@ -257,7 +257,7 @@ static bool move(struct conn *c, mtls_member to)
         return false;
     sent = mtls_dir_proc(d, to, &p) && p.leaving == 0 && mtls_peers_send(&p, &m, c->fd) == 0;
     for (i = 0; sent && i < m.conn.nclaims; i++)
-        mtls_dir_claim_move(d, mtls_share_self(), to, m.conn.claims[i].join);
+        mtls_dir_claim_move(d, mtls_share_self(), to, m.conn.claims[i].join, mtls_now());
     mtls_share_unlock();
     if (!sent)
         return false;
@@ -504,7 +504,7 @@ void mtls_workers_enter(struct mtls_reactor *r, struct mtls_p2s *p2s, mtls_tstam
         return;
     if (mtls_peers_open(r, crypto, name, message, lost) != 0)
         return;
-    if (mtls_share_enter(name, mtls_now(), ended_ttl) != 0)
+    if (mtls_share_enter(name, mtls_peers_probe, mtls_now(), ended_ttl) != 0)
         mtls_peers_close();
     else
         mtls_p2s_set_shared(p2s, &shared, NULL);

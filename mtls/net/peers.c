@@ -22,6 +22,7 @@ enum {
     QUEUE_MAX = 1024, /* messages of a link */
     BATCH = 64,
     DRAIN_MS = 500,
+    ACCEPT_PAUSE_US = 100000,
 };
 
 struct parcel {
@@ -35,6 +36,7 @@ struct link {
     struct link *next;
     int fd;
     bool outgoing, dead; /* dead: to be freed when nobody walks */
+    bool spoke;          /* incoming: something came; else it may be one that only looks */
     mtls_member peer;
     struct mtls_watch *watch;
     struct parcel *first, **last;
@@ -47,7 +49,8 @@ static struct {
     struct mtls_watch *watch;
     struct link *links;
     size_t nlinks;
-    struct mtls_timer *reap; /* frees the dead */
+    struct mtls_timer *reap;  /* frees the dead */
+    struct mtls_timer *again; /* accepts again */
     mtls_peers_message_fn *message;
     mtls_peers_lost_fn *lost;
 } peers = {.fd = -1};
@@ -172,7 +175,7 @@ static int link_new(struct link **out, int fd, mtls_member peer, bool outgoing, 
 
 static bool trusted(const struct mtls_dir_proc *p, const struct ucred *cred)
 {
-    return p->pid == (uint32_t)cred->pid &&
+    return p->pid == (uint32_t)cred->pid && mtls_share_same_pids(p) &&
            (p->uid == cred->uid || cred->uid == geteuid() || cred->uid == 0);
 }
 
@@ -183,22 +186,21 @@ static bool cred_of(int fd, struct ucred *cred)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, &len) == 0;
 }
 
-/* The member that has connected; 0: a stranger. */
+/* The member that has connected; 0: a stranger, who must cost nobody the directory's lock. */
 static mtls_member member_of(int fd)
 {
+    const struct mtls_dir *d = mtls_share_peek();
     struct mtls_dir_proc p;
     struct ucred cred;
-    struct mtls_dir *d;
     mtls_member best = 0;
     unsigned i;
 
-    if (!cred_of(fd, &cred) || (d = mtls_share_lock()) == NULL)
+    if (d == NULL || !cred_of(fd, &cred))
         return 0;
     for (i = 0; i < MTLS_DIR_PROCS_MAX; i++) {
         if (mtls_dir_proc_at(d, i, &p) && trusted(&p, &cred) && p.self > best)
             best = p.self;
     }
-    mtls_share_unlock();
     return best;
 }
 
@@ -247,6 +249,7 @@ static int take(struct link *l, mtls_tstamp now)
             close(fd);
         return MTLS_ERR_IO;
     }
+    l->spoke = true;
     peers.message(l->peer, &m, fd, now);
     return 1;
 }
@@ -258,8 +261,23 @@ static void incoming_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
 
     for (i = 0; i < BATCH && rc > 0 && !l->dead; i++)
         rc = take(l, now);
-    if (rc < 0 && !l->dead)
+    if (rc < 0 && !l->dead && !l->spoke)
+        link_shut(l);
+    else if (rc < 0 && !l->dead)
         peer_lost(l->peer, now);
+}
+
+/* Out of descriptors: what waits does not go away, and would call again and again. */
+static void accept_pause(mtls_tstamp now)
+{
+    if (peers.again != NULL && mtls_watch_set(peers.watch, 0) == 0)
+        mtls_timer_set(peers.again, now + ACCEPT_PAUSE_US);
+}
+
+static void accept_again(void *arg, mtls_tstamp now)
+{
+    if (mtls_watch_set(peers.watch, EPOLLIN) != 0)
+        mtls_timer_set(peers.again, now + ACCEPT_PAUSE_US);
 }
 
 static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
@@ -271,6 +289,8 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
         struct link *l;
 
         fd = high(accept4(peers.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            accept_pause(now);
         if (fd < 0)
             return;
         from = member_of(fd);
@@ -402,8 +422,8 @@ static int connect_to(const struct mtls_dir_proc *p, int *out)
         close(fd);
         return error == ECONNREFUSED ? MTLS_ERR_IO : MTLS_ERR_LIMIT;
     }
-    if (!cred_of(fd, &cred) || !trusted(p, &cred)) { /* the name of one that is gone */
-        close(fd);
+    if (mtls_share_same_pids(p) && (!cred_of(fd, &cred) || !trusted(p, &cred))) {
+        close(fd); /* the name of one that is gone */
         return MTLS_ERR_IO;
     }
     *out = fd;
@@ -412,7 +432,7 @@ static int connect_to(const struct mtls_dir_proc *p, int *out)
 
 bool mtls_peers_probe(const struct mtls_dir_proc *p)
 {
-    int fd, err = connect_to(p, &fd);
+    int fd, err = mtls_share_same_net(p) ? connect_to(p, &fd) : MTLS_ERR_LIMIT;
 
     if (err == 0)
         close(fd);
@@ -430,6 +450,8 @@ static int link_to(const struct mtls_dir_proc *to, struct link **out)
             return 0;
         }
     }
+    if (!mtls_share_same_net(to) || !mtls_share_same_pids(to))
+        return MTLS_ERR_LIMIT; /* it would not know who calls */
     err = connect_to(to, &fd);
     if (err == 0 && (err = link_new(out, fd, to->self, true, outgoing_event)) != 0)
         close(fd);
@@ -484,6 +506,8 @@ int mtls_peers_open(struct mtls_reactor *r, struct mtls_crypto *c, uint8_t name[
     if (err == 0)
         err = mtls_timer_new(&peers.reap, r, reap, NULL);
     if (err == 0)
+        err = mtls_timer_new(&peers.again, r, accept_again, NULL);
+    if (err == 0)
         err = mtls_watch_new(&peers.watch, r, peers.fd, EPOLLIN, accept_event, NULL);
     if (err != 0)
         mtls_peers_close();
@@ -535,9 +559,10 @@ void mtls_peers_close(void)
         close(peers.fd);
     mtls_watch_free(peers.watch);
     mtls_timer_free(peers.reap);
+    mtls_timer_free(peers.again);
     peers.fd = -1;
     peers.watch = NULL;
-    peers.reap = NULL;
+    peers.reap = peers.again = NULL;
     peers.reactor = NULL;
 }
 
@@ -559,9 +584,10 @@ void mtls_peers_fork_child(void)
         close(peers.fd);
     mtls_watch_disown(peers.watch);
     mtls_timer_free(peers.reap);
+    mtls_timer_free(peers.again);
     peers.fd = -1;
     peers.watch = NULL;
-    peers.reap = NULL;
+    peers.reap = peers.again = NULL;
     peers.reactor = NULL;
     reap(NULL, 0);
 }

@@ -26,7 +26,7 @@ bool mtls_peers_is_open(const struct mtls_reactor *r);
  * cannot be reached), MTLS_ERR_LIMIT (it takes nothing now). */
 MTLS_NODISCARD int mtls_peers_send(const struct mtls_dir_proc *to, const struct mtls_handover *m,
                                    int fd);
-/* Whether the process behind the name is there. */
+/* Whether the process behind the name is there, or cannot be asked (another network namespace). */
 bool mtls_peers_probe(const struct mtls_dir_proc *p);
 
 /* Whether words of that process may still come, said before its end. */

@@ -1,5 +1,5 @@
 /* The directory of a service's processes: sessions and claims of joins, ended ones, full tables,
- * processes that die, memory that somebody has spoilt. */
+ * processes that die, words that were lost. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,12 +9,13 @@
 
 #include <cmocka.h>
 
-#include "mtls/core/directory.h"
+#include "mtls/core/directory_mem.h"
 
 enum { MAX = 4, MAX_ENDED = 3, TTL = 60 };
 
 struct fix {
     struct mtls_dir *d;
+    void *mem;
     mtls_member a, b;
 };
 
@@ -22,10 +23,10 @@ static const uint8_t seed[MTLS_DIR_SEED_LEN] = {1, 2, 3};
 
 static mtls_member enter(struct mtls_dir *d, uint32_t pid)
 {
-    uint8_t name[MTLS_DIR_NAME_LEN] = {(uint8_t)pid};
+    struct mtls_dir_proc who = {.pid = pid, .uid = 1000, .name = {(uint8_t)pid}};
     mtls_member m = 0;
 
-    assert_int_equal(mtls_dir_enter(d, pid, 1000, name, &m), 0);
+    assert_int_equal(mtls_dir_enter(d, &who, &m), 0);
     return m;
 }
 
@@ -33,8 +34,9 @@ static int start(void **state)
 {
     struct fix *f = calloc(1, sizeof(*f));
 
-    f->d = calloc(1, mtls_dir_size(MAX, MAX_ENDED));
-    mtls_dir_init(f->d, MAX, MAX_ENDED, seed);
+    f->mem = aligned_alloc(64, (mtls_dir_size(MAX, MAX_ENDED) + 63) / 64 * 64);
+    memset(f->mem, 0, mtls_dir_size(MAX, MAX_ENDED));
+    assert_int_equal(mtls_dir_new(&f->d, f->mem, MAX, MAX_ENDED, seed), 0);
     f->a = enter(f->d, 10);
     f->b = enter(f->d, 11);
     *state = f;
@@ -45,7 +47,8 @@ static int take_down(void **state)
 {
     struct fix *f = *state;
 
-    free(f->d);
+    mtls_dir_free(f->d);
+    free(f->mem);
     free(f);
     return 0;
 }
@@ -109,7 +112,7 @@ static void both_orders(void **state)
     assert_int_equal(mtls_dir_session_add(f->d, f->b, join(2), 0, &slot, &view), 0);
     assert_int_equal(mtls_dir_claim_add(f->d, f->a, join(2), 0, &view), 0);
     assert_true(view.owners[0] == f->b);
-    mtls_dir_claim_move(f->d, f->a, f->b, join(2));
+    mtls_dir_claim_move(f->d, f->a, f->b, join(2), 0);
     mtls_dir_look(f->d, join(2), &view);
     assert_true(view.holders[0] == f->b);
     mtls_dir_claim_end(f->d, f->a, join(2)); /* not its claim any more */
@@ -221,7 +224,7 @@ static void process_dies(void **state)
 static void heirs_and_room_for_processes(void **state)
 {
     struct fix *f = *state;
-    uint8_t name[MTLS_DIR_NAME_LEN] = {0};
+    struct mtls_dir_proc who = {.pid = 5};
     mtls_member m, last = f->b;
     unsigned i;
 
@@ -232,9 +235,9 @@ static void heirs_and_room_for_processes(void **state)
     for (i = 2; i < MTLS_DIR_PROCS_MAX; i++)
         last = enter(f->d, 100 + i);
     assert_true(mtls_dir_heir(f->d, f->a) == last);
-    assert_int_equal(mtls_dir_enter(f->d, 5, 0, name, &m), MTLS_ERR_LIMIT);
+    assert_int_equal(mtls_dir_enter(f->d, &who, &m), MTLS_ERR_LIMIT);
     mtls_dir_remove(f->d, last, 0, 0);
-    assert_int_equal(mtls_dir_enter(f->d, 5, 0, name, &m), 0);
+    assert_int_equal(mtls_dir_enter(f->d, &who, &m), 0);
 }
 
 /* After a death in the middle of a change everything is made anew from the entries. */
@@ -266,37 +269,99 @@ static void repair(void **state)
     assert_empty(f);
 }
 
-/* Whatever stands in the memory, no walk leaves it or goes on for ever. */
-static void spoilt(void **state)
+/* Another process finds what this one has made, if it is all there. */
+static void another_view(void **state)
 {
     struct fix *f = *state;
-    size_t size = mtls_dir_size(MAX, MAX_ENDED), i;
-    uint8_t *copy = malloc(size), slot;
-    struct mtls_dir *d = f->d;
+    size_t size = mtls_dir_size(MAX, MAX_ENDED);
+    struct mtls_dir_view view;
+    struct mtls_dir *d;
+    uint8_t slot;
 
-    assert_true(mtls_dir_valid(d, size));
-    assert_false(mtls_dir_valid(d, size - 1));
-    assert_false(mtls_dir_valid(d, 0));
+    assert_int_equal(mtls_dir_open(&d, f->mem, size - 1), MTLS_ERR_ARG);
+    assert_int_equal(mtls_dir_open(&d, f->mem, 0), MTLS_ERR_ARG);
     assert_int_equal(session(f, f->a, 1, 0, &slot), 0);
-    assert_int_equal(claim(f, f->b, 2, 0), 0);
-    assert_int_equal(session(f, f->b, 3, 0, &slot), 0);
-    mtls_dir_session_end(d, f->b, join(3), 0, 0, TTL);
-    memcpy(copy, d, size);
-    for (i = 0; i < size; i++) {
-        ((uint8_t *)d)[i] ^= 0xff;
-        if (mtls_dir_valid(d, size)) {
-            for (unsigned n = 0; n < 6; n++) {
-                (void)!session(f, f->a, n, 1, &slot);
-                (void)!claim(f, f->b, n, 1);
-                mtls_dir_claim_end(d, f->b, join(n));
-                mtls_dir_session_end(d, f->a, join(n), 0, 2, TTL);
-            }
-            mtls_dir_remove(d, f->a, 3, TTL);
-            mtls_dir_repair(d);
-        }
-        memcpy(d, copy, size);
-    }
-    free(copy);
+    assert_int_equal(mtls_dir_open(&d, f->mem, size), 0);
+    mtls_dir_look(d, join(1), &view);
+    assert_true(view.owners[0] == f->a);
+    mtls_dir_free(d);
+    ((uint8_t *)f->mem)[0] ^= 1;
+    assert_int_equal(mtls_dir_open(&d, f->mem, size), MTLS_ERR_ARG);
+}
+
+struct has {
+    uint8_t slots, nclaims;
+    unsigned asked;
+};
+
+static void has(void *arg, const uint8_t j[MTLS_JOIN_LEN], uint8_t *slots, uint8_t *nclaims)
+{
+    struct has *h = arg;
+
+    h->asked++;
+    *slots = h->slots;
+    *nclaims = h->nclaims;
+}
+
+static unsigned sweep_all(struct fix *f, struct has *h, mtls_tstamp now)
+{
+    struct mtls_dir_sweep s = {.member = f->a, .age = 30, .ttl = TTL, .has = has, .arg = h};
+    unsigned n = mtls_dir_sweep(f->d, &s, 1000, now);
+
+    assert_int_equal(s.at, 0);
+    return n;
+}
+
+/* What a member does not have is taken out in time, what it has stays, and so does what is others'.
+ */
+static void sweep(void **state)
+{
+    struct fix *f = *state;
+    struct has h = {.slots = 1, .nclaims = 1};
+    struct mtls_dir_view view;
+    uint8_t slot;
+
+    assert_int_equal(session(f, f->a, 1, 0, &slot), 0);
+    assert_int_equal(session(f, f->a, 1, 0, &slot), 0);
+    assert_int_equal(session(f, f->b, 1, 0, &slot), 0);
+    assert_int_equal(claim(f, f->a, 1, 0), 0);
+    assert_int_equal(claim(f, f->b, 1, 0), 0);
+    mtls_dir_claim_move(f->d, f->b, f->a, join(1), 7); /* on its way until now */
+    assert_int_equal(claim(f, f->b, 1, 7), 0);
+    assert_int_equal(sweep_all(f, &h, 36), 0);
+    assert_int_equal(h.asked, 0);
+    assert_int_equal(sweep_all(f, &h, 37), 2);
+    mtls_dir_look(f->d, join(1), &view);
+    assert_true(view.owners[0] == f->a && view.owners[1] == 0 && view.owners[2] == f->b);
+    assert_int_equal(view.nclaims, 2);
+    assert_int_equal(sweep_all(f, &h, 38), 0);
+    /* Its place is somebody else's: nobody will ever end these. */
+    ((struct mtls_dir_memory *)f->mem)->procs[1].self = 0;
+    assert_int_equal(sweep_all(f, &h, 40), 2);
+    h.slots = h.nclaims = 0;
+    assert_int_equal(sweep_all(f, &h, 40), 2);
+    assert_int_equal(stats(f).ended, 1);
+    assert_int_equal(claim(f, f->a, 1, 40 + TTL - 1), MTLS_ERR_JOIN_REUSED);
+    assert_int_equal(sweep_all(f, &h, 40 + TTL), 0); /* forgets what is over */
+    assert_empty(f);
+}
+
+static void sweep_in_steps(void **state)
+{
+    struct fix *f = *state;
+    struct has h = {0};
+    struct mtls_dir_sweep s = {.member = f->a, .age = 30, .ttl = TTL, .has = has, .arg = &h};
+    unsigned i, steps = 1, out = 0;
+
+    for (i = 0; i < MAX; i++)
+        assert_int_equal(claim(f, f->a, i, 0), 0);
+    assert_int_equal(claim(f, f->a, 9, 0), MTLS_ERR_NOMEM);
+    for (out = mtls_dir_sweep(f->d, &s, 1, 30); s.at != 0; steps++)
+        out += mtls_dir_sweep(f->d, &s, 1, 30);
+    assert_int_equal(steps, MAX);
+    assert_int_equal(out, MAX);
+    assert_empty(f);
+    assert_int_equal(claim(f, f->a, 9, 31), 0);
 }
 
 int main(void)
@@ -309,7 +374,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(process_dies, start, take_down),
         cmocka_unit_test_setup_teardown(heirs_and_room_for_processes, start, take_down),
         cmocka_unit_test_setup_teardown(repair, start, take_down),
-        cmocka_unit_test_setup_teardown(spoilt, start, take_down),
+        cmocka_unit_test_setup_teardown(another_view, start, take_down),
+        cmocka_unit_test_setup_teardown(sweep, start, take_down),
+        cmocka_unit_test_setup_teardown(sweep_in_steps, start, take_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

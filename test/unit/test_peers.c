@@ -54,7 +54,7 @@ static struct mtls_dir_proc enter(void)
     assert_int_equal(mtls_engine_crypto(&crypto), 0);
     assert_int_equal(mtls_share_open("", 64, crypto), 0);
     assert_int_equal(mtls_peers_open(mtls_reactor_get(), crypto, name, on_message, on_lost), 0);
-    assert_int_equal(mtls_share_enter(name, mtls_now(), TTL), 0);
+    assert_int_equal(mtls_share_enter(name, mtls_peers_probe, mtls_now(), TTL), 0);
     assert_int_equal(mtls_reactor_start(mtls_reactor_get(), true), 0);
     d = mtls_share_lock();
     assert_non_null(d);
@@ -165,13 +165,13 @@ static void strangers(void **state)
 {
     const struct mtls_dir_proc *me = *state;
     const uid_t uids[] = {geteuid() == 0 ? 65534 : geteuid(), geteuid()};
-    const uint8_t name[MTLS_DIR_NAME_LEN] = {1};
+    const struct mtls_dir_proc who = {.pid = 1, .name = {1}};
     struct mtls_dir *d;
     mtls_member other; /* whom they could be taken for */
 
     mtls_engine_lock();
     d = mtls_share_lock();
-    assert_int_equal(mtls_dir_enter(d, 1, 0, name, &other), 0);
+    assert_int_equal(mtls_dir_enter(d, &who, &other), 0);
     mtls_share_unlock();
     mtls_engine_unlock();
 
