@@ -120,14 +120,22 @@ bool mtls_p2s_claim_tell(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner
     return true;
 }
 
-/* True: it was told, and there is nobody else to speak. */
-static bool untell(struct mtls_p2s_claim *claim, mtls_member owner)
+static bool was_told(const struct mtls_p2s_claim *claim, mtls_member owner, unsigned *at)
 {
     unsigned i;
 
     for (i = 0; i < claim->ntold && claim->told[i] != owner; i++)
         ;
-    if (i == claim->ntold)
+    *at = i;
+    return i < claim->ntold;
+}
+
+/* True: it was told, and there is nobody else to speak. */
+static bool untell(struct mtls_p2s_claim *claim, mtls_member owner)
+{
+    unsigned i;
+
+    if (!was_told(claim, owner, &i))
         return false;
     claim->told[i] = claim->told[--claim->ntold];
     return claim->ntold == 0 && claim->join->nsessions == 0 &&
@@ -170,6 +178,17 @@ static void end_untold(struct mtls_p2s_claim *claim, mtls_member owner, int reas
         mtls_p2s_conn_fail(c, id, (uint8_t)reason, now);
 }
 
+/* [CNF-5] */
+static void confirm_wrong(struct mtls_p2s_claim *claim, mtls_tstamp now)
+{
+    struct mtls_p2s_conn *c = claim->conn;
+    uint32_t id = claim->id;
+
+    mtls_p2s_claim_end(claim, now);
+    mtls_p2s_conn_fail(c, id, MTLS_FAIL_CONFIRM_WRONG, now);
+    mtls_p2s_conn_close(c, MTLS_ERR_CONFIRM_WRONG, now);
+}
+
 int mtls_p2s_deliver(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner, const uint8_t *data,
                      size_t len, mtls_tstamp now)
 {
@@ -177,6 +196,7 @@ int mtls_p2s_deliver(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner, co
     struct mtls_p2s_claim *claim;
     struct mtls_frame f;
     size_t pos = 0;
+    unsigned at;
     int more;
 
     mtls_frame_reader_init(&reader, MTLS_ROLE_SERVER);
@@ -184,14 +204,14 @@ int mtls_p2s_deliver(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner, co
     while ((more = mtls_frame_reader_next(&reader, data, len, &pos, &f)) > 0) {
         if (f.claim != id || (f.type != MTLS_FRAME_PROOF && f.type != MTLS_FRAME_FAIL))
             return MTLS_ERR_FRAME_CLAIM;
-        if ((claim = claim_of(c, id)) == NULL)
+        if ((claim = claim_of(c, id)) == NULL || !was_told(claim, owner, &at))
             return 0;
+        if (f.type == MTLS_FRAME_FAIL && f.u.fail.reason == MTLS_FAIL_CONFIRM_WRONG) {
+            confirm_wrong(claim, now);
+            return 0;
+        }
         if (f.type == MTLS_FRAME_FAIL) {
-            end_untold(claim, owner,
-                       claim->confirmed && f.u.fail.reason != MTLS_FAIL_CONFIRM_WRONG
-                           ? -1
-                           : f.u.fail.reason,
-                       now);
+            end_untold(claim, owner, claim->confirmed ? -1 : f.u.fail.reason, now);
         } else if ((more = deliver_proof(c, claim, owner, &f)) < 0) {
             mtls_p2s_conn_close(c, more, now);
             return 0;
@@ -207,15 +227,15 @@ void mtls_p2s_claim_done(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner
                          mtls_tstamp now)
 {
     struct mtls_p2s_claim *claim = claim_of(c, id);
+    unsigned at;
 
-    if (claim != NULL && close) { /* [CNF-5] */
-        mtls_p2s_claim_end(claim, now);
-        mtls_p2s_conn_fail(c, id, MTLS_FAIL_CONFIRM_WRONG, now);
-    } else if (claim != NULL) {
+    if (claim == NULL || !was_told(claim, owner, &at))
+        return;
+    if (!close) {
         end_untold(claim, owner, -1, now);
+        return;
     }
-    if (close)
-        mtls_p2s_conn_close(c, MTLS_ERR_CONFIRM_WRONG, now);
+    confirm_wrong(claim, now);
 }
 
 static struct mtls_p2s_claim *told_claim(struct mtls_p2s *s, mtls_member owner)
@@ -260,6 +280,21 @@ void mtls_p2s_claim_over(struct mtls_p2s_claim *claim, mtls_tstamp now)
         s->shared.gone(s->shared_arg, c->user, claim->told[i], claim->id);
     if (s->shared.claim_end != NULL && !c->moving)
         s->shared.claim_end(s->shared_arg, claim->join->node.key, now);
+}
+
+void mtls_p2s_has(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN], uint8_t *slots,
+                  uint8_t *nclaims)
+{
+    struct mtls_hash_node *node = mtls_hash_find(&s->pending.joins, join);
+    struct mtls_join *j = node != NULL ? MTLS_OWNER(node, struct mtls_join, node) : NULL;
+    struct mtls_link *l;
+
+    *slots = *nclaims = 0;
+    for (l = j != NULL ? j->sessions.next : NULL; l != NULL && l != &j->sessions; l = l->next)
+        *slots |= (uint8_t)(1u << MTLS_OWNER(l, struct mtls_p2s_session, in_join)->slot);
+    for (l = j != NULL ? j->claims.next : NULL; l != NULL && l != &j->claims; l = l->next)
+        *nclaims =
+            (uint8_t)(*nclaims + !MTLS_OWNER(l, struct mtls_p2s_claim, in_join)->conn->guest);
 }
 
 /* ---- Guests and moved connections ---- */

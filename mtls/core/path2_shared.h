@@ -42,13 +42,16 @@ void mtls_p2s_each_holder(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN],
  * or the claim has ended. */
 bool mtls_p2s_claim_tell(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner, uint8_t slots,
                          mtls_tstamp now);
-/* Frames from an owner. Errors: MTLS_ERR_FRAME_* (they are not such; nothing was taken from the
- * wrong one on). */
+/* Frames from an owner; of one that was not told of the claim they are dropped. Errors:
+ * MTLS_ERR_FRAME_* (they are not such; nothing was taken from the wrong one on). */
 MTLS_NODISCARD int mtls_p2s_deliver(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner,
                                     const uint8_t *data, size_t len, mtls_tstamp now);
 /* The owner has nothing more for the claim, and with close the connection has to go. */
 void mtls_p2s_claim_done(struct mtls_p2s_conn *c, uint32_t id, mtls_member owner, bool close,
                          mtls_tstamp now);
+/* What this process has of a join: slots of sessions (bits), claims of its own connections. */
+void mtls_p2s_has(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN], uint8_t *slots,
+                  uint8_t *nclaims);
 /* No word will come from this owner any more. */
 void mtls_p2s_owner_lost(struct mtls_p2s *s, mtls_member owner, mtls_tstamp now);
 

@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "peers.h"
 #include "share.h"
+#include "share_ends.h"
 
 enum { UNREACHABLE_MAX = 64, HEIRS_MAX = 64 };
 
@@ -148,6 +149,7 @@ static int session_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp
     mtls_share_unlock();
     if (err != 0)
         return err;
+    mtls_ends_begun(now);
     memcpy(m.join, join, MTLS_JOIN_LEN);
     n = others_in(view.holders, holders);
     for (i = 0; i < n; i++)
@@ -157,12 +159,7 @@ static int session_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp
 
 static void session_end(void *arg, const uint8_t join[MTLS_JOIN_LEN], uint8_t slot, mtls_tstamp now)
 {
-    struct mtls_dir *d = mtls_share_lock();
-
-    if (d == NULL)
-        return;
-    mtls_dir_session_end(d, mtls_share_self(), join, slot, now, workers.ended_ttl);
-    mtls_share_unlock();
+    mtls_ends_session(join, slot, now);
 }
 
 static int claim_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now)
@@ -176,19 +173,21 @@ static int claim_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp n
         return MTLS_ERR_NOMEM; /* busy */
     err = mtls_dir_claim_add(d, mtls_share_self(), join, now, &view);
     mtls_share_unlock();
-    if (err == 0 && others_in(view.owners, owners) > 0)
-        workers.news = true;
-    return err;
+    if (err != 0)
+        return err;
+    mtls_ends_begun(now);
+    workers.news = workers.news || others_in(view.owners, owners) > 0;
+    return 0;
 }
 
 static void claim_end(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now)
 {
-    struct mtls_dir *d = mtls_share_lock();
+    mtls_ends_claim(join, now);
+}
 
-    if (d == NULL)
-        return;
-    mtls_dir_claim_end(d, mtls_share_self(), join);
-    mtls_share_unlock();
+static void has(void *arg, const uint8_t join[MTLS_JOIN_LEN], uint8_t *slots, uint8_t *nclaims)
+{
+    mtls_p2s_has(mtls_conns_p2s(), join, slots, nclaims);
 }
 
 static void look(const uint8_t join[MTLS_JOIN_LEN], struct mtls_dir_view *view)
@@ -393,12 +392,13 @@ static void conn_taken(const struct mtls_handover *m, int fd, mtls_tstamp now)
     struct conn *c;
     unsigned i;
 
-    if (mtls_conn_adopt(fd, &m->conn, &c, now) != 0) {
+    if (fd < 0 || mtls_conn_adopt(fd, &m->conn, &c, now) != 0) { /* no descriptor left for it */
         for (i = 0; i < m->conn.nclaims; i++)
             claim_end(NULL, m->conn.claims[i].join, now);
         return;
     }
     workers.stats.moved_in++;
+    mtls_ends_begun(now);
     settle(&now, c);
 }
 
@@ -406,7 +406,7 @@ static void message(mtls_member from, const struct mtls_handover *m, int fd, mtl
 {
     struct conn *c;
 
-    if (m->type == MTLS_HANDOVER_CONN && fd >= 0) {
+    if (m->type == MTLS_HANDOVER_CONN) {
         conn_taken(m, fd, now);
         fd = -1;
     } else if (m->type == MTLS_HANDOVER_CLAIM) {
@@ -502,7 +502,8 @@ void mtls_workers_enter(struct mtls_reactor *r, struct mtls_p2s *p2s, mtls_tstam
     if (workers.known.slots == NULL &&
         mtls_crypto_random(crypto, (uint8_t *)workers.known.seed, sizeof(workers.known.seed)) != 0)
         return;
-    if (mtls_peers_open(r, crypto, name, message, lost) != 0)
+    if (mtls_ends_open(r, ended_ttl, has, lost) != 0 ||
+        mtls_peers_open(r, crypto, name, message, lost) != 0)
         return;
     if (mtls_share_enter(name, mtls_peers_probe, mtls_now(), ended_ttl) != 0)
         mtls_peers_close();
@@ -561,6 +562,7 @@ void mtls_workers_exit(mtls_tstamp now)
     }
     mtls_peers_drain(now);
     mtls_share_leave(now, workers.ended_ttl);
+    mtls_ends_close();
     mtls_peers_close();
 }
 
@@ -576,5 +578,6 @@ void mtls_workers_fork_child(void)
     free(workers.known.old);
     memset(&workers, 0, sizeof(workers));
     mtls_peers_fork_child();
+    mtls_ends_fork_child();
     mtls_share_fork_child();
 }

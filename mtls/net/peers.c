@@ -210,15 +210,17 @@ static int fd_of(struct msghdr *msg)
 {
     struct cmsghdr *c;
     int fd = -1, got;
+    size_t at;
 
     for (c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-            c->cmsg_len != CMSG_LEN(sizeof(int)))
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
-        memcpy(&got, CMSG_DATA(c), sizeof(got));
-        if (fd >= 0)
-            close(fd);
-        fd = got;
+        for (at = CMSG_LEN(0); at + sizeof(got) <= c->cmsg_len; at += sizeof(got)) {
+            memcpy(&got, (uint8_t *)c + at, sizeof(got));
+            if (fd >= 0)
+                close(fd);
+            fd = got;
+        }
     }
     return fd;
 }
@@ -308,6 +310,17 @@ bool mtls_peers_hear(mtls_member peer, mtls_tstamp now)
         accept_event(NULL, 0, now);
     for (l = peers.links; l != NULL; l = l->next) {
         if (l->peer == peer && !l->outgoing && !l->dead)
+            return true;
+    }
+    return false;
+}
+
+bool mtls_peers_linked(mtls_member peer)
+{
+    const struct link *l;
+
+    for (l = peers.links; l != NULL; l = l->next) {
+        if (l->peer == peer && !l->dead)
             return true;
     }
     return false;

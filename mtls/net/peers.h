@@ -32,6 +32,9 @@ bool mtls_peers_probe(const struct mtls_dir_proc *p);
 /* Whether words of that process may still come, said before its end. */
 bool mtls_peers_hear(mtls_member peer, mtls_tstamp now);
 
+/* Whether a link would tell of its end. */
+bool mtls_peers_linked(mtls_member peer);
+
 /* At exit: takes what has come, without the reactor; and gives what is queued a moment to go. */
 void mtls_peers_drain(mtls_tstamp now);
 /* Closes all. lost is not called. */

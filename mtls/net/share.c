@@ -15,7 +15,7 @@
 #include "reactor.h"
 #include "share_lock.h"
 
-enum { REPAIR_EVERY_US = 100000, ENDED_MAX = 65536, LAYOUT = 2 };
+enum { SECOND = 1000000, REPAIR_EVERY_US = 100000, ENDED_MAX = 65536, LAYOUT = 2 };
 
 struct head { /* before the directory */
     uint32_t ready, layout;
@@ -27,6 +27,7 @@ static struct {
     struct mtls_dir *dir;
     uint32_t ticket; /* of the last lock */
     mtls_tstamp repaired;
+    mtls_tstamp wait_began, waited; /* in the second that began then */
     uint64_t net_ns, pid_ns;
     mtls_member self;
 } share;
@@ -236,6 +237,28 @@ static void mend(void)
     share.repaired = mtls_now();
 }
 
+/* The engine stands still meanwhile: so long in a second, and no longer. */
+static bool take(void)
+{
+    mtls_tstamp began, waited;
+    bool taken;
+
+    if (mtls_lock_take(&share.head->lock, share.ticket, 0, NULL, NULL))
+        return true;
+    began = mtls_now();
+    if (began - share.wait_began >= SECOND) {
+        share.wait_began = began;
+        share.waited = 0;
+    }
+    if (share.waited >= MTLS_SHARE_WAIT_US)
+        return false;
+    taken = mtls_lock_take(&share.head->lock, share.ticket, MTLS_SHARE_WAIT_US - share.waited, beat,
+                           share.dir);
+    waited = mtls_now() - began;
+    share.waited += waited;
+    return taken;
+}
+
 struct mtls_dir *mtls_share_lock(void)
 {
     if (share.head == NULL)
@@ -243,7 +266,7 @@ struct mtls_dir *mtls_share_lock(void)
     share.ticket = (share.ticket * 1664525u + 1013904223u) & 0x7fffffff;
     if (share.ticket == 0)
         share.ticket = 1;
-    if (!mtls_lock_take(&share.head->lock, share.ticket, beat, share.dir))
+    if (!take())
         return NULL;
     if (mtls_lock_dirty(&share.head->lock, false) || mtls_dir_spoilt(share.dir))
         mend();

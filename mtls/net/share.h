@@ -16,7 +16,9 @@
 MTLS_NODISCARD int mtls_share_open(const char *name, uint32_t max_pending, struct mtls_crypto *c);
 bool mtls_share_is_open(void);
 
-/* NULL: there is none, or others keep it for MTLS_LOCK_WAIT_US. */
+enum { MTLS_SHARE_WAIT_US = 100000 }; /* for the lock, in any second */
+
+/* NULL: there is none, or others keep it. */
 struct mtls_dir *mtls_share_lock(void);
 void mtls_share_unlock(void);
 /* For what can be looked at without the lock; NULL: there is none. */

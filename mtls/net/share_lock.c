@@ -17,6 +17,11 @@ static bool swap(uint32_t *word, uint32_t from, uint32_t to)
     return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
+static mtls_tstamp min(mtls_tstamp a, mtls_tstamp b)
+{
+    return a < b ? a : b;
+}
+
 static void sleep_on(uint32_t *word, uint32_t value, mtls_tstamp us)
 {
     struct timespec ts = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
@@ -27,13 +32,13 @@ static void sleep_on(uint32_t *word, uint32_t value, mtls_tstamp us)
         nanosleep(&pause, NULL);
 }
 
-static bool take_slowly(struct mtls_lock *lock, uint32_t ticket, uint32_t (*beat)(const void *arg),
-                        const void *arg)
+static bool take_slowly(struct mtls_lock *lock, uint32_t ticket, mtls_tstamp wait,
+                        uint32_t (*beat)(const void *arg), const void *arg)
 {
     mtls_tstamp began = mtls_now(), since = began, now = began;
     uint32_t seen = 0, life = 0;
 
-    for (; now - began < MTLS_LOCK_WAIT_US; now = mtls_now()) {
+    for (; now - began < wait; now = mtls_now()) {
         uint32_t word = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
         uint32_t lives = beat != NULL ? beat(arg) : 0;
 
@@ -54,15 +59,15 @@ static bool take_slowly(struct mtls_lock *lock, uint32_t ticket, uint32_t (*beat
             return true;
         }
         if (word == seen || swap(&lock->word, word, seen))
-            sleep_on(&lock->word, seen, since + MTLS_LOCK_STEAL_US - now);
+            sleep_on(&lock->word, seen, min(since + MTLS_LOCK_STEAL_US, began + wait) - now);
     }
     return false;
 }
 
-bool mtls_lock_take(struct mtls_lock *lock, uint32_t ticket, uint32_t (*beat)(const void *arg),
-                    const void *arg)
+bool mtls_lock_take(struct mtls_lock *lock, uint32_t ticket, mtls_tstamp wait,
+                    uint32_t (*beat)(const void *arg), const void *arg)
 {
-    return swap(&lock->word, 0, ticket) || take_slowly(lock, ticket, beat, arg);
+    return swap(&lock->word, 0, ticket) || take_slowly(lock, ticket, wait, beat, arg);
 }
 
 void mtls_lock_give(struct mtls_lock *lock, uint32_t ticket)

@@ -10,7 +10,6 @@
 
 enum {
     MTLS_LOCK_STEAL_US = 50000,
-    MTLS_LOCK_WAIT_US = 100000, /* while others take it again and again */
 };
 
 struct mtls_lock { /* all zero: free */
@@ -18,10 +17,10 @@ struct mtls_lock { /* all zero: free */
     uint32_t dirty; /* somebody has lost it in the middle of a change */
 };
 
-/* ticket: of this process and this call, not 0, below 2^31. beat: rises while a holder is at work,
- * may be NULL. False: it was not to be had. */
-bool mtls_lock_take(struct mtls_lock *lock, uint32_t ticket, uint32_t (*beat)(const void *arg),
-                    const void *arg);
+/* ticket: of this process and this call, not 0, below 2^31. wait: how long at most, us; 0: not at
+ * all. beat: rises while a holder is at work, may be NULL. False: it was not to be had. */
+bool mtls_lock_take(struct mtls_lock *lock, uint32_t ticket, mtls_tstamp wait,
+                    uint32_t (*beat)(const void *arg), const void *arg);
 void mtls_lock_give(struct mtls_lock *lock, uint32_t ticket);
 /* With the lock held: whether there is something to repair; done: it is taken for repaired. */
 bool mtls_lock_dirty(struct mtls_lock *lock, bool done);

@@ -29,6 +29,7 @@ struct proc {
 };
 
 static struct mtls_dir *dir;
+static void *dir_memory;
 static struct proc a, b; /* a: the holder; b: the owner */
 
 static int session_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now, uint8_t *slot)
@@ -92,20 +93,22 @@ static const struct mtls_p2s_shared shared = {session_add, session_end, claim_ad
 
 static void proc_start(struct proc *p, uint32_t pid)
 {
-    uint8_t name[MTLS_DIR_NAME_LEN] = {(uint8_t)pid};
+    struct mtls_dir_proc who = {.pid = pid};
 
     memset(p, 0, sizeof(*p));
     lab_start(&p->lab);
-    assert_int_equal(mtls_dir_enter(dir, pid, 0, name, &p->self), 0);
+    assert_int_equal(mtls_dir_enter(dir, &who, &p->self), 0);
     mtls_p2s_set_shared(p->lab.server, &shared, p);
 }
 
 static int start(void **state)
 {
     static const uint8_t seed[MTLS_DIR_SEED_LEN] = {7};
+    size_t size = (mtls_dir_size(MAX, MAX) + 63) / 64 * 64;
 
-    dir = calloc(1, mtls_dir_size(MAX, MAX));
-    mtls_dir_init(dir, MAX, MAX, seed);
+    dir_memory = aligned_alloc(64, size);
+    memset(dir_memory, 0, size);
+    assert_int_equal(mtls_dir_new(&dir, dir_memory, MAX, MAX, seed), 0);
     proc_start(&a, 1);
     proc_start(&b, 2);
     return 0;
@@ -119,7 +122,8 @@ static int take_down(void **state)
     lab_stop(&b.lab);
     mtls_dir_stats(dir, &stats);
     assert_int_equal(stats.waiting + stats.sessions, 0);
-    free(dir);
+    mtls_dir_free(dir);
+    free(dir_memory);
     return 0;
 }
 
@@ -351,6 +355,54 @@ static void foreign_words(void **state)
     peer_free(t.p);
 }
 
+/* A process that was not told of the claim has no say in it. */
+static void unasked_words(void **state)
+{
+    struct both t = proven(1);
+    uint8_t proof[MTLS_PROOF_LEN], fail[MTLS_FAIL_LEN], tag[MTLS_TAG_LEN] = {1};
+    mtls_member stranger = b.self + 1;
+
+    mtls_frame_proof(proof, 1, 3, 0, tag);
+    mtls_frame_fail(fail, 1, MTLS_FAIL_CONFIRM_WRONG);
+    assert_int_equal(mtls_p2s_deliver(t.p->conn, 1, stranger, proof, sizeof(proof), a.lab.now), 0);
+    assert_int_equal(mtls_p2s_deliver(t.p->conn, 1, stranger, fail, sizeof(fail), a.lab.now), 0);
+    mtls_p2s_claim_done(t.p->conn, 1, stranger, true, a.lab.now);
+    peer_expect_nothing(t.p);
+    assert_int_equal(lab_stats(&a.lab).claims, 1);
+    assert_int_equal(a.lab.closes, 0);
+    assert_int_equal(mtls_p2s_deliver(t.p->conn, 1, b.self, fail, sizeof(fail), a.lab.now), 0);
+    peer_expect_fail(t.p, 1, MTLS_FAIL_CONFIRM_WRONG);
+    assert_int_equal(a.lab.closes, 1);
+    guest_end();
+    mtls_p2s_session_free(t.x, MTLS_FAIL_ABANDONED, b.lab.now);
+    peer_free(t.p);
+}
+
+static void assert_has(struct proc *p, const uint8_t *join, uint8_t slots, uint8_t nclaims)
+{
+    uint8_t s = 9, n = 9;
+
+    mtls_p2s_has(p->lab.server, join, &s, &n);
+    assert_int_equal(s, slots);
+    assert_int_equal(n, nclaims);
+}
+
+/* What a process has by itself; a guest is not. */
+static void has_what_it_has(void **state)
+{
+    struct both t = proven(1);
+    struct mtls_claim_state claim = state_of(t.p, 1);
+
+    assert_has(&a, claim.join, 0, 1);
+    assert_has(&b, claim.join, 1, 0);
+    mtls_p2s_session_free(t.x, MTLS_FAIL_ABANDONED, b.lab.now);
+    assert_has(&b, claim.join, 0, 0);
+    claim.join[0] ^= 1;
+    assert_has(&a, claim.join, 0, 0);
+    guest_end();
+    peer_free(t.p);
+}
+
 /* Takes the connection of p from one process to another. */
 static void move(struct peer *p, struct proc *from, struct proc *to)
 {
@@ -359,7 +411,7 @@ static void move(struct peer *p, struct proc *from, struct proc *to)
 
     assert_true(mtls_p2s_conn_export(p->conn, &state));
     for (unsigned i = 0; i < state.nclaims; i++)
-        mtls_dir_claim_move(dir, from->self, to->self, state.claims[i].join);
+        mtls_dir_claim_move(dir, from->self, to->self, state.claims[i].join, 0);
     mtls_p2s_conn_moved(p->conn);
     p->lab = &to->lab;
     assert_int_equal(mtls_p2s_conn_import(&p->conn, to->lab.server, &addr, &state, p, to->lab.now),
@@ -455,6 +507,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(silent_owner, start, take_down),
         cmocka_unit_test_setup_teardown(copies_in_two_processes, start, take_down),
         cmocka_unit_test_setup_teardown(foreign_words, start, take_down),
+        cmocka_unit_test_setup_teardown(unasked_words, start, take_down),
+        cmocka_unit_test_setup_teardown(has_what_it_has, start, take_down),
         cmocka_unit_test_setup_teardown(connection_moves, start, take_down),
         cmocka_unit_test_setup_teardown(proof_lost_on_the_way, start, take_down),
         cmocka_unit_test_setup_teardown(what_stays, start, take_down),

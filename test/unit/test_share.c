@@ -58,7 +58,7 @@ static int ended(pid_t pid)
 static int count_up(uint32_t first)
 {
     for (uint32_t i = 0; i < TURNS; i++) {
-        while (!mtls_lock_take(&both->lock, first + i, NULL, NULL))
+        while (!mtls_lock_take(&both->lock, first + i, MTLS_SHARE_WAIT_US, NULL, NULL))
             ;
         both->counted++;
         mtls_lock_give(&both->lock, first + i);
@@ -89,7 +89,7 @@ static pid_t child_takes_it(int *ready, int *go)
     pid = fork();
     if (pid == 0) {
         close(down[1]);
-        if (!mtls_lock_take(&both->lock, 7, NULL, NULL) || write(up[1], "x", 1) != 1)
+        if (!mtls_lock_take(&both->lock, 7, 0, NULL, NULL) || write(up[1], "x", 1) != 1)
             _exit(1);
         if (read(down[0], &c, 1) != 1)
             _exit(2);
@@ -108,7 +108,7 @@ static mtls_tstamp take_timed(uint32_t ticket)
 {
     mtls_tstamp began = mtls_now();
 
-    assert_true(mtls_lock_take(&both->lock, ticket, NULL, NULL));
+    assert_true(mtls_lock_take(&both->lock, ticket, MTLS_SHARE_WAIT_US, NULL, NULL));
     return mtls_now() - began;
 }
 
@@ -166,9 +166,9 @@ static void holder_is_busy(void **state)
     mtls_tstamp began = mtls_now(), us;
 
     both->lock.word = 5;
-    assert_false(mtls_lock_take(&both->lock, 8, beats, NULL));
+    assert_false(mtls_lock_take(&both->lock, 8, MTLS_SHARE_WAIT_US, beats, NULL));
     us = mtls_now() - began;
-    assert_true(us >= MTLS_LOCK_WAIT_US && us < MTLS_LOCK_WAIT_US + SLACK_US);
+    assert_true(us >= MTLS_SHARE_WAIT_US && us < MTLS_SHARE_WAIT_US + SLACK_US);
     assert_int_equal(both->lock.word & 0x7fffffff, 5);
     assert_false(mtls_lock_dirty(&both->lock, true));
 }
