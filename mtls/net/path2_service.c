@@ -402,16 +402,23 @@ int mtls_service_resume(void)
     return service_resume(mtls_reactor_get());
 }
 
-static struct listener *listener_find(const struct mtls_addr *asked)
+static bool same(const struct mtls_addr *a, const struct mtls_addr *b)
 {
-    size_t i;
+    return a->family == b->family && a->port == b->port && memcmp(a->ip, b->ip, 16) == 0;
+}
 
-    for (i = 0; asked->port != 0 && i < service.nlisteners; i++) {
-        const struct mtls_addr *a = &service.listeners[i].asked;
+/* The one that was asked for in the same words: of several with port 0 the one of that number. */
+static struct listener *listener_find(const struct mtls_config *config, uint8_t n)
+{
+    const struct mtls_addr *asked = &config->listen[n];
+    uint8_t before = 0, i;
+    size_t l;
 
-        if (a->family == asked->family && a->port == asked->port &&
-            memcmp(a->ip, asked->ip, 16) == 0)
-            return &service.listeners[i];
+    for (i = 0; asked->port == 0 && i < n; i++)
+        before = (uint8_t)(before + same(&config->listen[i], asked));
+    for (l = 0; l < service.nlisteners; l++) {
+        if (same(&service.listeners[l].asked, asked) && before-- == 0)
+            return &service.listeners[l];
     }
     return NULL;
 }
@@ -425,7 +432,7 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
     if (err == 0 && mtls_config_serves(config))
         err = mtls_workers_open(config);
     for (i = 0; err == 0 && i < config->nlisten; i++) {
-        struct listener *l = listener_find(&config->listen[i]);
+        struct listener *l = listener_find(config, i);
 
         if (l == NULL && service.nlisteners == LISTENERS_MAX) {
             err = MTLS_ERR_LISTEN;

@@ -13,7 +13,7 @@ enum { MTLS_SERVICE_CONNS_MAX = 65536 };
 
 /* Opens the listeners of config (none is fine) and applies its limits. Returns the index of the
  * first one; the listeners stay open as long as the process. bound gets the real addresses. A
- * listener that this process has opened for the same configured address with a fixed port is
+ * listener that this process has opened for the same configured address and port (0 too) is
  * shared. Errors: MTLS_ERR_LISTEN, _NOMEM, _PROVIDER, ... (none is left open). */
 MTLS_NODISCARD int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound);
 

@@ -180,12 +180,37 @@ static void test_out_of_descriptors(void **state)
     close_all(fds, 3);
 }
 
+/* As many SSL_CTXs as one likes, reloaded as often: one listener for the same words, port 0 too;
+ * two for two such words. */
+static void one_listener_for_the_same_words(void **state)
+{
+    struct mtls_addr bound[2] = {{0}}, again[2];
+    struct mtls_config config;
+
+    mtls_config_init(&config);
+    assert_int_equal(
+        mtls_config_apply(&config, "policy=prefer listen=127.0.0.1:0,127.0.0.1:0", NULL, 0), 0);
+    mtls_engine_lock();
+    assert_int_equal(mtls_service_open(&config, bound), 0);
+    assert_int_equal(bound[0].port, server.port);
+    assert_int_not_equal(bound[1].port, server.port);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(mtls_service_open(&config, again), 0);
+        assert_memory_equal(again, bound, sizeof(bound));
+    }
+    config.listen[1].ip[3] = 2; /* another address */
+    assert_int_equal(mtls_service_open(&config, again), 0);
+    assert_int_equal(again[1].ip[3], 2);
+    mtls_engine_unlock();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_silent_flood),
         cmocka_unit_test(test_greedy_claims),
         cmocka_unit_test(test_out_of_descriptors),
+        cmocka_unit_test(one_listener_for_the_same_words),
     };
 
     return cmocka_run_group_tests(tests, open_service, NULL);
