@@ -15,7 +15,7 @@
 struct log_problem {
     char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
-    char text[160]; /* why, for people; "" = as why */
+    char text[320]; /* why, for people; "" = as why */
     bool healed;    /* a later session with the same peer was verified */
 };
 

@@ -256,15 +256,17 @@ int mtls_confirming_attach(SSL_CTX *ctx, const struct mtls_config *config)
     return 0;
 }
 
-/* The handshake that was judged is the one that the SSL is in. */
+/* The handshake that was judged is the one that the SSL is in. Zero: refused before its
+ * ClientHello.
+ */
 static bool judged(const struct state *s, SSL *ssl)
 {
     uint8_t random[32] = {0}, zero[32] = {0};
 
     return (s->stage == PASSED || s->stage == FAILED) &&
            SSL_get_client_random(ssl, random, sizeof(random)) == sizeof(random) &&
-           memcmp(random, s->random, sizeof(random)) == 0 && /* public */
-           memcmp(random, zero, sizeof(random)) != 0;        /* public */
+           memcmp(random, s->random, sizeof(random)) == 0 &&                  /* public */
+           (s->stage == FAILED || memcmp(random, zero, sizeof(random)) != 0); /* public */
 }
 
 /* [RSM-13] [RSM-15] A ticket that comes before the verdict goes to path 2 and not to the program,
@@ -308,8 +310,8 @@ static int refuse(const struct mtls_confirming *k, struct state *s, SSL *ssl, in
     s->stage = FAILED;
     s->reason = reason;
     (void)SSL_get_client_random(ssl, s->random, sizeof(s->random));
-    report_refusal(k, ssl, s->fd, reason);
     bury(ssl);
+    report_refusal(k, ssl, s->fd, reason);
     return -1;
 }
 
@@ -408,12 +410,12 @@ static int confirm(const struct mtls_confirming *k, struct state *s, SSL *ssl)
     s->stage = rv == 1 ? PASSED : FAILED;
     s->reason = s->stage == FAILED ? mtls_last_error() : 0;
     (void)SSL_get_client_random(ssl, s->random, sizeof(s->random));
+    if (s->stage == FAILED)
+        bury(ssl);
     if (mtls_confirmation_verdict(s->c) != MTLS_VERDICT_NONE)
         report(s);
     else
         report_refusal(k, ssl, s->fd, s->reason);
-    if (s->stage == FAILED)
-        bury(ssl);
     mtls_confirmation_free(s->c);
     s->c = NULL;
     return s->stage == PASSED ? 1 : -1;

@@ -15,9 +15,10 @@ from mtlslab import attack, check, stock, tools
 from preload_tools import Wrap, curl_argv
 
 
-def words(lab, path=2, confirm="resume", policy="require", **more):
+def words(lab, path=2, confirm="resume", policy="require", port=None, **more):
     extra = "".join(f" {key.replace('_', '-')}={value}" for key, value in more.items())
-    return f"policy={policy} confirm={confirm} path2=dev=p{path},remote={lab.addr}{extra}"
+    remote = lab.addr if port is None else tools.join(lab.addr, port)
+    return f"policy={policy} confirm={confirm} path2=dev=p{path},remote={remote}{extra}"
 
 
 def wrapped(lab, folder, argv, stdin=None, env=None, **how):
@@ -226,3 +227,212 @@ def test_a_server_of_the_programs_own(lab, pki, tmp_path):
         done = stock.s_client(lab, pki, lab.addr, port)
         assert (b"200 ok" in done.stdout) == good, done.log()
         proc.stop()
+
+
+# ---- policies and what they let pass --------------------------------------------------------------
+
+
+def test_no_tickets(lab, pki, tmp_path):
+    server = stock.threaded(lab, pki, "--tickets", "0")
+    refused(curl(lab, pki, tmp_path, server), "consistent", "no-ticket")
+    for how in ({"accept": "consistent"}, {"policy": "prefer"}):
+        proc, lines = curl(lab, pki, tmp_path, server, **how)
+        assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+        one(lines, "plain", "consistent", "no-ticket")
+
+
+def test_tls_1_2(lab, pki, tmp_path):
+    server = stock.threaded(lab, pki, "--tls12")
+    refused(curl(lab, pki, tmp_path, server), "unproven", "tls-version")
+    proc, lines = curl(lab, pki, tmp_path, server, policy="prefer")
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    one(lines, "plain", "unproven", "tls-version")
+
+
+def test_path2_is_silent(lab, pki, www, tmp_path):
+    """The deadline ends the wait."""
+    server = nginx(lab, pki, tmp_path, www)
+    lab.filter(2, f"tcp dport {server.port} drop")
+    refused(curl(lab, pki, tmp_path, server, deadline=1500), "unproven", "path2-failed")
+
+
+def test_client_certificate(lab, pki, tmp_path):
+    """[RSM-2] Refused before anything is sent, unless the user allows it by name."""
+    server = stock.threaded(lab, pki, "--client-ca", pki.clients.cafile)
+    cert = ["--cert", pki.client_cert, "--key", pki.client_key]
+    proc, lines = curl(lab, pki, tmp_path, server, *cert)
+    assert proc.wait() != 0 and b"expose-certificate" in proc.stderr, proc.log()
+    one(lines, "failed", "none", "client-certificate")
+    assert not [line for line in server.proc.jsons("stdout") if line["event"] == "handshake"]
+    proved(curl(lab, pki, tmp_path, server, *cert, expose_certificate="on"))
+    shakes = [line for line in server.proc.jsons("stdout") if line["event"] == "handshake"]
+    assert [line["client"] for line in shakes] == [True, True], shakes  # the resumption inherits it
+
+
+def test_host_of_the_exporter_proof(lab, pki, server, tmp_path):
+    """[RSM-14] Verified once by exporter proof: never less, and nothing is sent."""
+    hosts = tmp_path / "hosts"
+    check.verified(tools.client(lab, pki, server, "--hosts", hosts))
+    proc, lines = curl(lab, pki, tmp_path, server, hosts=hosts)
+    assert proc.wait() != 0, proc.log()
+    one(lines, "failed", "none", "remembered")
+    proc, lines = wrapped(lab, tmp_path, curl_argv(pki, lab.addr, server.port), hosts=hosts,
+                          confirm="auto", port=server.path2_port)
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    assert [line["outcome"] for line in lines] == ["verified"] and "mode" not in lines[0], lines
+
+
+# ---- auto -----------------------------------------------------------------------------------------
+
+
+def auto_words(server):
+    return {"confirm": "auto", "port": server.path2_port}
+
+
+def test_auto(lab, pki, www, server, tmp_path):
+    """The exporter proof where the server has it, else a resumption; one report each."""
+    proc, lines = curl(lab, pki, tmp_path, server, **auto_words(server))
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    assert [line["outcome"] for line in lines] == ["verified"] and "mode" not in lines[0], lines
+    stranger = nginx(lab, pki, tmp_path, www)
+    proved(curl(lab, pki, tmp_path, stranger, confirm="auto"))
+    mitm = attack.tls_mitm(lab, pki, tmp_path, stranger.port)
+    refused(curl(lab, pki, tmp_path, stranger, cafile=pki.bundle, confirm="auto"), "alarm",
+            "other-key")
+    check.nothing_stolen(mitm)
+
+
+def test_auto_does_not_help_a_downgrade(lab, pki, www, tmp_path):
+    """The extension is stripped: READY tells, and no resumption is asked."""
+    server = tools.Server(lab, pki, www=www, policy="prefer")
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    proc, lines = curl(lab, pki, tmp_path, server, cafile=pki.bundle, **auto_words(server))
+    assert proc.wait() != 0, proc.log()
+    assert [(line["outcome"], line["reason"]) for line in lines] == [("failed", "downgrade")], lines
+    check.nothing_stolen(mitm)
+
+
+# ---- a man in the middle on path 1 ----------------------------------------------------------------
+
+
+def mtlsize(lab, pki, server, *options, cafile=None, flags=()):
+    lab.hosts(lab.client, server_example=lab.addr)
+    return lab.run(lab.client, [
+        tools.tool("mtlsize"), "run", *flags, "--path2", f"dev=p2,remote={lab.addr}", "--config",
+        "confirm=resume", *curl_argv(pki, lab.addr, server.port, *options, cafile=cafile)],
+        name="mtlsize")
+
+
+def test_mtlsize_run(lab, pki, www, tmp_path):
+    """A stock nginx verified over two paths; refused with an alarm that says why when a rogue
+    certificate authority's man in the middle is on path 1."""
+    server = nginx(lab, pki, tmp_path, www)
+    proc = mtlsize(lab, pki, server, flags=["-v"])
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    assert b"1 verified" in proc.stderr, proc.log()
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    proc = mtlsize(lab, pki, server, cafile=pki.bundle)
+    assert proc.wait() not in (0, 2) and not proc.stdout, proc.log()  # curl's own
+    assert b"path 2 contradicts path 1: interception" in proc.stderr, proc.log()
+    assert b"somebody on path 1 has a certificate of his own" in proc.stderr, proc.log()
+    check.nothing_stolen(mitm)
+
+
+@pytest.mark.parametrize("options", [["--http1.1"], ["--http2"]])
+def test_rogue_authority_with_its_own_tickets(lab, pki, www, tmp_path, options):
+    server = nginx(lab, pki, tmp_path, www, tls="ssl http2")
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    for policy in ("require", "prefer"):
+        refused(curl(lab, pki, tmp_path, server, *options, cafile=pki.bundle, policy=policy),
+                "alarm", "other-key")
+    check.nothing_stolen(mitm)
+
+
+@pytest.mark.parametrize("option,verdict,reason", [
+    (["--tickets", "0"], "alarm", "other-key"), (["--tls12"], "unproven", "tls-version")])
+def test_rogue_authority_without_tickets(lab, pki, www, tmp_path, option, verdict, reason):
+    server = nginx(lab, pki, tmp_path, www)
+    fake = stock.threaded(lab, pki, *option, ns=lab.routers[1], cert=pki.rogue_cert,
+                          key=pki.rogue_key)
+    lab.redirect(1, server.port, fake.port)
+    refused(curl(lab, pki, tmp_path, server, cafile=pki.bundle), verdict, reason)
+    ends = [line for line in fake.proc.jsons("stdout") if line["event"] == "end"]
+    assert all(line["bytes"] == 0 for line in ends), ends
+
+
+def test_relayed_ticket(lab, pki, tmp_path, mitm_ticket):
+    server = stock.threaded(lab, pki, "--stateful")
+    record = str(tmp_path / "stolen")
+    proc = lab.spawn(lab.routers[1], [mitm_ticket, pki.rogue_cert, pki.rogue_key, lab.addr,
+                                      str(server.port), record], name="mitm_ticket")
+    attacker = attack.Attacker(proc, record)
+    lab.redirect(1, server.port, attacker.port)
+    refused(curl(lab, pki, tmp_path, server, cafile=pki.bundle, policy="prefer"), "alarm",
+            "ticket-refused")
+    check.nothing_stolen(attacker)
+
+
+def test_no_plaintext_after_an_alarm(lab, pki, www, tmp_path):
+    """A program that falls back to plaintext is kept from it for a minute."""
+    text = """
+import socket, ssl, sys
+host, port, name, cafile, _ = sys.argv[1:]
+try:
+    with socket.create_connection((host, int(port))) as sock:
+        ssl.create_default_context(cafile=cafile).wrap_socket(sock, server_hostname=name)
+    print("connected")
+except ssl.SSLError as error:
+    print("refused", error)
+with socket.create_connection((host, int(port))) as sock:
+    sock.sendall(b"the password in the clear")
+"""
+    server = nginx(lab, pki, tmp_path, www)
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    proc, lines = python(lab, pki, tmp_path, server, text, 0, cafile=pki.bundle)
+    assert proc.wait() != 0 and b"refused" in proc.stdout, proc.log()
+    assert [line["event"] for line in lines] == ["session", "refused"], lines
+    assert "plaintext" in lines[1]["why"]
+
+
+# ---- later connections ----------------------------------------------------------------------------
+
+
+def test_spare_ticket(lab, pki, www, tmp_path):
+    """[RSM-15] [RSM-16] curl's own cache of sessions: its second connection is confirmed by the
+    ticket that came after the first one's verdict, without path 2."""
+    server = nginx(lab, pki, tmp_path, www)
+    url = f"https://{pki.name}:{server.port}/file"
+    argv = curl_argv(pki, lab.addr, server.port, "-H", "Connection: close", "-o", "/dev/null", url,
+                     "-o", "/dev/null")
+    proc, lines = wrapped(lab, tmp_path, argv)
+    assert proc.wait() == 0, proc.log()
+    assert [(line["outcome"], line["reason"]) for line in lines] == [
+        ("verified", "resumed"), ("resumed-verified", "spare-ticket")], lines
+    # Its twin: with resume=0 nothing is inherited.
+    proc, lines = wrapped(lab, tmp_path, argv, resume=0)
+    assert [line["reason"] for line in lines] == ["resumed", "resumed"], lines
+
+
+def test_a_ticket_of_a_man_in_the_middle_is_not_kept(lab, pki, www, tmp_path):
+    """[RSM-13] No ticket of the refused connection reaches the program."""
+    text = """
+import socket, ssl, sys
+host, port, name, cafile, _ = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+sock = socket.create_connection((host, int(port)))
+tls = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+try:
+    tls.do_handshake()
+except ssl.SSLError:
+    for call in (lambda: tls.send(b"GET / HTTP/1.0"), lambda: tls.recv(10), tls.do_handshake):
+        try:
+            print("data", call())
+        except (ssl.SSLError, OSError):
+            print("dead")
+    print("session", tls.session)
+"""
+    server = nginx(lab, pki, tmp_path, www)
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    proc, _ = python(lab, pki, tmp_path, server, text, 0, cafile=pki.bundle)
+    assert proc.wait() == 0 and proc.stdout.count(b"dead") == 3, proc.log()
+    check.nothing_stolen(mitm)

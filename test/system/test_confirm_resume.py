@@ -3,6 +3,7 @@
 Each refusal stands beside a twin that is accepted, and each attacker is seen to win against plain
 TLS (test_plain_tls_is_read). [RSM-8] to [RSM-16]."""
 
+import base64
 import os
 
 import pytest
@@ -66,6 +67,30 @@ def test_nginx(lab, pki, www, tmp_path, extra):
     assert result.line["path2"] == {"end": "completed", "ticket": True, "resumed": True, "key": ""}
 
 
+@pytest.mark.parametrize("extra", ["", "SSLSessionTickets off"])
+def test_apache(lab, pki, www, tmp_path, extra):
+    """Several processes, which share a ticket key, or a cache of sessions."""
+    server = stock.apache(lab, pki, str(tmp_path / "apache"), www, extra)
+    for _ in range(4):
+        proved(confirm(lab, pki, server))
+
+
+def test_haproxy(lab, pki, www, tmp_path):
+    """Three processes on one port with a shared ticket key."""
+    keys = tmp_path / "keys"
+    keys.write_text("".join(base64.b64encode(os.urandom(48)).decode() + "\n" for _ in range(3)))
+    server = stock.haproxy(lab, pki, str(tmp_path / "haproxy"), www, f"tls-ticket-keys {keys}", 3)
+    for _ in range(6):
+        proved(confirm(lab, pki, server))
+
+
+def test_haproxy_with_keys_of_their_own(lab, pki, www, tmp_path):
+    """Which process path 2 reaches is chance: resumed or not, and never an alarm."""
+    server = stock.haproxy(lab, pki, str(tmp_path / "haproxy"), www, processes=3)
+    seen = {confirm(lab, pki, server, policy="prefer").line["reason"] for _ in range(6)}
+    assert seen <= {"resumed", "not-resumed"}, seen
+
+
 def test_gnutls(lab, pki):
     """GnuTLS shows a page of its own."""
     server = stock.gnutls_serv(lab, pki)
@@ -93,6 +118,34 @@ def test_tickets_of_many_kinds(lab, pki, tmp_path, options, spare):
     session = tmp_path / "session"
     proved(confirm(lab, pki, server, "--sess-out", session))
     assert session.exists() == spare
+
+
+def serve_tickets(lab, pki, binary, ticket, *options, ns=None, cert=None, cert_key=None):
+    proc = lab.spawn(ns or lab.server, [binary, cert or pki.cert, cert_key or pki.key, str(ticket),
+                                        *options], name="ticket_server")
+    return stock.Stock(proc, proc.wait_json("stdout", event="listening")["port"])
+
+
+def test_late_tickets(lab, pki, tmp_path, ticket_server):
+    """[RSM-3] Waited for a while, and no longer."""
+    key = ticket_key(tmp_path, "late")
+    proved(confirm(lab, pki, serve_tickets(lab, pki, ticket_server, key, "late=250")))
+    server = serve_tickets(lab, pki, ticket_server, key, "late=6000")
+    result = failed(confirm(lab, pki, server), "consistent", "no-ticket")
+    assert 1_000_000 <= result.line["times_us"]["ticket"] < 5_000_000, result
+
+
+def test_single_use_tickets(lab, pki, tmp_path, ticket_server):
+    """[RSM-15] The spare ticket is another one than path 2's, which is used up."""
+    server = serve_tickets(lab, pki, ticket_server, ticket_key(tmp_path, "single"), "single")
+    session = tmp_path / "session"
+    proved(confirm(lab, pki, server, "--sess-out", session))
+    lab.filter(2, f"tcp dport {server.port} drop")
+    result = confirm(lab, pki, server, "--sess-in", session)
+    verdict(result, "verified", "spare-ticket")
+    # Its twin: used up by now, and path 2 is cut.
+    result = confirm(lab, pki, server, "--sess-in", session, "--deadline", "1500")
+    failed(result, "unproven", "path2-failed")
 
 
 def test_a_server_that_speaks_first(lab, pki):
@@ -269,8 +322,7 @@ def test_stolen_ticket_key(lab, pki, tmp_path, ticket_server):
     key = ticket_key(tmp_path, "stolen")
 
     def serve(ns, cert, cert_key, ticket):
-        proc = lab.spawn(ns, [ticket_server, cert, cert_key, str(ticket)], name="ticket_server")
-        return stock.Stock(proc, proc.wait_json("stdout", event="listening")["port"])
+        return serve_tickets(lab, pki, ticket_server, ticket, ns=ns, cert=cert, cert_key=cert_key)
 
     server = serve(lab.server, pki.cert, pki.key, key)
     proved(confirm(lab, pki, server, cafile=pki.bundle))

@@ -62,6 +62,14 @@ def selfserv(lab, pki, folder, *options):
     return Stock(proc, port)
 
 
+def _let_in(*folders):
+    """Workers are another user."""
+    for parent in folders:
+        while str(parent) != "/":
+            os.chmod(parent, os.stat(parent).st_mode | 0o011)
+            parent = os.path.dirname(str(parent))
+
+
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/pid; error_log stderr notice;
 events {{ worker_connections 64; }}
@@ -81,10 +89,7 @@ def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3", *, extra="ssl_sess
     """nginx with a folder of files; extra: further lines of its server block."""
     os.makedirs(folder, exist_ok=True)
     port, conf = lab.port(), os.path.join(folder, "nginx.conf")
-    for parent in (folder, www):  # its workers are another user
-        while str(parent) != "/":
-            os.chmod(parent, os.stat(parent).st_mode | 0o011)
-            parent = os.path.dirname(str(parent))
+    _let_in(folder, www)
     with open(conf, "w", encoding="utf-8") as file:
         file.write("user root;\n" + NGINX.format(
             folder=folder, address=address or lab.addr, port=port, name=pki.name, www=www,
@@ -92,6 +97,86 @@ def nginx(lab, pki, folder, www, protocols="TLSv1.2 TLSv1.3", *, extra="ssl_sess
     proc = lab.spawn(ns or lab.server, [which("nginx"), "-c", conf, "-e", "stderr"], name="nginx")
     proc.wait_listening(port)
     return Stock(proc, port)
+
+
+def _free_port(lab, proc_of):
+    port = lab.port()
+    proc = proc_of(port)
+    proc.wait_listening(port)
+    return Stock(proc, port)
+
+
+APACHE = """
+{modules}
+ServerRoot {folder}
+ServerName {name}
+PidFile {folder}/pid
+Mutex file:{folder} default
+ErrorLog /dev/stderr
+User www-data
+Group www-data
+StartServers 3
+ThreadsPerChild 25
+Listen {address}:{port}
+DocumentRoot {www}
+SSLEngine on
+SSLSessionCache shmcb:{folder}/cache(512000)
+SSLCertificateFile {cert}
+SSLCertificateKeyFile {key}
+{extra}
+"""
+
+
+def apache(lab, pki, folder, www, extra=""):
+    """Apache httpd with several processes."""
+    os.makedirs(folder, exist_ok=True)
+    _let_in(folder, www)
+    parts = ["mpm_event", "authz_core", "ssl", "socache_shmcb", "unixd"]
+    modules = "\n".join(f"LoadModule {part}_module /usr/lib/apache2/modules/mod_{part}.so"
+                        for part in parts
+                        if os.path.exists(f"/usr/lib/apache2/modules/mod_{part}.so"))
+
+    def start(port):
+        conf = os.path.join(folder, "apache.conf")
+        with open(conf, "w", encoding="utf-8") as file:
+            file.write(APACHE.format(modules=modules, folder=folder, name=pki.name, port=port,
+                                     address=lab.addr, www=www, cert=pki.cert, key=pki.key,
+                                     extra=extra))
+        return lab.spawn(lab.server, [which("apache2"), "-DFOREGROUND", "-f", conf], name="apache2")
+    return _free_port(lab, start)
+
+
+HAPROXY = """
+defaults
+    mode http
+    timeout client 20s
+    timeout connect 20s
+    timeout server 20s
+frontend in
+    bind {address}:{port} ssl crt {bundle} {extra}
+    http-request return status 200 content-type text/plain lf-file {page}
+"""
+
+
+def haproxy(lab, pki, folder, www, extra="", processes=1):
+    """Several processes of HAProxy on one port; each has ticket keys of its own unless told."""
+    os.makedirs(folder, exist_ok=True)
+    bundle, conf = os.path.join(folder, "bundle.pem"), os.path.join(folder, "haproxy.cfg")
+    with open(bundle, "wb") as out:
+        for part in (pki.cert, pki.key):
+            with open(part, "rb") as file:
+                out.write(file.read())
+
+    def start(port):
+        with open(conf, "w", encoding="utf-8") as file:
+            file.write(HAPROXY.format(address=lab.addr, port=port, bundle=bundle, extra=extra,
+                                      page=os.path.join(www, "file")))
+        first = lab.spawn(lab.server, [which("haproxy"), "-db", "-f", conf], name="haproxy")
+        first.wait_listening(port)
+        for _ in range(processes - 1):
+            lab.spawn(lab.server, [which("haproxy"), "-db", "-f", conf], name="haproxy")
+        return first
+    return _free_port(lab, start)
 
 
 def threaded(lab, pki, *options, ns=None, cert=None, key=None):
