@@ -13,7 +13,7 @@ static struct {
     unsigned port, bare; /* bare: port of the second connection without a protocol, 0 = none */
     SSL_CTX *ctx;
     bool announce, resume;
-    int count, threads, warm;
+    int count, threads, warm, hold;
     uint64_t bytes;
 } client = {.host = "127.0.0.1", .count = 100, .threads = 4};
 
@@ -116,8 +116,23 @@ static void *hands_main(void *arg)
     return NULL;
 }
 
+/* Sessions that stay open while others are measured. */
+static void hold(SSL **held)
+{
+    for (int i = 0; i < client.hold; i++)
+        held[i] = handshake(NULL);
+}
+
+static void release(SSL **held)
+{
+    for (int i = 0; i < client.hold; i++)
+        ssl_end(held[i]);
+    free(held);
+}
+
 static int hands(void)
 {
+    SSL **held = calloc((size_t)client.hold + 1, sizeof(SSL *));
     struct counts counts[THREADS_MAX] = {{0, 0, 0, 0}}, all = {0, 0, 0, 0};
     pthread_t threads[THREADS_MAX];
     uint64_t cpu, wall;
@@ -126,6 +141,13 @@ static int hands(void)
     resumed_from = client.resume ? ticket() : NULL;
     for (i = 0; i < client.warm; i++)
         ssl_end(handshake(resumed_from));
+    bench_check(held != NULL, "memory");
+    hold(held);
+    if (client.hold > 0) { /* the driver looks at the server's clock now */
+        puts("{}");
+        fflush(stdout);
+        (void)getchar();
+    }
     cpu = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     wall = bench_clock_ns(CLOCK_MONOTONIC);
     for (i = 0; i < client.threads; i++)
@@ -144,7 +166,9 @@ static int hands(void)
            bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu, bench_clock_ns(CLOCK_MONOTONIC) - wall,
            client.count / client.threads * client.threads, all.verified, all.resumed_verified,
            all.resumed, all.wrong);
+    fflush(stdout);
     SSL_SESSION_free(resumed_from);
+    release(held);
     return all.wrong != 0;
 }
 
@@ -264,6 +288,9 @@ static void option(int opt)
     case 'W':
         client.warm = atoi(optarg);
         break;
+    case 'H':
+        client.hold = atoi(optarg);
+        break;
     case 'b':
         client.bytes = strtoull(optarg, NULL, 10);
         break;
@@ -283,19 +310,14 @@ static void option(int opt)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"port", required_argument, NULL, 'P'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cafile", required_argument, NULL, 'a'},
-                                            {"cpu", required_argument, NULL, 'p'},
-                                            {"count", required_argument, NULL, 'n'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"warm", required_argument, NULL, 'W'},
-                                            {"bytes", required_argument, NULL, 'b'},
-                                            {"announce", no_argument, NULL, 'A'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {"bare", required_argument, NULL, 'B'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
+        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
+        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
+        {"hold", required_argument, NULL, 'H'},    {"bytes", required_argument, NULL, 'b'},
+        {"announce", no_argument, NULL, 'A'},      {"resume", no_argument, NULL, 'r'},
+        {"bare", required_argument, NULL, 'B'},    {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)

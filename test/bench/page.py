@@ -149,6 +149,13 @@ def server_part(rows):
             table(("server", "CPU, us", "handshakes a second", "ratio"), lines) + "\n")
 
 
+def growth_part(rows):
+    lines = [(num(int(held), 0), quart(row["plain"], 0), quart(row["fresh path 2"], 0), with_ci(row["ratio"], 2))
+             for held, row in rows.items()]
+    return ("## As sessions grow\n\nServer CPU for each further full handshake, us, while so many sessions stay open on the server.\n\n" +
+            table(("open", "plain", "fresh path 2", "ratio"), lines) + "\n")
+
+
 def instruction_part(rows):
     lines = [(name, num(row["server_own"], 0), num(row["server_all"], 0), num(row["client_own"], 0), num(row["client_all"], 0))
              for name, row in rows.items()]
@@ -172,7 +179,7 @@ def memory_part(m):
     return "## Memory\n\nBytes a session.\n\n" + table(("what", "ours", "libssl's beside it"), lines) + "\n"
 
 
-PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("servers", server_part), ("instructions", instruction_part), ("data", data_part),
+PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("servers", server_part), ("growth", growth_part), ("instructions", instruction_part), ("data", data_part),
          ("memory", memory_part))
 
 

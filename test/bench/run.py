@@ -13,6 +13,7 @@ import time
 
 import common
 import data
+import growth
 import handshakes
 import instructions
 import memory
@@ -23,9 +24,9 @@ from mtlslab import pki as pki_module
 GRID = [(rtt1, rtt2, 0) for rtt1 in (10, 50, 100) for rtt2 in (10, 50, 100)] + [(20, 40, 0)]
 LOSS = [(50, 50, 1), (50, 50, 2)]
 SIZES = {  # handshakes a batch, rounds; MiB, rounds; set-up: rounds, at 0.2 ms, points; sessions held
-    "quick": {"batch": 400, "rounds": 7, "server_rounds": 3, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
+    "quick": {"batch": 400, "rounds": 7, "server_rounds": 3, "growth": [0, 1000], "growth_rounds": 2, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
               "setup": {"rounds": 5, "near_rounds": 40, "grid": [(20, 20, 0), (20, 40, 0)]}},
-    "full": {"batch": 1000, "rounds": 21, "server_rounds": 11, "mib": 1024, "data_rounds": 11, "held": 2000, "core": 50000,
+    "full": {"batch": 1000, "rounds": 21, "server_rounds": 11, "growth": [0, 100, 1000, 10000], "growth_rounds": 5, "mib": 1024, "data_rounds": 11, "held": 2000, "core": 50000,
              "setup": {"rounds": 11, "near_rounds": 300, "grid": GRID + LOSS}},
 }
 
@@ -35,6 +36,7 @@ def parts(size, folder):
     return {"setup": (lambda pki: setup.run(pki, size["setup"], folder), setup.show),
             "handshakes": (lambda pki: handshakes.run(pki, size), handshakes.print_rows),
             "servers": (lambda pki: servers.run(pki, size, folder), servers.print_rows),
+            "growth": (lambda pki: growth.run(pki, size), growth.print_rows),
             "instructions": (lambda pki: instructions.run(pki, size), instructions.print_rows),
             "data": (lambda pki: data.run(pki, size), lambda r: data.print_rows(r, size)),
             "memory": (lambda pki: memory.run(pki, size), memory.print_rows)}
