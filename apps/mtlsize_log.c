@@ -115,21 +115,41 @@ static void peer_of(const char *line, char *out, size_t cap)
     snprintf(out, cap, "%s%s", name, name[0] == '\0' ? remote : port != NULL ? port : "");
 }
 
+const char *const log_verdicts[LOG_VERDICTS] = {"verified", "consistent", "unproven", "alarm"};
+
+/* LOG_VERDICTS: none. */
+static int verdict_of(const char *line)
+{
+    char verdict[16];
+    int i = 0;
+
+    member(line, "verdict", verdict, sizeof verdict);
+    while (i < LOG_VERDICTS && strcmp(verdict, log_verdicts[i]) != 0)
+        i++;
+    return i;
+}
+
 static void add_problem(struct log_summary *s, const char *line, const char *what, const char *why)
 {
-    struct log_problem p = {.healed = false};
+    struct log_problem p = {.count = 1};
 
     snprintf(p.what, sizeof p.what, "%s", what);
     member(line, "program", p.program, sizeof p.program);
     peer_of(line, p.peer, sizeof p.peer);
     member(line, why, p.why, sizeof p.why);
     member(line, "message", p.text, sizeof p.text);
-    if (strcmp(what, "notice") == 0) /* a script may do the same a thousand times */
+    if (p.text[0] == '\0')
+        member(line, "meaning", p.text, sizeof p.text);
+    p.alarm = verdict_of(line) == LOG_ALARM;
+    if (strcmp(what, "session") != 0) /* a script may do the same a thousand times */
         for (size_t i = 0; i < s->problem_count; i++)
             if (strcmp(s->problems[i].what, what) == 0 &&
                 strcmp(s->problems[i].program, p.program) == 0 &&
-                strcmp(s->problems[i].why, p.why) == 0)
+                strcmp(s->problems[i].peer, p.peer) == 0 &&
+                strcmp(s->problems[i].why, p.why) == 0) {
+                s->problems[i].count++;
                 return;
+            }
     if (s->problem_count < LOG_PROBLEMS_MAX)
         s->problems[s->problem_count++] = p;
     else
@@ -147,7 +167,7 @@ static void heal(struct log_summary *s, const char *line)
         struct log_problem *p = &s->problems[i];
 
         if (strcmp(p->what, "session") == 0 && peer[0] != '\0' && strcmp(p->peer, peer) == 0 &&
-            strcmp(p->program, program) == 0 && strcmp(p->why, "downgrade-late") != 0)
+            strcmp(p->program, program) == 0 && !p->alarm && strcmp(p->why, "downgrade-late") != 0)
             p->healed = true;
     }
 }
@@ -155,12 +175,18 @@ static void heal(struct log_summary *s, const char *line)
 static void plain_peer(struct log_summary *s, const char *line)
 {
     struct log_plain p = {.count = 1};
+    int verdict = verdict_of(line);
+    char reason[40];
 
     member(line, "program", p.program, sizeof p.program);
     peer_of(line, p.peer, sizeof p.peer);
+    member(line, "reason", reason, sizeof reason);
+    if (verdict < LOG_VERDICTS)
+        snprintf(p.why, sizeof p.why, "%s: %s", log_verdicts[verdict], reason);
     for (size_t i = 0; i < s->plain_count; i++)
         if (strcmp(s->plain_peers[i].peer, p.peer) == 0 &&
-            strcmp(s->plain_peers[i].program, p.program) == 0) {
+            strcmp(s->plain_peers[i].program, p.program) == 0 &&
+            strcmp(s->plain_peers[i].why, p.why) == 0) {
             s->plain_peers[i].count++;
             return;
         }
@@ -174,8 +200,12 @@ static void session_line(struct log_summary *s, const char *line)
 {
     char outcome[32], role[16];
 
+    int verdict = verdict_of(line);
+
     member(line, "outcome", outcome, sizeof outcome);
     member(line, "role", role, sizeof role);
+    if (verdict < LOG_VERDICTS)
+        s->verdicts[verdict]++;
     if (strcmp(outcome, "verified") == 0 || strcmp(outcome, "resumed-verified") == 0) {
         s->verified += outcome[0] == 'v';
         s->resumed += outcome[0] == 'r';

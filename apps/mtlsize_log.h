@@ -11,17 +11,23 @@
 #define LOG_PLAIN_MAX    16    /* peers of plain TLS that are named */
 #define LOG_LINE_MAX     65536 /* longer lines are damage */
 
+enum { LOG_VERIFIED, LOG_CONSISTENT, LOG_UNPROVEN, LOG_ALARM, LOG_VERDICTS };
+extern const char *const log_verdicts[LOG_VERDICTS];
+
 /* Something that did not end well. */
 struct log_problem {
     char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
-    char text[320]; /* why, for people; "" = as why */
-    bool healed;    /* a later session with the same peer was verified */
+    char text[320];      /* why, for people; "" = as why */
+    bool alarm;          /* path 2 contradicted path 1; nothing heals that */
+    unsigned long count; /* the same again; sessions stand alone */
+    bool healed;         /* a later session with the same peer was verified */
 };
 
 /* Peers that spoke ordinary TLS. */
 struct log_plain {
     char program[128], peer[300];
+    char why[64]; /* what came of confirm=resume; "" = it was not tried */
     unsigned long count;
 };
 
@@ -29,6 +35,7 @@ struct log_summary {
     unsigned long pid; /* set before: the process that must have loaded the library; 0: none */
     bool loaded;       /* it has */
     unsigned long verified, resumed, plain, failed; /* sessions by outcome, both roles */
+    unsigned long verdicts[LOG_VERDICTS];           /* of the sessions that confirm=resume judged */
     unsigned long refused_peers; /* failed sessions of a server: somebody else's doing */
     unsigned long unhooked;      /* TLS that could not be hooked */
     unsigned long refused;       /* connections or programs that were refused for it */

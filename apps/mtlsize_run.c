@@ -229,8 +229,12 @@ static int start_and_wait(struct run *r, pid_t *started)
 
 static const char *problem_words(const struct run *r, const struct log_problem *p)
 {
+    if (p->alarm)
+        return "ALARM, refused";
     if (strcmp(p->what, "session") == 0)
         return p->healed ? "not verified at first, refused" : "not verified, refused";
+    if (strcmp(p->what, "refused") == 0)
+        return "refused";
     if (strcmp(p->what, "notice") == 0)
         return "started what is not watched";
     return strcmp(p->what, "unhooked") == 0 && r->allow_unhooked
@@ -238,14 +242,23 @@ static const char *problem_words(const struct run *r, const struct log_problem *
                : "TLS that cannot be protected, refused";
 }
 
+static void times_words(unsigned long count, char *out, size_t cap)
+{
+    out[0] = '\0';
+    if (count > 1)
+        snprintf(out, cap, " (%lu times)", count);
+}
+
 static void print_problems(const struct run *r, const struct log_summary *s)
 {
     for (size_t i = 0; i < s->problem_count; i++) {
         const struct log_problem *p = &s->problems[i];
+        char times[40];
 
-        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s", p->program, problem_words(r, p),
+        times_words(p->count, times, sizeof times);
+        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s%s", p->program, problem_words(r, p),
                 p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why,
-                p->text[0] != '\0' ? " (" : "", p->text, p->text[0] != '\0' ? ")" : "");
+                p->text[0] != '\0' ? " (" : "", p->text, p->text[0] != '\0' ? ")" : "", times);
     }
     if (s->more > 0)
         message(r->json, "problem", "and %lu more", s->more);
@@ -261,28 +274,42 @@ static void print_plain(const struct run *r, const struct log_summary *s)
 {
     for (size_t i = 0; i < s->plain_count; i++) {
         const struct log_plain *p = &s->plain_peers[i];
-        char times[40] = "";
+        char times[40];
 
-        if (p->count > 1)
-            snprintf(times, sizeof times, " (%lu times)", p->count);
-        message(r->json, "plain", "%s: ordinary TLS, not confirmed: %s%s", p->program,
-                p->peer[0] != '\0' ? p->peer : "a peer without a name", times);
+        times_words(p->count, times, sizeof times);
+        message(r->json, "plain", "%s: ordinary TLS, not confirmed: %s%s%s%s%s", p->program,
+                p->peer[0] != '\0' ? p->peer : "a peer without a name", times,
+                p->why[0] != '\0' ? " (" : "", p->why, p->why[0] != '\0' ? ")" : "");
     }
     if (s->plain_more > 0)
         message(r->json, "plain", "and %lu sessions of ordinary TLS with other peers",
                 s->plain_more);
 }
 
+/* "; by resumption: 1 verified, 1 alarm"; "" where nothing was confirmed that way. */
+static void verdict_words(const struct log_summary *s, char *out, size_t cap)
+{
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (int i = 0; i < LOG_VERDICTS; i++)
+        if (s->verdicts[i] > 0 && n < cap)
+            n += (size_t)snprintf(out + n, cap - n, "%s %lu %s", n == 0 ? "; by resumption:" : ",",
+                                  s->verdicts[i], log_verdicts[i]);
+}
+
 static void print_summary(const struct run *r, const struct log_summary *s, int program_code,
                           int code)
 {
+    char verdicts[120];
     struct json j;
 
     if (!r->json) {
-        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed, %lu %s",
+        verdict_words(s, verdicts, sizeof verdicts);
+        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed, %lu %s%s",
                 s->verified, s->resumed, s->plain, s->failed,
                 r->allow_unhooked ? s->unhooked : s->refused,
-                r->allow_unhooked ? "unprotected" : "refused");
+                r->allow_unhooked ? "unprotected" : "refused", verdicts);
         return;
     }
     json_begin(&j);
@@ -297,6 +324,10 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
         json_string(&j, NULL, s->plain_peers[i].peer);
     json_close(&j, ']');
     json_number(&j, "failed", s->failed);
+    json_open(&j, "by_resumption", '{');
+    for (int i = 0; i < LOG_VERDICTS; i++)
+        json_number(&j, log_verdicts[i], s->verdicts[i]);
+    json_close(&j, '}');
     json_number(&j, "unhooked", s->unhooked);
     json_number(&j, "refused", s->refused);
     json_number(&j, "program_exit", (uint64_t)program_code);

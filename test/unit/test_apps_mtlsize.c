@@ -209,6 +209,27 @@ static void test_plain_peers(void **state)
     assert_int_equal(s.plain, LOG_PLAIN_MAX + 4);
 }
 
+/* What confirm=resume came to; an alarm is never healed. */
+static void test_verdicts(void **state)
+{
+    struct log_summary s =
+        sum(SESSION("verified", "a:1", ", \"verdict\": \"verified\", \"reason\": \"resumed\"")
+                SESSION("plain", "b:1", ", \"verdict\": \"unproven\", \"reason\": \"no-ticket\"")
+                    SESSION("verified", "c:1", ""));
+
+    assert_false(log_is_bad(&s, false));
+    assert_true(s.verdicts[LOG_VERIFIED] == 1 && s.verdicts[LOG_UNPROVEN] == 1);
+    assert_true(s.verdicts[LOG_CONSISTENT] == 0 && s.verdicts[LOG_ALARM] == 0);
+    assert_string_equal(s.plain_peers[0].why, "unproven: no-ticket");
+    s = sum(SESSION("failed", "a:1", ", \"verdict\": \"unproven\", \"reason\": \"no-ticket\"")
+                SESSION("verified", "a:1", ""));
+    assert_false(log_is_bad(&s, false));
+    s = sum(SESSION("failed", "a:1", ", \"verdict\": \"alarm\", \"meaning\": \"other key\"")
+                SESSION("verified", "a:1", ""));
+    assert_true(log_is_bad(&s, false) && s.problems[0].alarm && s.verdicts[LOG_ALARM] == 1);
+    assert_string_equal(s.problems[0].text, "other key");
+}
+
 /* ---- The record */
 
 /* As the preloaded library opens it: another file description than ours. */
@@ -732,6 +753,7 @@ int main(void)
         cmocka_unit_test(test_notices),
         cmocka_unit_test(test_plain_peers),
         cmocka_unit_test(test_record),
+        cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_record_damage),
         cmocka_unit_test(test_record_lock),
         cmocka_unit_test(test_peers),
