@@ -34,7 +34,7 @@ static const struct option_def defs[] = {
 };
 
 static const char usage[] =
-    "usage: mtlsize status [--json]\n"
+    "usage: mtlsize status [flags]\n"
     "Says what this machine's configuration of Multipath TLS is. Exit code 1: something of it is\n"
     "wrong or missing.\n\n";
 
