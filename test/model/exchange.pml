@@ -6,7 +6,9 @@
  *   A1, A2, A3   the attacker on path 1, 2, 3 is active     LINK   the attackers talk to each other
  *   PRE          they share secrets made before             ROGUE  the client accepts their certificate
  *   PATHS        secondary paths (1, 2)                     NEED   so many must confirm
- *   MODE         0 TLS alone, 1 require, 2 prefer, 3 confirm=resume (verified only), 4 the same, unproven allowed
+ *   MODE         0 TLS alone, 1 require, 2 prefer, 3 confirm=resume (verified only), 4 the same, unproven allowed,
+ *                5 require, with the ticket of a verified session, 6 plain TCP
+ *   STOLEN       the attackers have the server's ticket key
  *   SLOW         path 2 is slower than the grace by itself
  *   REACH        the claim is that nothing is ever released
  *   BUG          0; a rule that is left out: 1 the comparison, 2 READY without extension fails, 3 k
@@ -21,11 +23,13 @@ mtype = {ready, proof, refused};
 #define PREPARED 4 /* the attackers' own, from before */
 
 byte client_th = NONE, server_th = NONE; /* server_th: the session with the client's join, or the ticket's domain */
-bool path1_done = false, extension = false;
+bool path1_done = false, extension = false, resumed = false;
 bool released = false, ended = false;
 
 #if REACH
 #define RELEASE released = true; assert(false) /* must be found: else "safe" would say nothing */
+#elif MODE == 6
+#define RELEASE released = true; assert(false) /* without keys */
 #else
 #define RELEASE released = true; assert(client_th != TO_US)
 #endif
@@ -38,7 +42,10 @@ chan from_server[2] = [3] of {mtype, byte};
 proctype Path1()
 {
     if
-    :: client_th = DIRECT; server_th = DIRECT; extension = (MODE != 0)
+    :: client_th = DIRECT; server_th = DIRECT; extension = (MODE != 0); resumed = (MODE == 5)
+    :: A1 && STOLEN && MODE == 5 -> client_th = TO_US; extension = true; resumed = true
+    :: A1 && STOLEN && ROGUE && MODE >= 3 -> client_th = TO_US; extension = true;
+        server_th = TO_US /* their ticket opens at the server */
     :: A1 && ROGUE -> client_th = TO_US;
         if
         :: extension = false
@@ -70,7 +77,7 @@ inline forge(i)
     :: LINK && path1_done && client_th == TO_US -> to_client[i]!proof, TO_US
     :: LINK && path1_done && server_th == ONWARD -> to_client[i]!proof, ONWARD
     /* a ticket of theirs opens under a key that they shared before [RSM] */
-    :: PRE && MODE >= 3 && path1_done && client_th == TO_US -> to_client[i]!proof, TO_US
+    :: PRE && (MODE == 3 || MODE == 4) && path1_done && client_th == TO_US -> to_client[i]!proof, TO_US
     fi
 }
 
@@ -104,8 +111,9 @@ proctype Client()
     path1_done;
     do
     :: ended -> break
-    :: MODE == 0 && !ended -> RELEASE; break
-    :: MODE != 0 && !ended ->
+    :: (MODE == 0 || MODE == 6) && !ended -> RELEASE; break
+    :: resumed && !ended -> RELEASE; break /* needs no path 2 [RES-2] */
+    :: MODE != 0 && MODE != 6 && !ended ->
         if
         :: to_client[0]?kind, th -> i = 0
         :: PATHS > 1 && to_client[1]?[kind, th] -> to_client[1]?kind, th; i = 1
@@ -130,10 +138,10 @@ proctype Client()
         :: else
         fi;
         if
-        :: !extension && MODE <= 2 && (seen_ready[0] || seen_ready[1]) && BUG != 2 -> ended = true; break
+        :: !extension && (MODE <= 2 || MODE == 5) && (seen_ready[0] || seen_ready[1]) && BUG != 2 -> ended = true; break
         :: !extension && MODE == 2 && (BUG == 2 || (gone[0] && (PATHS == 1 || gone[1]))) ->
             RELEASE; break
-        :: (extension || MODE >= 3) && (right >= NEED || (BUG == 3 && right > 0)) -> RELEASE; break
+        :: (extension || MODE == 3 || MODE == 4) && (right >= NEED || (BUG == 3 && right > 0)) -> RELEASE; break
         :: else
         fi
     od
