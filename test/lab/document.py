@@ -1,10 +1,21 @@
-"""The generated parts of doc/threats.md, each between two marks."""
+"""The generated parts of doc/threats.md, each between two marks, and its picture."""
 
 import pathlib
 
 import show
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / "doc" / "threats.md"
+
+
+def picture(now, write, check):
+    """doc/threats.svg likewise."""
+    file = FILE.with_suffix(".svg")
+    if write:
+        file.write_text(now, encoding="utf-8")
+    if check and file.read_text(encoding="utf-8") != now:
+        print(show.paint(show.RED, "doc/threats.svg shows another table (--write)"))
+        return False
+    return True
 
 
 def split(text, marks):

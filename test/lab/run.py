@@ -14,7 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 from mtlslab import netns  # noqa: E402
 
 import show  # noqa: E402
-from document import generated  # noqa: E402
+from document import generated, picture  # noqa: E402
+from picture import svg  # noqa: E402
 from sections import SECTIONS  # noqa: E402
 from runner import Run, Runner  # noqa: E402
 from table import COLUMNS, PROMISED  # noqa: E402
@@ -29,6 +30,8 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="print the runs, and do none")
     parser.add_argument("--json", metavar="FILE", help="write every result there")
     parser.add_argument("--keep", metavar="FOLDER", help="keep the evidence of each run there")
+    parser.add_argument("--capture", action="store_true",
+                        help="with --keep: also what passed each attacker's router, path-N.pcap (tcpdump)")
     parser.add_argument("--write", action="store_true", help="write the table into doc/threats.md")
     parser.add_argument("--check", action="store_true",
                         help="fail if doc/threats.md shows another table than this run")
@@ -61,7 +64,7 @@ def progress(number, count, result):
 
 def carry_out(runs, options):
     results = []
-    with Runner(options.keep) as runner:
+    with Runner(options.keep, options.capture) as runner:
         for result in runner.results(runs):
             results.append(result)
             progress(len(results), len(runs), result)
@@ -76,6 +79,8 @@ def main():
         return 0
     if (options.write or options.check) and options.only:
         sys.exit("scripts/lab: --write and --check are for the whole table")
+    if options.capture and not options.keep:
+        sys.exit("scripts/lab: --capture needs --keep FOLDER")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -93,6 +98,7 @@ def main():
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump([result.json() for result in results], file, indent=1)
     good = generated(MARKS, table.markdown(SECTIONS), options.write, options.check)
+    good = picture(svg(table, COLUMNS), options.write, options.check) and good
     wrong = [result for result in results if not result.as_promised]
     missing = [row.title for row in ROWS if row.missing]
     print(f"lab: {len(results) - len(wrong)} attacks came out as promised, {len(wrong)} did not; "

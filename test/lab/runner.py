@@ -12,7 +12,7 @@ import time
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mtlslab import attack
+from mtlslab import attack, tools
 from mtlslab.lab import Lab
 from mtlslab.pki import Pki
 
@@ -64,8 +64,8 @@ class Result:
 
 
 class Runner:
-    def __init__(self, keep=None):
-        self.keep = keep
+    def __init__(self, keep=None, capture=False):
+        self.keep, self.capture = keep, capture
         self.stopping = threading.Event()
         self._labs, self._lock = set(), threading.Lock()
 
@@ -110,13 +110,14 @@ class Runner:
             return None
         began = time.monotonic()
         folder = pathlib.Path(tempfile.mkdtemp(dir=self._temp))
-        scene, log = None, ""
+        scene, log, captures = None, "", []
         try:
             with Lab(paths=run.row.paths) as lab:
                 with self._lock:
                     self._labs.add(lab)
                 try:
                     run.row.lay(lab)
+                    captures = start_captures(lab, folder) if self.capture else []
                     scene = Scene(lab, self.pki, folder, self.programs, run.row, run.rogue)
                     scene.serve()
                     run.attack(scene)
@@ -128,6 +129,8 @@ class Runner:
                 finally:
                     with self._lock:
                         self._labs.discard(lab)
+                    for proc in captures:
+                        proc.stop()
                     for proc in lab.procs:  # all is told: nobody need end in good order
                         proc.stop(signal.SIGKILL)
                 log += "\n".join(proc.log() for proc in lab.procs)
@@ -146,6 +149,17 @@ class Runner:
             shutil.copytree(folder, to, dirs_exist_ok=True)
             (to / "log").write_text(log, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_captures(lab, folder):
+    """What passes each router, both its sides."""
+    found = []
+    for path, router in lab.routers.items():
+        proc = lab.spawn(router, [tools.which("tcpdump"), "-i", "any", "--immediate-mode", "-U", "-Z", "root", "-s", "0", "-w",
+                                  str(folder / f"path-{path}.pcap"), "tcp or udp or icmp or icmp6"], name="tcpdump")
+        proc.wait_text("listening on", stream="stderr")
+        found.append(proc)
+    return found
 
 
 def build_attacker(name, folder):
