@@ -20,6 +20,8 @@ enum {
     O_DEADLINE,
     O_HOSTS,
     O_KEY_CHANGE,
+    O_OVER,
+    O_HELPER,
     O_CONFIG,
     O_CONNECT,
     O_PATH1_DEV,
@@ -61,6 +63,12 @@ static const struct option_def defs[] = {
     {O_HOSTS, 0, "hosts", "FILE", "memory of servers' keys", 0},
     {O_KEY_CHANGE, 0, "key-change", "HOW",
      "another key than remembered: refuse (default), or\nvouch: two paths may confirm it", 0},
+    {O_OVER, 0, "over", "HOW",
+     "path 2 by connections of its own (connections, default),\n"
+     "as the second subflow of one Multipath TCP connection\n"
+     "(mptcp), or so where that can be had (mptcp,connections)",
+     0},
+    {O_HELPER, 0, "mptcp-helper", "PATH", "where mtls-mptcp-helper listens", 0},
     {O_CONFIG, 0, "config", "WORDS", "further configuration words; repeatable", OPT_MANY},
     {0, 0, "Path 1:", NULL, NULL, 0},
     {O_CONNECT, 0, "connect", "ADDR", "connect to this address; HOST is not looked up", 0},
@@ -137,6 +145,11 @@ static int handle_smkex(struct client_config *c, int id, const char *value)
         return word(c, "hosts", "hosts", value);
     case O_KEY_CHANGE:
         return word(c, "key-change", "key-change", value);
+    case O_OVER:
+        c->mptcp = c->mptcp || strncmp(value, "mptcp", 5) == 0;
+        return word(c, "over", "over", value);
+    case O_HELPER:
+        return word(c, "mptcp-helper", "mptcp-helper", value);
     default:
         return word(c, "config", NULL, value);
     }
@@ -218,6 +231,8 @@ static int check(const struct client_config *c, const struct options *o)
         return usage_error(PROG, "--single-path contradicts --path2 and --need");
     if (off && (paths || o->seen[O_SINGLE]))
         return usage_error(PROG, "--policy off contradicts --path2 and --single-path");
+    if (o->seen[O_SINGLE] && o->seen[O_OVER])
+        return usage_error(PROG, "--single-path contradicts --over");
     if (o->seen[O_KEY_CHANGE] && c->hosts == NULL)
         return usage_error(PROG, "--key-change needs --hosts");
     if (c->has_connect && c->server.family != AF_UNSPEC)

@@ -19,6 +19,7 @@ enum {
     O_PEERS,
     O_PATH2_LISTEN,
     O_SINGLE,
+    O_OVER,
     O_POLICY,
     O_DEADLINE,
     O_CONFIG,
@@ -48,6 +49,11 @@ static const struct option_def defs[] = {
      "where to accept path 2; port 0: any free port;\nrepeatable", OPT_MANY},
     {O_SINGLE, 0, "single-path", NULL,
      "no path 2: unauthenticated, whoever is on the path\ncan read everything", 0},
+    {O_OVER, 0, "over", "HOW",
+     "path 2 by connections of its own (connections, default),\n"
+     "as the second subflow of one Multipath TCP connection\n"
+     "(mptcp), or either (mptcp,connections)",
+     0},
     {O_POLICY, 0, "policy", "POLICY",
      "require: no SMKEX, no connection (default); prefer:\n"
      "plain TCP too; off: plain TCP",
@@ -108,6 +114,9 @@ static int handle_smkex(struct server_config *c, int id, const char *value)
         return word(c, "path2-listen", "listen", value);
     case O_SINGLE:
         return word(c, "single-path", "mode", "single");
+    case O_OVER:
+        c->mptcp = c->mptcp || strncmp(value, "mptcp", 5) == 0;
+        return word(c, "over", "over", value);
     case O_POLICY:
         if (strcmp(value, "require") != 0 && strcmp(value, "prefer") != 0 &&
             strcmp(value, "off") != 0)
@@ -162,6 +171,14 @@ static int handle(void *arg, int id, const char *value)
     }
 }
 
+/* Then path 2 comes in no connection of its own. */
+static bool over_mptcp_alone(const struct server_config *c)
+{
+    const char *over = strstr(c->words.text, "over=mptcp");
+
+    return over != NULL && over[strlen("over=mptcp")] != ',';
+}
+
 static int check(const struct server_config *c, const struct options *o)
 {
     bool off = strstr(c->words.text, "policy=off") != NULL;
@@ -176,7 +193,10 @@ static int check(const struct server_config *c, const struct options *o)
         return usage_error(PROG, "--single-path and --path2-listen contradict each other");
     if (off && (o->seen[O_SINGLE] || o->seen[O_PATH2_LISTEN]))
         return usage_error(PROG, "--policy off contradicts --single-path and --path2-listen");
-    if (!off && !o->seen[O_SINGLE] && strstr(c->words.text, "listen=") == NULL)
+    if (o->seen[O_SINGLE] && o->seen[O_OVER])
+        return usage_error(PROG, "--single-path contradicts --over");
+    if (!off && !o->seen[O_SINGLE] && !over_mptcp_alone(c) &&
+        strstr(c->words.text, "listen=") == NULL)
         return usage_error(PROG, "--path2-listen is missing: no client could confirm");
     return 0;
 }

@@ -67,6 +67,14 @@ extern "C" {
     X(PATH_BUSY, -311, "path2-busy", "the server is too busy to verify")                          \
     X(PATH_NOT_HERE, -312, "path2-not-here", "the server says this TLS port is not hooked")       \
     X(PATH_PROXY, -313, "path2-proxy", "path 2's proxy failed")                                   \
+    X(MPTCP_NONE, -314, "mptcp-none", "the connection is not Multipath TCP's, or has fallen back to TCP") \
+    X(MPTCP_KERNEL, -315, "mptcp-kernel", "this kernel does not tell the subflows' bytes (Linux 6.5 does)") \
+    X(MPTCP_MANAGER, -316, "mptcp-path-manager", "subflows can be steered per connection only with net.mptcp.pm_type=1") \
+    X(MPTCP_HELPER, -317, "mptcp-helper", "mtls-mptcp-helper cannot be reached")                  \
+    X(MPTCP_STEER, -318, "mptcp-steer", "the kernel refuses to make or steer the second subflow") \
+    X(SUBFLOW_MISSING, -319, "subflow-missing", "the second subflow did not come up")             \
+    X(SUBFLOW_CHANGED, -320, "subflow-changed", "the subflows are not the two that the exchange began with") \
+    X(SUBFLOW_BYTES, -321, "subflow-bytes", "bytes travelled on another subflow than their own: forged or sent twice") \
     /* verification */                                                                            \
     X(PROOF_WRONG, -400, "proof-wrong", "proof is wrong: path 1 is intercepted")                  \
     X(PROOF_MISSING, -401, "proof-missing", "no proof came: path 1 intercepted, or path 2 reached another node") \
@@ -107,7 +115,8 @@ extern "C" {
     X(SMKEX_RECORD, -508, "record-wrong", "a record was forged or damaged")                       \
     X(SMKEX_UNEXPECTED, -509, "record-unexpected", "a record that must not come now")             \
     X(SMKEX_TRUNCATED, -510, "truncated", "connection was cut off: no close_notify")              \
-    X(SMKEX_ALERT, -511, "alert", "peer ended the connection with an alert")
+    X(SMKEX_ALERT, -511, "alert", "peer ended the connection with an alert")                      \
+    X(SMKEX_NOT_OVER, -512, "smkex-not-over-mptcp", "server does not exchange over one MPTCP connection")
 /* clang-format on */
 
 enum mtls_error {

@@ -1,4 +1,4 @@
-/* Concept: rtnetlink's message format and one exchange over it; every length that the kernel tells
+/* Concept: netlink's message format and one exchange over it; every length that the kernel tells
  * is checked. */
 #include "netlink.h"
 
@@ -7,7 +7,11 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { STRAY_MAX = 5, WAIT_US = 20000 /* for each datagram; the engine lock is held */ };
+enum {
+    QUESTION_MAX = NLMSG_LENGTH(sizeof(struct ifinfomsg)) + MTLS_NL_ATTRS_MAX,
+    STRAY_MAX = 5,
+    WAIT_US = 20000 /* for each datagram; the engine lock is held */
+};
 
 _Static_assert(offsetof(struct mtls_nl_question, body) == NLMSG_HDRLEN,
                "rtnetlink's body follows its header");
@@ -26,7 +30,7 @@ void mtls_nl_question_add(struct mtls_nl_question *q, uint16_t type, const void 
     struct rtattr attr = {.rta_type = type, .rta_len = (uint16_t)RTA_LENGTH(len)};
     size_t at = NLMSG_ALIGN(q->head.nlmsg_len);
 
-    if (q->head.nlmsg_len == 0 || at + RTA_SPACE(len) > sizeof(*q)) {
+    if (q->head.nlmsg_len == 0 || at + RTA_SPACE(len) > QUESTION_MAX) {
         q->head.nlmsg_len = 0; /* too long: never asked */
         return;
     }
@@ -72,6 +76,8 @@ static int answer_parse(struct mtls_nl_answer *a, size_t n, const struct mtls_nl
         if (head->nlmsg_len < NLMSG_LENGTH(sizeof(refused)))
             return -EBADMSG;
         memcpy(&refused, NLMSG_DATA(head), sizeof(refused));
+        if (refused.error == 0 && type == NLMSG_ERROR)
+            return 0;
         return refused.error < 0 ? refused.error : -EBADMSG;
     }
     if (head->nlmsg_type != type || head->nlmsg_len < NLMSG_SPACE(body_len))
@@ -88,10 +94,10 @@ static _Thread_local struct {
     uint32_t seq;
 } scope = {.fd = -1};
 
-static int netlink_open(void)
+static int netlink_open(int protocol)
 {
     struct timeval wait = {.tv_usec = WAIT_US};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), err;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), err;
 
     if (fd < 0)
         return -errno;
@@ -141,7 +147,7 @@ int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint
         return -EMSGSIZE;
     mtls_nl_begin();
     if (scope.fd < 0)
-        scope.fd = netlink_open();
+        scope.fd = netlink_open(NETLINK_ROUTE);
     numbered.head.nlmsg_seq = ++scope.seq;
     n = scope.fd < 0 ? scope.fd : exchange(scope.fd, &numbered, a);
     err = n < 0 ? n : answer_parse(a, (size_t)n, &numbered, type, body_len);
@@ -149,6 +155,21 @@ int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint
         scope_close(); /* another answer may still come */
     mtls_nl_end();
     return err;
+}
+
+int mtls_nl_ask_of(int protocol, const struct mtls_nl_question *q, struct mtls_nl_answer *a,
+                   uint16_t type, size_t body_len)
+{
+    int fd, n;
+
+    if (q->head.nlmsg_len == 0)
+        return -EMSGSIZE;
+    fd = netlink_open(protocol);
+    if (fd < 0)
+        return fd;
+    n = exchange(fd, q, a);
+    (void)close(fd);
+    return n < 0 ? n : answer_parse(a, (size_t)n, q, type, body_len);
 }
 
 const void *mtls_nl_attr_find(const struct rtattr *attrs, size_t len, uint16_t type, size_t min,

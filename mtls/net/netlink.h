@@ -1,10 +1,13 @@
-/* Concept: rtnetlink questions, one answer each, over a socket that lives for a call of the room's:
- * neither a fork nor an application that closes descriptors it does not know can break it, and no
- * wait is longer than a tenth of a second. What failed is not known, and so is not distinct. */
+/* Concept: netlink questions (of routes, sockets, or generic), one answer each, over a socket that
+ * lives for a call of the room's: neither a fork nor an application that closes descriptors it does
+ * not know can break it, and no wait is longer than a tenth of a second. What failed is not known,
+ * and so is not distinct. */
 #ifndef MTLS_NET_NETLINK_H
 #define MTLS_NET_NETLINK_H
 
+#include <linux/genetlink.h>
 #include <linux/if_link.h>
+#include <linux/inet_diag.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -20,6 +23,8 @@ struct mtls_nl_question {
         struct rtmsg route;
         struct ndmsg neighbour;
         struct ifinfomsg link;
+        struct genlmsghdr generic;
+        struct inet_diag_req_v2 diag;
     } body;
     uint8_t attrs[MTLS_NL_ATTRS_MAX];
 };
@@ -45,6 +50,10 @@ void mtls_nl_end(void);
  * errno, the kernel's own refusal among them. */
 MTLS_NODISCARD int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a,
                                uint16_t type, size_t body_len);
+/* The same of another netlink protocol than NETLINK_ROUTE. type NLMSG_ERROR: the answer wanted is
+ * the kernel's "done", which has no body. */
+MTLS_NODISCARD int mtls_nl_ask_of(int protocol, const struct mtls_nl_question *q,
+                                  struct mtls_nl_answer *a, uint16_t type, size_t body_len);
 
 /* The first attribute of a type with at least min bytes; NULL if there is none. size (or NULL) gets
  * its length. It need not be aligned. */

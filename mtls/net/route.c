@@ -21,63 +21,6 @@ enum { DSCP_MASK = 0xfc };
 
 /* ---- Addresses ---- */
 
-void mtls_addr_to_sockaddr(const struct mtls_addr *a, struct sockaddr_storage *ss, socklen_t *len)
-{
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(a->port)};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(a->port)};
-
-    memset(ss, 0, sizeof(*ss)); /* AF_UNSPEC, for an address of no family */
-    *len = 0;
-    if (a->family == 4) {
-        memcpy(&v4.sin_addr, a->ip, sizeof(v4.sin_addr));
-        memcpy(ss, &v4, sizeof(v4));
-        *len = sizeof(v4);
-    } else if (a->family == 6) {
-        memcpy(&v6.sin6_addr, a->ip, sizeof(v6.sin6_addr));
-        memcpy(ss, &v6, sizeof(v6));
-        *len = sizeof(v6);
-    }
-}
-
-/* family: AF_INET or AF_INET6; a v4-mapped address becomes the IPv4 address that it is. */
-static void addr_set(struct mtls_addr *a, int family, const void *ip, uint16_t port)
-{
-    struct in6_addr v6;
-
-    memset(a, 0, sizeof(*a));
-    a->port = port;
-    if (family == AF_INET) {
-        a->family = 4;
-        memcpy(a->ip, ip, 4);
-        return;
-    }
-    memcpy(&v6, ip, sizeof(v6));
-    a->family = IN6_IS_ADDR_V4MAPPED(&v6) ? 4 : 6;
-    if (a->family == 4)
-        memcpy(a->ip, v6.s6_addr + 12, 4);
-    else
-        memcpy(a->ip, v6.s6_addr, 16);
-}
-
-int mtls_addr_from_sockaddr(struct mtls_addr *a, const struct sockaddr *sa, socklen_t len)
-{
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-
-    if (len < sizeof(sa->sa_family))
-        return MTLS_ERR_ARG;
-    if (sa->sa_family == AF_INET && len >= sizeof(v4)) {
-        memcpy(&v4, sa, sizeof(v4));
-        addr_set(a, AF_INET, &v4.sin_addr, ntohs(v4.sin_port));
-    } else if (sa->sa_family == AF_INET6 && len >= sizeof(v6)) {
-        memcpy(&v6, sa, sizeof(v6));
-        addr_set(a, AF_INET6, &v6.sin6_addr, ntohs(v6.sin6_port));
-    } else {
-        return MTLS_ERR_ARG;
-    }
-    return 0;
-}
-
 static bool same_ip(const struct mtls_addr *a, const struct mtls_addr *b)
 {
     return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
@@ -149,7 +92,7 @@ static void gateway_parse(const struct mtls_nl_answer *a, const struct route_que
     struct rtvia via;
 
     if (p != NULL) {
-        addr_set(gateway, ip_family(&r->remote), p, 0);
+        mtls_addr_set(gateway, ip_family(&r->remote), p, 0);
         return;
     }
     p = mtls_nl_attr(a, RTA_VIA, sizeof(via), &len);
@@ -158,7 +101,7 @@ static void gateway_parse(const struct mtls_nl_answer *a, const struct route_que
     memcpy(&via, p, sizeof(via));
     len -= sizeof(via);
     if ((via.rtvia_family == AF_INET && len >= 4) || (via.rtvia_family == AF_INET6 && len >= 16))
-        addr_set(gateway, via.rtvia_family, (const uint8_t *)p + sizeof(via), 0);
+        mtls_addr_set(gateway, via.rtvia_family, (const uint8_t *)p + sizeof(via), 0);
 }
 
 /* 0 or a negative errno (-ENETUNREACH, -EHOSTUNREACH, -EACCES: no way there). */
@@ -181,7 +124,7 @@ static int route_ask(const struct route_query *r, struct route_reply *out)
     gateway_parse(&a, r, &out->gateway);
     p = mtls_nl_attr(&a, RTA_PREFSRC, ip_len(&r->remote), NULL);
     if (p != NULL)
-        addr_set(&out->local, ip_family(&r->remote), p, 0);
+        mtls_addr_set(&out->local, ip_family(&r->remote), p, 0);
     return out->type == RTN_UNICAST || out->type == RTN_LOCAL ? 0 : -ENETUNREACH;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "device.h"
+#include "sockaddr.h"
 
 /* Fills facts (known, local, remote, ifindex, dev, lower, dev_tunnel, multi, loopback, gateway,
  * lladdr) of a connected TCP or
@@ -33,9 +34,5 @@ MTLS_NODISCARD int mtls_route_via(const struct mtls_addr *remote, int ifindex,
 MTLS_NODISCARD int mtls_device_of_address(const struct mtls_addr *local, char dev[MTLS_IF_MAX + 1],
                                           int *ifindex);
 bool mtls_device_owns_address(const char *dev, const struct mtls_addr *local);
-
-void mtls_addr_to_sockaddr(const struct mtls_addr *a, struct sockaddr_storage *ss, socklen_t *len);
-MTLS_NODISCARD int mtls_addr_from_sockaddr(struct mtls_addr *a, const struct sockaddr *sa,
-                                           socklen_t len);
 
 #endif

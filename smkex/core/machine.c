@@ -41,6 +41,7 @@ static int offer(struct smkex_machine *m)
     o->mode = m->params.mode;
     o->nver = 1;
     o->versions[0] = 1;
+    o->flags = m->params.over ? SMKEX_FLAG_OVER : 0;
     memcpy(o->join, m->params.join, MTLS_JOIN_LEN);
     o->nsuites = m->params.nsuites;
     memcpy(o->suites, m->params.suites, o->nsuites);
@@ -167,7 +168,8 @@ static int answered(struct smkex_machine *m)
         return MTLS_ERR_SMKEX_REFUSED;
     for (i = 0; i < m->offer.ngroups && m->offer.shares[i].group != a->share.group; i++)
         ;
-    if (i == m->offer.ngroups || !contains(m->offer.suites, m->offer.nsuites, a->suite))
+    if (i == m->offer.ngroups || !contains(m->offer.suites, m->offer.nsuites, a->suite) ||
+        ((a->flags & SMKEX_FLAG_OVER) != 0 && !m->params.over))
         return MTLS_ERR_SMKEX_CHOICE; /* [ANS-2] */
     rc = check_key(m);
     if (rc == 0)
@@ -269,6 +271,7 @@ int smkex_machine_answer(struct smkex_machine *m)
     }
     a->mode = m->params.mode;
     a->version = 1;
+    a->flags = smkex_machine_over(m) ? SMKEX_FLAG_OVER : 0;
     a->max_age = m->params.max_age;
     rc = smkex_dh_new(m->crypto, m->offer.shares[which].group, &m->dh[0], &a->share);
     if (rc == 0)
@@ -389,6 +392,19 @@ uint8_t smkex_machine_suite(const struct smkex_machine *m)
 uint8_t smkex_machine_group(const struct smkex_machine *m)
 {
     return m->answer.share.group;
+}
+
+bool smkex_machine_over(const struct smkex_machine *m)
+{
+    uint8_t peer = m->params.server ? m->offer.flags : m->answer.flags;
+
+    return m->params.over && (peer & SMKEX_FLAG_OVER) != 0;
+}
+
+void smkex_machine_lengths(const struct smkex_machine *m, size_t *sent, size_t *received)
+{
+    *sent = m->sent_len;
+    *received = m->received_len;
 }
 
 const uint8_t *smkex_machine_out(const struct smkex_machine *m, size_t *len)

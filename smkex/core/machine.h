@@ -31,6 +31,7 @@ struct smkex_params {
     EVP_PKEY *key;               /* server: Ed25519 or NULL; the caller's, outlives the machine */
     uint32_t max_age;            /* server */
     uint32_t pad;                /* [REC-7] 0: none */
+    bool over;                   /* [MPC-1] client: asks for it; server: grants it */
 };
 
 struct smkex_machine;
@@ -78,6 +79,14 @@ MTLS_NODISCARD int smkex_machine_decide(struct smkex_machine *m, const uint8_t d
 /* For reports: what was chosen; 0 before. */
 uint8_t smkex_machine_suite(const struct smkex_machine *m);
 uint8_t smkex_machine_group(const struct smkex_machine *m);
+
+/* ---- Path 2 in the same connection [MPC] ---- */
+
+/* Asked for by the one (server: from OFFERED on) and granted by the other (client: from KEYED on).
+ */
+bool smkex_machine_over(const struct smkex_machine *m);
+/* Lengths of the message that was sent and of the one that came. */
+void smkex_machine_lengths(const struct smkex_machine *m, size_t *sent, size_t *received);
 
 /* ---- Path 1 out ---- */
 

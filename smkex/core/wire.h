@@ -27,7 +27,8 @@ enum {
     SMKEX_GROUPS_MAX = 8,
     SMKEX_KEY_LEN = 32, /* Ed25519 public key */
     SMKEX_SIG_LEN = 64,
-    SMKEX_FLAG_SIGNED = 0x01,
+    SMKEX_FLAG_SIGNED = 0x01, /* ANSWER's */
+    SMKEX_FLAG_OVER = 0x02,   /* both: path 2 is this MPTCP connection's second subflow [MPC-1] */
 };
 
 /* 32 or 65; 0 for a group that is not known. */

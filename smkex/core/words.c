@@ -48,19 +48,36 @@ static bool parse_suites(struct smkex_words *w, const char *value)
     return parse_list(value, names, &w->nsuites, w->suites);
 }
 
+static bool parse_over(struct smkex_words *w, const char *value)
+{
+    w->over_mptcp = strcmp(value, "mptcp") == 0 || strcmp(value, "mptcp,connections") == 0;
+    w->over_connections = strcmp(value, "mptcp") != 0;
+    return w->over_mptcp || strcmp(value, "connections") == 0;
+}
+
 static bool parse_pad(struct smkex_words *w, const char *value)
 {
     return config_number(value, 0, 16384, &w->pad);
 }
 
-static bool parse_key(struct smkex_words *w, const char *value)
+static bool parse_file(char out[MTLS_FILE_MAX + 1], const char *value)
 {
     size_t len = strlen(value);
 
     if (len == 0 || len > MTLS_FILE_MAX)
         return false;
-    memcpy(w->key, value, len + 1);
+    memcpy(out, value, len + 1);
     return true;
+}
+
+static bool parse_key(struct smkex_words *w, const char *value)
+{
+    return parse_file(w->key, value);
+}
+
+static bool parse_helper(struct smkex_words *w, const char *value)
+{
+    return parse_file(w->helper, value);
 }
 
 static bool parse_change(struct smkex_words *w, const char *value)
@@ -80,6 +97,8 @@ static const struct {
     {"pad", parse_pad, "not a number from 0 to 16384"},
     {"key", parse_key, "not a file name"},
     {"key-change", parse_change, "not refuse or vouch"},
+    {"over", parse_over, "not connections, mptcp or mptcp,connections"},
+    {"mptcp-helper", parse_helper, "not a file name"},
 };
 enum { OWN = sizeof(own) / sizeof(own[0]) };
 
@@ -118,7 +137,8 @@ int smkex_words_parse(struct smkex_words *w, const char *text, char *rest, char 
     bool seen[OWN] = {false};
     int rc = 0;
 
-    *w = (struct smkex_words){.ngroups = 2,
+    *w = (struct smkex_words){.over_connections = true,
+                              .ngroups = 2,
                               .groups = {SMKEX_GROUP_X25519, SMKEX_GROUP_P256},
                               .nsuites = 2,
                               .suites = {SMKEX_SUITE_AES128, SMKEX_SUITE_CHACHA20}};

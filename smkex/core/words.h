@@ -11,8 +11,10 @@ struct smkex_words {
     uint8_t ngroups, groups[SMKEX_GROUPS_MAX];
     uint8_t nsuites, suites[SMKEX_LIST_MAX];
     uint32_t pad;
-    char key[MTLS_FILE_MAX + 1]; /* empty = none */
-    bool vouch;                  /* key-change=vouch [TOF-4] */
+    bool over_mptcp, over_connections; /* over=: the variants that are used, the first one first */
+    char helper[MTLS_FILE_MAX + 1];    /* mptcp-helper=; empty: the default */
+    char key[MTLS_FILE_MAX + 1];       /* empty = none */
+    bool vouch;                        /* key-change=vouch [TOF-4] */
 };
 
 /* Fills *w (defaults where nothing is said) and writes the other words to rest (at least

@@ -43,8 +43,11 @@ static int draw_join(struct smkex *s, uint8_t join[MTLS_JOIN_LEN])
 static int make_machine(struct smkex *s)
 {
     const struct smkex_words *w = &s->ctx->words;
-    struct smkex_params p = {
-        .mode = w->mode, .nsuites = w->nsuites, .ngroups = w->ngroups, .pad = w->pad};
+    struct smkex_params p = {.mode = w->mode,
+                             .nsuites = w->nsuites,
+                             .ngroups = w->ngroups,
+                             .pad = w->pad,
+                             .over = s->over != NULL};
     int rc = draw_join(s, p.join);
 
     memcpy(p.suites, w->suites, sizeof(p.suites));
@@ -65,9 +68,11 @@ int smkex_client_begin(struct smkex *s, const char *name)
         rc = smkex_known_look(s);
     if (rc == 0 && two)
         rc = smkex_paths_plan(s);
+    if (rc == 0 && two)
+        smkex_over_begin(s);
     if (rc == 0)
         rc = make_machine(s);
-    if (rc == 0 && two) {
+    if (rc == 0 && two && s->over == NULL && !s->over_missing) {
         mtls_engine_lock();
         smkex_paths_start(s);
         mtls_engine_unlock();
@@ -150,6 +155,8 @@ static int decide(struct smkex *s)
 
     if (s->ctx->words.mode == SMKEX_MODE_SINGLE)
         return decide_single(s);
+    if (s->over != NULL)
+        return smkex_over_client(s);
     mtls_engine_lock();
     for (;;) {
         d = smkex_client_evaluate(s, true, mtls_now());
@@ -211,6 +218,8 @@ static int hold_tail(struct smkex *s)
 
     if (s->ctx->words.mode == SMKEX_MODE_SINGLE || smkex_machine_is_refused(s->m))
         return 0;
+    if (s->over != NULL)
+        return smkex_over_grow(s);
     mtls_engine_lock();
     s->waiting = false;
     for (;;) {
@@ -278,9 +287,9 @@ static int exchange(struct smkex *s)
 
 int smkex_client_step(struct smkex *s)
 {
-    int rc = 0;
+    int rc = s->over_missing ? s->over_error : 0;
 
-    if (s->phase == SMKEX_PHASE_EXCHANGE) {
+    if (rc == 0 && s->phase == SMKEX_PHASE_EXCHANGE) {
         rc = exchange(s);
         if (means_no(s, rc) && s->ctx->config.policy == MTLS_POLICY_PREFER) {
             s->negative = MTLS_ERR_SMKEX_FOREIGN;

@@ -148,7 +148,8 @@ int smkex_handshake(struct smkex *s)
     if (rc == SMKEX_WANT_READ || rc == SMKEX_WANT_WRITE || rc == SMKEX_RECONNECT)
         return rc;
     if (rc < 0) {
-        (void)!smkex_flush_out(s); /* a refusal, as far as it goes */
+        if (s->server)
+            (void)!smkex_flush_out(s); /* a refusal, as far as it goes */
         return smkex_fail(s, rc);
     }
     return 0;
@@ -246,6 +247,7 @@ void smkex_free(struct smkex *s)
     if (s->outcome == SMKEX_OUTCOME_NONE)
         (void)!smkex_fail(s, MTLS_ERR_ABANDONED);
     smkex_machine_free(s->m);
+    smkex_over_free(s);
     free(s->paths);
     pthread_cond_destroy(&s->changed);
     smkex_ctx_unref(s->ctx);

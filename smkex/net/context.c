@@ -126,6 +126,8 @@ int smkex_announce(struct smkex_ctx *ctx, const char *host, uint16_t port)
 
     if (host == NULL || port == 0 || mtls_name_canonical(host, name) != 0)
         return MTLS_ERR_ARG;
+    if (ctx->words.over_mptcp) /* path 2 is to be no connection of its own */
+        return 0;
     req.name = ctx->config.name[0] != '\0' ? ctx->config.name : name;
     mtls_engine_lock();
     if (mtls_reactor_get() == NULL)

@@ -103,6 +103,13 @@ static bool undecided(struct smkex *s, mtls_tstamp now)
 {
     struct mtls_decision d;
 
+    if (s->over != NULL) {
+        mtls_tstamp until = smkex_over_sleeps(s);
+
+        if (now < until)
+            mtls_timer_set(s->timer, until < s->deadline_at ? until : s->deadline_at);
+        return now < until && now < s->deadline_at;
+    }
     if (s->server)
         return !s->confirmed && now < s->deadline_at;
     d = smkex_client_evaluate(s, false, now);

@@ -11,6 +11,7 @@
 #include "mtls/core/decision.h"
 #include "mtls/core/distinct.h"
 #include "mtls/core/hostmem.h"
+#include "mtls/core/subflows.h"
 #include "mtls/net/engine.h"
 #include "mtls/net/path2_pool.h"
 #include "mtls/net/path2_service.h"
@@ -100,6 +101,11 @@ struct smkex {
     struct smkex_path *paths;
     unsigned selected; /* L: of the last evaluation */
 
+    /* path 2 in the same connection: over.c */
+    struct smkex_over *over;
+    int over_error;    /* why it could not be had, or was not given back */
+    bool over_missing; /* and nothing else will do */
+
     /* server */
     struct mtls_service_session *service; /* L */
     bool confirmed;                       /* L */
@@ -141,6 +147,20 @@ void smkex_paths_leave(struct smkex *s, uint8_t fail_reason);
 /* hold.c: path 2 has not decided. Lock held. 0: look again; SMKEX_WANT_READ; an error. */
 int smkex_hold(struct smkex *s, mtls_tstamp until);
 void smkex_unhold(struct smkex *s, bool fail);
+
+/* over.c: path 2 as the second subflow of path 1's own connection [MPC]. begin: s->over says
+ * whether; server: whether this connection could. grow, client, serve: 0 done, SMKEX_WANT_*, an
+ * error. */
+void smkex_over_begin(struct smkex *s);
+bool smkex_over_server(struct smkex *s);
+int smkex_over_grow(struct smkex *s);
+int smkex_over_client(struct smkex *s);
+int smkex_over_answered(struct smkex *s);
+int smkex_over_serve(struct smkex *s);
+mtls_tstamp smkex_over_sleeps(const struct smkex *s); /* until when */
+/* Of the last look; NULL: there was none. */
+const struct mtls_subflows *smkex_over_subflows(const struct smkex *s);
+void smkex_over_free(struct smkex *s);
 
 /* known.c */
 int smkex_known_look(struct smkex *s);

@@ -198,6 +198,29 @@ static void put_paths(struct text *t, struct smkex *s)
     put(t, "]");
 }
 
+/* [MPC-5] What the counters said at the last look. */
+static void put_subflows(struct text *t, const struct smkex *s)
+{
+    const struct mtls_subflows *now = smkex_over_subflows(s);
+    char local[56], remote[56];
+
+    put_member(t, "over", now != NULL ? "mptcp" : "connections");
+    put_member(t, "over_error", s->over_error != 0 ? mtls_error_name(s->over_error) : "");
+    if (now == NULL)
+        return;
+    put(t, ", \"subflows\": [");
+    for (uint8_t i = 0; i < now->n; i++) {
+        mtls_addr_format(&now->at[i].local, local, sizeof(local));
+        mtls_addr_format(&now->at[i].remote, remote, sizeof(remote));
+        put(t,
+            "%s{\"id\": %u, \"local\": \"%s\", \"remote\": \"%s\", \"received\": %llu, "
+            "\"sent\": %llu}",
+            i > 0 ? ", " : "", now->at[i].id, local, remote,
+            (unsigned long long)now->at[i].received, (unsigned long long)now->at[i].sent);
+    }
+    put(t, "]");
+}
+
 static void put_times(struct text *t, const struct smkex *s)
 {
     static const char *const names[SMKEX_STEPS] = {"offer", "path2_connected", "hello",  "ready",
@@ -245,6 +268,7 @@ char *smkex_report_json(struct smkex *s)
     put_member(&t, "name", s->name);
     put_choice(&t, s);
     put_paths(&t, s);
+    put_subflows(&t, s);
     put_times(&t, s);
     put(&t, "}");
     if (!t.failed)

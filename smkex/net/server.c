@@ -16,7 +16,8 @@ int smkex_server_begin(struct smkex *s)
                              .ngroups = w->ngroups,
                              .key = s->ctx->key,
                              .max_age = s->ctx->config.memory_s,
-                             .pad = w->pad};
+                             .pad = w->pad,
+                             .over = smkex_over_server(s)};
 
     memcpy(p.suites, w->suites, sizeof(p.suites));
     memcpy(p.groups, w->groups, sizeof(p.groups));
@@ -78,8 +79,12 @@ static int enter_table(struct smkex *s)
 {
     int rc;
 
-    if (s->ctx->words.mode == SMKEX_MODE_SINGLE)
+    if (s->ctx->words.mode == SMKEX_MODE_SINGLE || smkex_machine_over(s->m))
         return 0;
+    if (!s->ctx->words.over_connections) {
+        smkex_machine_refuse(s->m, SMKEX_REFUSE_VERSION, MTLS_ERR_SMKEX_CHOICE);
+        return MTLS_ERR_SMKEX_CHOICE;
+    }
     mtls_engine_lock();
     rc = mtls_service_session_new(&s->service, smkex_machine_join(s->m), confirmed, s, mtls_now());
     mtls_engine_unlock();
@@ -95,6 +100,8 @@ static int prove(struct smkex *s)
 
     if (s->ctx->words.mode == SMKEX_MODE_SINGLE)
         return 0;
+    if (smkex_machine_over(s->m))
+        return smkex_over_answered(s);
     mtls_engine_lock();
     rc = mtls_service_session_keys(s->service, smkex_machine_keys(s->m), mtls_now());
     mtls_engine_unlock();
@@ -139,6 +146,8 @@ static int decide(struct smkex *s)
     bool single = s->ctx->words.mode == SMKEX_MODE_SINGLE;
     int rc = smkex_flush_out(s);
 
+    if (rc == 0 && s->over != NULL)
+        return smkex_over_serve(s);
     if (rc == 0 && !single)
         rc = await_confirm(s);
     if (rc == 0)

@@ -34,10 +34,13 @@ def destination(writer, given):
     return original_destination(writer.get_extra_info("socket"))
 
 
-async def serve(handle, family, tls=None):
+async def serve(handle, family, tls=None, protocol=0):
     """Listens on a free port, says which, and serves until the end."""
-    host = "::" if family == 6 else "0.0.0.0"
-    server = await asyncio.start_server(handle, host, 0, ssl=tls)
+    sock = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM, protocol)
+    if family == 6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(("::" if family == 6 else "0.0.0.0", 0))
+    server = await asyncio.start_server(handle, sock=sock, ssl=tls)
     say(event="listening", port=server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()

@@ -7,6 +7,7 @@ that proof fit. Written on the tests' own reference implementation.
 
 import argparse
 import asyncio
+import socket
 
 import common
 import smkex_reference as smkex
@@ -23,6 +24,8 @@ def arguments():
     parser.add_argument("--refuse", type=int, metavar="REASON", help="refuse the client's OFFER")
     parser.add_argument("--flip", type=int, metavar="N", help="no exchange of his own: a bit of the "
                         "N-th byte from the server is changed")
+    parser.add_argument("--mptcp", action="store_true", help="speak Multipath TCP with the client")
+    parser.add_argument("--to", metavar="HOST:PORT", help="the server, where the socket does not tell")
     return parser.parse_args()
 
 
@@ -45,7 +48,8 @@ class Middle:
         got, mine = smkex.answer_parse(real), smkex.offer_parse(offer)
         group, peer = mine["shares"][0]
         dh = smkex.Dh(group)
-        words = {"mode": mine["mode"], "max_age": got["max_age"]}
+        # What the client asks for is granted, whatever the server says.
+        words = {"mode": mine["mode"], "max_age": got["max_age"], "flags": mine["flags"]}
         if got["key"] and self.options.signature == "keep":
             answer = smkex.answer_unsigned(group, dh.share, got["suite"], key=got["key"],
                                            **words) + got["signature"]
@@ -60,7 +64,7 @@ class Middle:
         group = parsed["shares"][0][0]
         dh = smkex.Dh(group)
         own = smkex.offer_encode(parsed["join"], [(group, dh.share)], mode=parsed["mode"],
-                                 suites=parsed["suites"])
+                                 suites=parsed["suites"], flags=parsed["flags"])
         up_writer.write(own)
         real = await read_message(up_reader)
         forged, secret, suite = self.forge_answer(offer, real)
@@ -120,7 +124,7 @@ class Middle:
                 await reader.read()
                 return
             up_reader, up_writer = await asyncio.open_connection(
-                *common.destination(writer, None))
+                *common.destination(writer, self.options.to))
             if self.options.flip is not None:
                 await self.passive(reader, writer, up_reader, up_writer)
                 return
@@ -141,7 +145,8 @@ class Middle:
 def main():
     options = arguments()
     open(options.record, "wb").close()
-    common.run(common.serve(lambda r, w: Middle(options).handle(r, w), 4))
+    common.run(common.serve(lambda r, w: Middle(options).handle(r, w), 4,
+                            protocol=socket.IPPROTO_MPTCP if options.mptcp else 0))
 
 
 if __name__ == "__main__":

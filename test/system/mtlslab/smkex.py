@@ -13,13 +13,14 @@ class Server:
     """A running smkex-server."""
 
     def __init__(self, lab, *options, www=None, path2=True, single=False, ns=None, address=None,
-                 service=None, listen=None, path2_listen=None):
+                 service=None, listen=None, path2_listen=None, over=None):
         address = address or lab.addr
         argv = [tool("smkex-server"), "--json", "--listen", listen or join(address, 0)]
         if single:
             argv += ["--single-path"]
-        elif path2:
+        elif path2 and over != "mptcp":
             argv += ["--path2-listen", path2_listen or join(address, 0)]
+        argv += ["--over", over] if over else []
         argv += ["--www", str(www)] if www else ["--echo"] if service is None else service
         self.proc = lab.spawn(ns or lab.server, argv + [str(word) for word in options],
                               name="smkex-server", env=tools._SANITIZER)
@@ -31,8 +32,29 @@ class Server:
         return self.proc.wait_json(event="session", skip=number)
 
 
+class Helper:
+    """A running mtls-mptcp-helper in the client's namespace, whose path manager is set for it."""
+
+    def __init__(self, lab, manager=True):
+        netns.sysctl(lab.client, {"net.mptcp.pm_type": int(manager)})
+        self.path = os.path.join(netns.ETC, lab.client, "mptcp-helper")  # where every user comes
+        self.proc = lab.spawn(lab.client, [tool("mtls-mptcp-helper"), "--listen", self.path],
+                              name="mtls-mptcp-helper", env=tools._SANITIZER)
+        self.proc.wait_text("listening", "stderr")
+
+
+def over_spec(lab, path=2):
+    """The second subflow leaves by this path, for the service's own address."""
+    return f"dev=p{path},local={lab.client_addr(path)}"
+
+
+def start_over(lab, server, helper, *options, over="mptcp", path2=None, **words):
+    path2 = path2 or [over_spec(lab)]
+    return start_client(lab, server, "--over", over, "--mptcp-helper", helper.path, *options, path2=path2, **words)
+
+
 def start_client(lab, server, *options, path2=None, single=False, get="/file", stdin=None,
-                 port=None):
+                 port=None, prefix=()):
     """path2: None = one path over p2, [] = none, or a list of specifications."""
     argv = [tool("smkex-client"), join(server.host, port or server.port), "--json"]
     if single:
@@ -41,7 +63,7 @@ def start_client(lab, server, *options, path2=None, single=False, get="/file", s
         for words in [spec(lab, server)] if path2 is None else path2:
             argv += ["--path2", words]
     argv += ["--get", get] if get else []
-    return lab.spawn(lab.client, argv + [str(word) for word in options], name="smkex-client",
+    return lab.spawn(lab.client, [*prefix, *argv, *(str(word) for word in options)], name="smkex-client",
                      stdin=stdin, env=tools._SANITIZER)
 
 
@@ -106,6 +128,18 @@ def delay(lab, path, rtt_ms):
     netns.ip_batch(router, ["link set delay up", "route add default dev delay table 100",
                             "rule add iif c lookup 100 pref 10",
                             "rule add iif s lookup 100 pref 10"])
+    return proc
+
+
+def own_links(lab, action, *words):
+    """An attacker on both paths' routers who knows Multipath TCP (mptcp_link.py)."""
+    proc = lab.spawn(None, attack.program("mptcp_link.py") + [action, lab.routers[1], lab.routers[2], *words],
+                     name="mptcp_link")
+    proc.wait_json("stdout", event="ready")
+    for path in (1, 2):
+        netns.ip_batch(lab.routers[path], [
+            "link set tapped up", "route add default dev tapped table 100",
+            "rule add iif c lookup 100 pref 10", "rule add iif s lookup 100 pref 10"])
     return proc
 
 
