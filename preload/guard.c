@@ -16,7 +16,7 @@
 #include "preamble.h"
 #include "preload.h"
 
-enum { SETS = 256, WAYS = 8, WATCH_S = 60, PREAMBLE_MAX = 16384, SOCKETS = 65536 };
+enum { SETS = 256, WAYS = 8, WATCH_S = 60, SOCKETS = 65536 };
 
 /* What a socket has carried of TLS that libmtls knows. */
 enum mark { MARK_NONE, MARK_HELLO, MARK_DECIDED };
@@ -208,7 +208,7 @@ static int unhooked(int fd, const void *code)
 
 static bool is_preamble(const struct iovec *iov, size_t n)
 {
-    uint8_t data[PREAMBLE_MAX];
+    uint8_t data[PRELOAD_PREAMBLE_MAX];
     size_t len = 0, i;
 
     for (i = 0; i < n; i++) {

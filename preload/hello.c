@@ -3,23 +3,21 @@
  * table tells libmtls on which descriptor a hello leaves that a program carries there itself
  * (memory BIOs). */
 #include <errno.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "../mtls/ossl/interpose.h"
+#include "hello_scan.h"
 #include "libmtls.h"
+#include "preamble.h"
 #include "preload.h"
 
 enum {
     EXPECTED_MAX = 4096, /* hellos on their way; the oldest goes */
-    RANDOM_AT = 5 + 4 + 2,
-    LOOK = RANDOM_AT + 32,
-    RECORD_HANDSHAKE = 22,
-    CLIENT_HELLO = 1,
-    SERVER_HELLO = 2
+    SLOTS = 4096,
+    RECORD_HANDSHAKE = 22
 };
 
 static struct {
@@ -93,6 +91,75 @@ static bool is_expected(const uint8_t random[32], int fd)
     return found;
 }
 
+static bool is_tcp(int fd)
+{
+    int type = 0, protocol = 0;
+    socklen_t len = sizeof(type), plen = sizeof(protocol);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
+           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) == 0 &&
+           (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+}
+
+/* ---- what is sent ----
+ * The beginning of a hello that has not come as a whole is kept with its descriptor. */
+
+static struct begun {
+    bool busy; /* atomic */
+    bool is;   /* atomic */
+    uint64_t whose;
+    struct preload_hello_scan scan, before; /* before: the latest call */
+} begun[SLOTS];                             /* by descriptor, modulo */
+unsigned preload_hellos;
+
+static void begun_set(struct begun *b, bool is)
+{
+    if (__atomic_exchange_n(&b->is, is, __ATOMIC_ACQ_REL) != is)
+        __atomic_add_fetch(&preload_hellos, is ? 1u : -1u, __ATOMIC_ACQ_REL);
+}
+
+/* NULL: none, or in use, by another thread or below this signal handler. */
+static struct begun *begun_take(int fd)
+{
+    struct begun *b = &begun[(unsigned)fd % SLOTS];
+
+    return !__atomic_exchange_n(&b->busy, true, __ATOMIC_ACQUIRE) ? b : NULL;
+}
+
+static void begun_give(struct begun *b)
+{
+    __atomic_store_n(&b->busy, false, __ATOMIC_RELEASE);
+}
+
+bool preload_hello_begun(int fd)
+{
+    return __atomic_load_n(&begun[(unsigned)fd % SLOTS].is, __ATOMIC_ACQUIRE);
+}
+
+void preload_hello_unsent(int fd)
+{
+    struct begun *b = preload_hello_begun(fd) ? begun_take(fd) : NULL;
+
+    if (b == NULL)
+        return;
+    if (b->whose == preload_identity(fd)) {
+        b->scan = b->before;
+        begun_set(b, b->scan.have != 0 || b->scan.got != 0);
+    }
+    begun_give(b);
+}
+
+static enum preload_scan scan_all(struct preload_hello_scan *scan, const struct iovec *iov,
+                                  size_t n)
+{
+    enum preload_scan what = PRELOAD_SCAN_MORE;
+    size_t i;
+
+    for (i = 0; i < n && what == PRELOAD_SCAN_MORE; i++)
+        what = preload_hello_scan(scan, iov[i].iov_base, iov[i].iov_len);
+    return what;
+}
+
 static size_t gather(const struct iovec *iov, size_t n, uint8_t *out, size_t size)
 {
     size_t i, take, have = 0;
@@ -106,56 +173,63 @@ static size_t gather(const struct iovec *iov, size_t n, uint8_t *out, size_t siz
     return have;
 }
 
-static bool is_tcp(int fd)
+/* In the same call behind what announces it. */
+static enum preload_scan scan_behind(struct preload_hello_scan *scan, const struct iovec *iov,
+                                     size_t n)
 {
-    int type = 0, protocol = 0;
-    socklen_t len = sizeof(type), plen = sizeof(protocol);
+    uint8_t data[PRELOAD_PREAMBLE_MAX];
+    size_t len = gather(iov, n, data, sizeof(data));
+    const uint8_t *at = data;
+    enum preload_scan what;
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
-           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) == 0 &&
-           (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+    while ((at = memchr(at, RECORD_HANDSHAKE, len - (size_t)(at - data))) != NULL) {
+        memset(scan, 0, sizeof(*scan));
+        what = preload_hello_scan(scan, at, len - (size_t)(at - data));
+        if (what != PRELOAD_SCAN_OTHER && preload_preamble(data, (size_t)(at - data)))
+            return what;
+        at++;
+    }
+    return PRELOAD_SCAN_OTHER;
 }
 
-static bool nothing_sent(int fd)
+static enum preload_scan look(struct begun *b, uint64_t whose, const struct iovec *iov, size_t n)
 {
-    struct tcp_info info = {0};
-    socklen_t len = sizeof(info);
+    enum preload_scan what = PRELOAD_SCAN_OTHER;
 
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_bytes_sent == 0;
-}
-
-/* A record that a handshake begins with; part: of a few bytes that may become one. */
-static bool looks_like_hello(const uint8_t *b, size_t len, bool *part)
-{
-    size_t record, message;
-
-    *part = len < RANDOM_AT;
-    if (b[0] != RECORD_HANDSHAKE || (len > 1 && b[1] != 3) || (len > 2 && b[2] > 4))
-        return false;
-    if (len > 5 && b[5] != CLIENT_HELLO && b[5] != SERVER_HELLO)
-        return false;
-    if (*part)
-        return len > 2;
-    record = (size_t)b[3] << 8 | b[4];
-    message = (size_t)b[6] << 16 | (size_t)b[7] << 8 | b[8];
-    return record > 4 && record <= 16384 + 256 && message >= 2 + 32 && message <= 1 << 17 &&
-           b[9] == 3 && b[10] <= 4;
+    if (!__atomic_load_n(&b->is, __ATOMIC_ACQUIRE) || b->whose != whose)
+        memset(&b->scan, 0, sizeof(b->scan));
+    b->before = b->scan;
+    b->whose = whose;
+    what = scan_all(&b->scan, iov, n);
+    if (what == PRELOAD_SCAN_OTHER && (b->before.have != 0 || b->before.got != 0)) {
+        memset(&b->before, 0, sizeof(b->before)); /* it was no handshake: from here on then */
+        b->scan = b->before;
+        what = scan_all(&b->scan, iov, n);
+    }
+    if (what == PRELOAD_SCAN_OTHER)
+        what = scan_behind(&b->scan, iov, n);
+    begun_set(b, what == PRELOAD_SCAN_MORE && (b->scan.have != 0 || b->scan.got != 0));
+    return what;
 }
 
 enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n)
 {
-    uint8_t b[LOOK];
-    size_t len = gather(iov, n, b, sizeof(b));
     int saved = errno;
-    bool part;
+    bool tcp = !preload_settings.off && is_tcp(fd);
+    struct begun *b = tcp || preload_hello_begun(fd) ? begun_take(fd) : NULL;
     enum preload_hello found = PRELOAD_HELLO_NONE;
+    uint8_t random[32];
 
-    if (len == 0 || !looks_like_hello(b, len, &part))
-        return PRELOAD_HELLO_NONE;
-    if (len == LOOK && is_expected(b + RANDOM_AT, fd))
-        found = PRELOAD_HELLO_HOOKED;
-    else if (is_tcp(fd) && (!part || nothing_sent(fd)))
+    if (b != NULL && !tcp && b->whose == preload_identity(fd))
+        begun_set(b, false);
+    else if (b != NULL && tcp && look(b, preload_identity(fd), iov, n) == PRELOAD_SCAN_HELLO) {
+        memcpy(random, b->scan.head + PRELOAD_RANDOM_AT, sizeof(random));
         found = PRELOAD_HELLO_UNHOOKED;
+    }
+    if (b != NULL)
+        begun_give(b);
+    if (found == PRELOAD_HELLO_UNHOOKED && is_expected(random, fd))
+        found = PRELOAD_HELLO_HOOKED;
     errno = saved;
     return found;
 }

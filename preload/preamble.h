@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { PRELOAD_PREAMBLE_MAX = 16384 };
+
 /* Whether these bytes, all of them, are such a preamble, or a TLS alert in the clear: nothing that
  * carries what a user wants kept. */
 bool preload_preamble(const uint8_t *data, size_t len);

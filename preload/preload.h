@@ -119,6 +119,9 @@ enum preload_hello {
     PRELOAD_HELLO_UNHOOKED /* another TLS library's */
 };
 enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n);
+extern unsigned preload_hellos;    /* descriptors on which one has begun; atomic */
+bool preload_hello_begun(int fd);  /* or on one that shares its slot */
+void preload_hello_unsent(int fd); /* what was looked at last has not left */
 
 /* ---- guard.c: what may be sent ----------------------------------------------------------------
  */

@@ -8,9 +8,10 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include "preamble.h"
 #include "preload.h"
 
-enum { RECORD_HANDSHAKE = 22, PROBE_MAX = 16 };
+enum { RECORD_CCS = 20, RECORD_ALERT = 21, RECORD_HANDSHAKE = 22, PROBE_MAX = 16 };
 
 static inline bool noted(int fd)
 {
@@ -19,26 +20,48 @@ static inline bool noted(int fd)
     return preload_guard_watches();
 }
 
-static inline int may_send(int fd, const void *data, size_t len, const void *code)
+/* Whether a TLS handshake may begin or go on here: anywhere in what may be a preamble. */
+static bool may_be_hello(int fd, const struct iovec *iov, size_t n)
 {
-    struct iovec one = {(void *)(uintptr_t)data, len};
+    size_t i, left = PRELOAD_PREAMBLE_MAX, len;
 
-    if (!noted(fd) && (len == 0 || *(const uint8_t *)data != RECORD_HANDSHAKE))
-        return 0;
-    return preload_guard_send(fd, NULL, &one, 1, code);
+    if (__atomic_load_n(&preload_hellos, __ATOMIC_RELAXED) != 0 && preload_hello_begun(fd))
+        return true;
+    for (i = 0; i < n && iov[i].iov_len == 0; i++)
+        ;
+    if (i < n && (*(const uint8_t *)iov[i].iov_base == RECORD_CCS ||
+                  *(const uint8_t *)iov[i].iov_base == RECORD_ALERT))
+        return true;
+    for (; i < n && left > 0; i++, left -= len) {
+        len = iov[i].iov_len < left ? iov[i].iov_len : left;
+        if (len > 0 && memchr(iov[i].iov_base, RECORD_HANDSHAKE, len) != NULL)
+            return true;
+    }
+    return false;
 }
 
 /* to: a Fast Open, connect() and the first bytes in one call; else NULL. */
 static int may_send_parts(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
                           const void *code)
 {
-    size_t i = 0;
-
-    while (i < n && iov[i].iov_len == 0)
-        i++;
-    if (!noted(fd) && (i == n || *(const uint8_t *)iov[i].iov_base != RECORD_HANDSHAKE))
+    if (!noted(fd) && !may_be_hello(fd, iov, n))
         return 0;
     return preload_guard_send(fd, to, iov, n, code);
+}
+
+static inline int may_send(int fd, const void *data, size_t len, const void *code)
+{
+    struct iovec one = {(void *)(uintptr_t)data, len};
+
+    return may_send_parts(fd, NULL, &one, 1, code);
+}
+
+/* What came of it. */
+static inline ssize_t sent(int fd, ssize_t n)
+{
+    if (n < 0 && __atomic_load_n(&preload_hellos, __ATOMIC_RELAXED) != 0)
+        preload_hello_unsent(fd);
+    return n;
 }
 
 static const struct sockaddr *opens(const void *to, int flags)
@@ -50,7 +73,7 @@ PRELOAD_PUBLIC ssize_t send(int fd, const void *data, size_t len, int flags)
 {
     if (may_send(fd, data, len, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(send)(fd, data, len, flags);
+    return sent(fd, REAL(send)(fd, data, len, flags));
 }
 
 PRELOAD_PUBLIC ssize_t sendto(int fd, const void *data, size_t len, int flags,
@@ -60,7 +83,7 @@ PRELOAD_PUBLIC ssize_t sendto(int fd, const void *data, size_t len, int flags,
 
     if (may_send_parts(fd, opens(to, flags), &one, 1, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(sendto)(fd, data, len, flags, to, tolen);
+    return sent(fd, REAL(sendto)(fd, data, len, flags, to, tolen));
 }
 
 PRELOAD_PUBLIC ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -68,7 +91,7 @@ PRELOAD_PUBLIC ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     if (may_send_parts(fd, opens(msg->msg_name, flags), msg->msg_iov, msg->msg_iovlen,
                        __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(sendmsg)(fd, msg, flags);
+    return sent(fd, REAL(sendmsg)(fd, msg, flags));
 }
 
 /* Where one may not leave, those before it may. */
@@ -80,7 +103,7 @@ PRELOAD_PUBLIC int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
         if (may_send_parts(fd, opens(msgs[i].msg_hdr.msg_name, flags), msgs[i].msg_hdr.msg_iov,
                            msgs[i].msg_hdr.msg_iovlen, __builtin_return_address(0)) != 0)
             return -1;
-    return REAL(sendmmsg)(fd, msgs, n, flags);
+    return (int)sent(fd, REAL(sendmmsg)(fd, msgs, n, flags));
 }
 
 /* Programs ask the kernel whether an address can be read by writing a few bytes from there into a
@@ -94,7 +117,7 @@ PRELOAD_PUBLIC ssize_t write(int fd, const void *data, size_t len)
 {
     if (!may_be_probe(fd, len) && may_send(fd, data, len, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(write)(fd, data, len);
+    return sent(fd, REAL(write)(fd, data, len));
 }
 
 PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
@@ -102,7 +125,7 @@ PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
     if (n > 0 && preload_is_stream(fd) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(writev)(fd, iov, n);
+    return sent(fd, REAL(writev)(fd, iov, n));
 }
 
 /* With the offset -1 it is writev(). */
@@ -111,7 +134,7 @@ PRELOAD_PUBLIC ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t of
     if (n > 0 && offset == -1 && preload_is_stream(fd) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(pwritev2)(fd, iov, n, offset, flags);
+    return sent(fd, REAL(pwritev2)(fd, iov, n, offset, flags));
 }
 
 PRELOAD_PUBLIC ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t offset,
@@ -120,7 +143,7 @@ PRELOAD_PUBLIC ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64
     if (n > 0 && offset == -1 && preload_is_stream(fd) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
-    return REAL(pwritev64v2)(fd, iov, n, offset, flags);
+    return sent(fd, REAL(pwritev64v2)(fd, iov, n, offset, flags));
 }
 
 /* ---- what is not seen ---- */

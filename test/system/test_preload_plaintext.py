@@ -24,7 +24,7 @@ class Iov(ctypes.Structure):
 class Msg(ctypes.Structure):
     _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint), ("iov", ctypes.c_void_p),
                 ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
-                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int), ("sent", ctypes.c_uint)]
+                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_long), ("sent", ctypes.c_long)]
 iov = (Iov * 1)(Iov(TEXT, len(TEXT)))
 def msg():
     return Msg(iov=ctypes.addressof(iov), iovlen=1)

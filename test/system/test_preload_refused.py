@@ -71,6 +71,122 @@ c.sendall(hello)
     assert b"ConnectionAbortedError" in proc.stderr and len(wrap.lines("refused")) == 1, proc.log()
 
 
+PIECES = r"""
+import ctypes, os, socket, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+class Iov(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_char_p), ("len", ctypes.c_size_t)]
+class Msg(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint), ("iov", ctypes.c_void_p),
+                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
+                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_long), ("sent", ctypes.c_long)]
+def sendmmsg(conn, *texts):
+    parts = (Iov * len(texts))(*(Iov(text, len(text)) for text in texts))
+    msgs = (Msg * len(texts))(*(Msg(iov=ctypes.addressof(parts) + i * ctypes.sizeof(Iov), iovlen=1)
+                                for i in range(len(texts))))
+    if libc.sendmmsg(conn.fileno(), ctypes.byref(msgs), len(texts), 0) != len(texts):
+        raise OSError(ctypes.get_errno(), "sendmmsg")
+hello = bytes.fromhex(sys.argv[1])
+alert = bytes.fromhex("15030300020100")
+connect = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n"
+def each(conn, *texts):
+    for text in texts:
+        conn.sendall(text)
+def unready(conn, *texts):
+    early = socket.socket()
+    early.setblocking(False)
+    try:
+        early.send(texts[0])
+    except BrokenPipeError:
+        early.setblocking(True)
+        early.connect(listener.getsockname())
+        each(early, *texts)
+CASES = {
+    "whole": (each, hello), "1": (each, hello[:1], hello[1:]), "2": (each, hello[:2], hello[2:]),
+    "10": (each, hello[:10], hello[10:]), "bytes": (each, *(hello[i:i + 1] for i in range(len(hello)))),
+    "later": (each, b"a STARTTLS\r\n", hello[:1], hello[1:3], hello[3:]),
+    "alert": (each, alert + hello), "alert-first": (each, alert[:3], alert[3:], hello[:9], hello[9:]),
+    "connect": (each, connect + hello), "connect-part": (each, connect + hello[:4], hello[4:]),
+    "socks": (each, bytes.fromhex("050100") + hello), "postgresql": (each, bytes.fromhex("0000000804d2162f") + hello),
+    "false-start": (each, b"\x16", b"\x16\x03", hello),
+    "sendmsg": (lambda c, *t: c.sendmsg(t), b"", hello[:1], hello[1:6], hello[6:]),
+    "writev": (lambda c, *t: os.writev(c.fileno(), t), hello[:2], hello[2:]),
+    "sendmmsg": (sendmmsg, hello[:2], hello[2:7], hello[7:]), "sendmmsg-behind": (sendmmsg, b"x", hello),
+    "sendto": (lambda c, *t: [c.sendto(x, c.getpeername()) for x in t], hello[:2], hello[2:]),
+    "write": (lambda c, *t: [os.write(c.fileno(), x) for x in t], hello[:2], hello[2:]),
+    "unready": (unready, hello[:1], hello[1:]),
+}
+listener = socket.create_server(("127.0.0.1", 0))
+kept = []
+def accept():
+    while True:
+        kept.append(listener.accept())
+threading.Thread(target=accept, daemon=True).start()
+for name, (how, *texts) in CASES.items():
+    with socket.create_connection(listener.getsockname()) as conn:
+        try:
+            how(conn, *texts)
+            print(name, "sent", flush=True)
+        except OSError as e:
+            print(name, os.strerror(e.errno).split()[0], flush=True)
+"""
+
+
+def test_hellos_in_pieces(lab, pki, tmp_path):
+    """Cut anywhere, behind what announces it, by any call; beside it the same with a message that
+    is no hello, and with the permission."""
+    hello = "16030100800100007c0303" + "a5" * 122
+    other = hello.replace("1603010080" + "01", "1603010080" + "0b")
+    for name, data, unhooked, said in (("refuse", hello, "refuse", "Software"),
+                                       ("other", other, "refuse", "sent"),
+                                       ("allow", hello, "allow", "sent")):
+        wrap = Wrap(tmp_path, WORDS, name=name, MTLSIZE_UNHOOKED=unhooked)
+        proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", PIECES, data]))
+        pairs = dict(line.split() for line in proc.stdout.decode().splitlines())
+        assert proc.wait() == 0 and len(pairs) == 20 and set(pairs.values()) == {said}, proc.log()
+        assert len(wrap.lines("refused")) == (20 if name == "refuse" else 0)
+        assert len(wrap.lines("unhooked")) == (20 if name == "allow" else 0)
+
+
+IN_PIECES = """
+import socket, ssl, sys
+cafile, name, host, port = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+inside = context.wrap_bio(incoming, outgoing, server_hostname=name)
+with socket.create_connection((host, int(port)), timeout=20) as conn:
+    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def run(call, *args):
+        while True:
+            try:
+                done = call(*args)
+            except ssl.SSLWantReadError:
+                done = None
+            data = outgoing.read()
+            for i in range(min(len(data), 60)):
+                conn.sendall(data[i:i + 1])
+            conn.sendall(data[60:])
+            if done is not None:
+                return done
+            incoming.write(conn.recv(65536))
+    def shake():
+        inside.do_handshake()
+        return True
+    run(shake)
+    run(inside.write, b"GET /file HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n")
+    print(run(inside.read, 1000).count(b"the text that nobody"))
+"""
+
+
+def test_hooked_hello_in_pieces(lab, pki, server, tmp_path):
+    """A program that carries libssl's bytes in pieces is protected like one that does not."""
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", IN_PIECES, pki.cafile, pki.name, server.host,
+                                          server.port]))
+    assert proc.wait() == 0 and not wrap.lines("refused"), proc.log()
+    assert len(wrap.wait(1, outcome="verified")) == 1
+
+
 def test_probing_an_address(lab, tmp_path):
     """write() from an address that is not there fails as ever, and does not crash the program."""
     script = """
