@@ -37,6 +37,8 @@ bool bundle_is(const struct bundle *b, const char *key, const char *word);
 
 /* In words: what happened, who could have done it, and what it does not prove. */
 void bundle_explain(FILE *out, const struct bundle *b);
+/* explain_resume.c: of a confirmation by resumption. */
+void bundle_explain_resume(FILE *out, const struct bundle *b);
 /* Beside the other end's bundle of the same attempt. */
 void bundle_compare(FILE *out, const struct bundle *a, const struct bundle *b);
 

@@ -307,6 +307,10 @@ void bundle_explain(FILE *out, const struct bundle *b)
     fprintf(out, "%s, %s's bundle, written %s by mtls %s with %s\n\n", bundle_value(b, "name"),
             bundle_value(b, "role"), bundle_value(b, "written-at"), bundle_value(b, "library"),
             bundle_value(b, "openssl"));
+    if (bundle_is(b, "mode", "resume")) {
+        bundle_explain_resume(out, b);
+        return;
+    }
     show_verdict(out, b);
     show_paths(out, b);
     show_frames(out, b);

@@ -32,6 +32,14 @@ const char *mtls_rsm_meaning(enum mtls_rsm_reason reason)
     return reasons[known(reason)].text;
 }
 
+const char *mtls_rsm_end_word(enum mtls_rsm_end end)
+{
+    static const char *const words[] = {"not-made", "completed", "alert",   "closed",
+                                        "silent",   "below-13",  "foreign", "local-error"};
+
+    return words[(unsigned)end <= MTLS_RSM_BROKEN ? end : MTLS_RSM_BROKEN];
+}
+
 /* A full handshake on path 2: the certificates speak. Another key contradicts path 1 whoever
  * vouches for it; so does an invalid certificate where path 1 showed a valid one. */
 static enum mtls_rsm_reason full_handshake(const struct mtls_rsm_facts *f)

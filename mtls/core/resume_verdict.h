@@ -93,6 +93,7 @@ enum mtls_rsm_end {
     MTLS_RSM_FOREIGN,  /* any other error of the protocol */
     MTLS_RSM_BROKEN,   /* ours: memory, libcrypto */
 };
+const char *mtls_rsm_end_word(enum mtls_rsm_end end); /* static, never NULL */
 enum mtls_rsm_key {
     MTLS_RSM_KEY_UNKNOWN,
     MTLS_RSM_KEY_SAME,

@@ -279,6 +279,8 @@ static bool look_at_path1(struct mtls_confirmation *c, SSL *ssl, struct mtls_rsm
 
     c->ready_at = mtls_now();
     c->has_key1 = mtls_key_of(cert, c->key1);
+    if (c->config.evidence[0] != '\0')
+        mtls_chain_keep(&c->chain1, ssl);
     f->checked = checked(c, ssl, cert);
     X509_free(cert);
     if (mtls_route_of_socket(fd, &c->path1) != 0)
@@ -388,6 +390,7 @@ static void judge(struct mtls_confirmation *c, SSL *ssl, const struct mtls_rsm_f
     if (!c->allowed)
         forget(ssl);
     gather_evidence(c, ssl, until);
+    mtls_confirmation_keep_evidence(c, ssl);
 }
 
 /* Errors of the caller, before anything is done. */
@@ -441,5 +444,9 @@ void mtls_confirmation_free(struct mtls_confirmation *c)
     mtls_dial_free(c->dial);
     mtls_tickets_free(&c->tickets);
     SSL_SESSION_free(c->spare);
+    sk_X509_pop_free(c->chain1, X509_free);
+    sk_X509_pop_free(c->main.chain, X509_free);
+    sk_X509_pop_free(c->evidence.chain, X509_free);
+    free(c->bundle);
     free(c);
 }

@@ -27,6 +27,7 @@ struct mtls_try {
     uint8_t alert;
     bool ticket, psk, chain_valid, has_key, clean;
     uint8_t key[MTLS_SHA256_LEN]; /* of the SubjectPublicKeyInfo */
+    STACK_OF(X509) * chain;       /* a full handshake's; NULL */
 };
 
 struct mtls_confirmation {
@@ -55,6 +56,9 @@ struct mtls_confirmation {
     enum mtls_rsm_reason reason;
     unsigned scope;
     SSL_SESSION *spare; /* with the record */
+    STACK_OF(X509) * chain1;
+    char *bundle; /* the evidence bundle's file, NULL */
+    int bundle_error;
     mtls_tstamp begun_at, ready_at, ticket_at, connected_at, path2_at, verdict_at;
 };
 
@@ -85,5 +89,10 @@ bool mtls_name_fits(X509 *cert, const char *name);
 bool mtls_key_of(const X509 *cert, uint8_t out[MTLS_SHA256_LEN]);
 /* Whether path 1's handshake had a key exchange (a resumed one need not). */
 bool mtls_has_key_exchange(SSL *ssl);
+
+/* confirmation_evidence.c. The chain that ssl's peer showed, in place of *out. */
+void mtls_chain_keep(STACK_OF(X509) * *out, SSL *ssl);
+/* After the verdict: writes the bundle if the configuration asks for one. */
+void mtls_confirmation_keep_evidence(struct mtls_confirmation *c, SSL *ssl);
 
 #endif

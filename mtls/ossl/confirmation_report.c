@@ -8,9 +8,6 @@
 
 #include "confirmation.h"
 
-static const char *const end_words[] = {"not-made", "completed", "alert",   "closed",
-                                        "silent",   "below-13",  "foreign", "local-error"};
-
 const char *mtls_verdict_name(enum mtls_confirm_verdict verdict)
 {
     static const char *const names[] = {"none", "verified", "consistent", "unproven", "alarm"};
@@ -123,7 +120,7 @@ static void put_key(BIO *out, const char *key, bool known, const uint8_t hash[MT
 static void put_try(BIO *out, const char *key, const struct mtls_try *t)
 {
     BIO_printf(out, ", \"%s\": {\"end\": \"%s\", \"ticket\": %s, \"resumed\": %s", key,
-               end_words[t->end], t->ticket ? "true" : "false", t->psk ? "true" : "false");
+               mtls_rsm_end_word(t->end), t->ticket ? "true" : "false", t->psk ? "true" : "false");
     if (t->end == MTLS_RSM_ALERTED)
         BIO_printf(out, ", \"alert\": %u", (unsigned)t->alert);
     put_key(out, "key", t->has_key, t->key);
@@ -177,6 +174,12 @@ static void put_all(BIO *out, const struct mtls_confirmation *c)
     put_try(out, "path2", &c->main);
     if (c->has_evidence)
         put_try(out, "evidence", &c->evidence);
+    if (c->bundle != NULL) {
+        BIO_puts(out, ", \"evidence\": ");
+        put_text(out, c->bundle);
+    } else if (c->bundle_error != 0) {
+        BIO_printf(out, ", \"evidence_error\": \"%s\"", mtls_error_name(c->bundle_error));
+    }
     BIO_puts(out, ", \"times_us\": {");
     put_time(out, "path2_connected", c->connected_at, c->ready_at, ", ");
     put_time(out, "ticket", c->ticket_at, c->ready_at, ", ");

@@ -252,6 +252,8 @@ static void look(struct mtls_try *out, SSL *ssl, const char *server)
     out->psk = SSL_session_reused(ssl) == 1 && mtls_has_key_exchange(ssl);
     out->chain_valid = cert != NULL && SSL_get_verify_result(ssl) == X509_V_OK &&
                        (mtls_checks_name(ssl) || mtls_name_fits(cert, server));
+    if (!out->psk)
+        mtls_chain_keep(&out->chain, ssl);
     out->has_key = !out->psk && mtls_key_of(cert, out->key);
     X509_free(cert);
 }

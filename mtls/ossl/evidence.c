@@ -301,9 +301,9 @@ static int write_all(int fd, const char *data, size_t len)
     return fsync(fd) == 0 ? 0 : MTLS_ERR_IO;
 }
 
-static int write_file(struct mtls_session *s, const char *data, size_t len)
+int mtls_evidence_file(const char *folder, const char *role, const char *data, size_t len,
+                       char **file)
 {
-    const char *folder = s->hook->config.evidence;
     int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
     int err = dir < 0 ? MTLS_ERR_IO : 0;
     uint8_t id[8];
@@ -314,9 +314,8 @@ static int write_file(struct mtls_session *s, const char *data, size_t len)
     if (err == 0 && RAND_bytes(id, sizeof(id)) != 1)
         err = MTLS_ERR_CRYPTO;
     if (err == 0) {
-        snprintf(name, sizeof(name), "mtls-%s-%lld-%02x%02x%02x%02x%02x%02x%02x%02x.evidence",
-                 s->server ? "server" : "client", (long long)time(NULL), id[0], id[1], id[2], id[3],
-                 id[4], id[5], id[6], id[7]);
+        snprintf(name, sizeof(name), "mtls-%s-%lld-%02x%02x%02x%02x%02x%02x%02x%02x.evidence", role,
+                 (long long)time(NULL), id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]);
         fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         err = fd < 0 ? MTLS_ERR_IO : write_all(fd, data, len);
     }
@@ -326,8 +325,8 @@ static int write_file(struct mtls_session *s, const char *data, size_t len)
         unlinkat(dir, name, 0);
     if (dir >= 0)
         close(dir);
-    if (err == 0 && (s->evidence = malloc(strlen(folder) + sizeof(name) + 1)) != NULL)
-        sprintf(s->evidence, "%s/%s", folder, name);
+    if (err == 0 && (*file = malloc(strlen(folder) + sizeof(name) + 1)) != NULL)
+        sprintf(*file, "%s/%s", folder, name);
     return err;
 }
 
@@ -346,8 +345,10 @@ void mtls_evidence_write(struct mtls_session *s)
         return;
     put_bundle(out, s);
     len = BIO_get_mem_data(out, &data);
-    s->evidence_error =
-        (int16_t)(len <= 0 || len > MTLS_EVIDENCE_FILE_MAX ? MTLS_ERR_LIMIT
-                                                           : write_file(s, data, (size_t)len));
+    s->evidence_error = (int16_t)(len <= 0 || len > MTLS_EVIDENCE_FILE_MAX
+                                      ? MTLS_ERR_LIMIT
+                                      : mtls_evidence_file(s->hook->config.evidence,
+                                                           s->server ? "server" : "client", data,
+                                                           (size_t)len, &s->evidence));
     BIO_free(out);
 }

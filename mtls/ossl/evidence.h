@@ -25,6 +25,10 @@ void mtls_evidence_claims(struct mtls_session *s);
 /* At the decision, without the engine lock: writes the bundle if the outcome asks for one.
  * s->evidence then names the file, or s->evidence_error says why there is none. */
 void mtls_evidence_write(struct mtls_session *s);
+/* A bundle's text as a new file in folder; *file: its name, to be freed, or NULL without memory.
+ * Errors: MTLS_ERR_IO, _LIMIT, _CRYPTO. */
+MTLS_NODISCARD int mtls_evidence_file(const char *folder, const char *role, const char *data,
+                                      size_t len, char **file);
 void mtls_evidence_free(struct mtls_evidence *e);
 
 #endif

@@ -347,10 +347,36 @@ def explain():
         "retry": bundle("remembered", lines[0], *lines),
         "damaged": bundle("deadline", lines[0][:-1]),
         "other": b"mtls-evidence 2\n",
+        "resume": b"mtls-evidence 1\nrole client\nmode resume\noutcome failed\nverdict alarm\n"
+                  b"reason ticket-refused\nmeaning somebody\nname a.example\n"
+                  b"path 1 192.0.2.1:5 192.0.2.2:443 p1 - -\ncertificate 1 0 " + cert.hex().encode() +
+                  b"\npath 2 192.0.2.1:6 192.0.2.2:443 p2 alert -\ntry 2 alert ticket not-resumed alert-51\n"
+                  b"try 2-without-ticket completed no-ticket not-resumed -\n"
+                  b"certificate 2-without-ticket 0 " + cert.hex().encode()[:-2] + b"\nend\n",
+    }
+
+
+def record():
+    """Both modes, at the bounds, and cut."""
+    def one(mode=1, k=1, scope=1, at=1700000000, age=86400, port=443, name=b"server.example"):
+        return b"MTLr\1" + struct.pack(">BBBqIHB", mode, k, scope, at, age, port, len(name)) + name
+    return {
+        "exporter": one(), "resume": one(mode=2), "both-ends": one(scope=3, k=8), "week": one(age=604800),
+        "server": one(name=b""), "long-name": one(name=b"a" * 63 + b"." + b"b" * 63), "mode-3": one(mode=3),
+        "future": one(at=(1 << 63) - 1), "cut": one()[:-1],
+    }
+
+
+def resume_verdict():
+    return {
+        "verified": bytes([0x01, 0x9b, 1, 0, 0]), "record": bytes([0, 0x23, 0, 0, 0]),
+        "consistent": bytes([0x02, 0x8b, 1, 1, 0]), "other-key": bytes([0x02, 0x8b, 1, 3, 0]),
+        "alert": bytes([0x00, 0x9b, 2, 0, 51]), "shows-less": bytes([0x02, 0xcb, 1, 1, 0]),
     }
 
 
 TARGETS = {"elf": elf, "explain": explain, "path2_client": path2_client, "path2_server": path2_server,
+           "record": record, "resume_verdict": resume_verdict,
            "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
            "wire_frame": wire_frame}
 

@@ -5,6 +5,7 @@ TLS (test_plain_tls_is_read). [RSM-8] to [RSM-16]."""
 
 import base64
 import os
+import subprocess
 
 import pytest
 
@@ -559,3 +560,47 @@ def test_check_table(lab, pki, www, tmp_path):
 def test_check_usage(lab, options):
     proc = lab.run(lab.client, [tools.tool("mtls-client"), *options])
     assert proc.wait() == tools.EXIT_USAGE, proc.log()
+
+
+# ---- evidence -------------------------------------------------------------------------------------
+
+
+def explained(file):
+    done = subprocess.run([tools.tool("mtls-client"), "explain", str(file)], text=True,
+                          capture_output=True, check=True)
+    return done.stdout
+
+
+def test_evidence(lab, pki, www, tmp_path):
+    """An alarm leaves both certificates behind, what was verified nothing (unless asked for)."""
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    server = stock.nginx(lab, pki, tmp_path / "nginx", www)
+    result = proved(confirm(lab, pki, server, "--evidence", folder))
+    assert "evidence" not in result.line and not list(folder.iterdir())
+    attack.tls_mitm(lab, pki, tmp_path, server.port)
+    result = failed(confirm(lab, pki, server, "--evidence", folder, cafile=pki.bundle), "alarm",
+                    "other-key")
+    (bundle,) = folder.iterdir()
+    assert result.line["evidence"] == str(bundle) and bundle.stat().st_mode & 0o777 == 0o600
+    text = explained(bundle)
+    assert "Verdict: alarm (other-key)" in text and text.count("Certificate for:") == 2, text
+    assert "rogue CA" in text and "real CA" in text, text
+    assert result.line["key"] in text and result.line["path2"]["key"] in text, text
+    again = confirm(lab, pki, server, "--evidence", tmp_path / "nowhere", cafile=pki.bundle)
+    failed(again, "alarm", "other-key")
+    assert again.line["evidence_error"] == "system-error", again
+
+
+def test_evidence_of_a_relayed_ticket(lab, pki, tmp_path, mitm_ticket):
+    """The second connection on path 2 [RSM-6] is in the bundle."""
+    server = stock.threaded(lab, pki, "--stateful")
+    proc = lab.spawn(lab.routers[1], [mitm_ticket, pki.rogue_cert, pki.rogue_key, lab.addr,
+                                      str(server.port), str(tmp_path / "stolen")])
+    lab.redirect(1, server.port, attack.Attacker(proc).port)
+    failed(confirm(lab, pki, server, "--evidence", tmp_path, cafile=pki.bundle), "alarm",
+           "ticket-refused")
+    (bundle,) = tmp_path.glob("*.evidence")
+    text = explained(bundle)
+    assert "once more, without the ticket" in text and text.count("Certificate for:") == 2, text
+    assert "alert-47" in text or "alert-51" in text, text
