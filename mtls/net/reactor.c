@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ struct mtls_reactor {
     int epoll_fd, wake_fd, timer_fd;
     bool thread_runs, app_driven;
     bool lost;                  /* the program closed the descriptors: they are -1 */
+    sem_t up;                   /* the thread runs */
     struct mtls_reactor *older; /* lost before */
     pthread_t thread;
     struct slot *slots;
@@ -535,6 +537,7 @@ static void *thread_main(void *arg)
     int epoll_fd = r->epoll_fd; /* lose() changes it, in another thread */
     bool stop = false;
 
+    sem_post(&r->up);
     give_way();
     while (!stop) {
         int n = epoll_wait(epoll_fd, events, BATCH, -1), error = errno;
@@ -563,9 +566,12 @@ int mtls_reactor_start(struct mtls_reactor *r, bool app_driven)
         r->app_driven = true;
         return 0;
     }
+    (void)sem_init(&r->up, 0, 0);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     rc = pthread_create(&r->thread, NULL, thread_main, r);
+    while (rc == 0 && sem_wait(&r->up) != 0) /* whoever forks next must not copy the locks */
+        continue;                            /* that a thread takes while it starts */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0)
         return MTLS_ERR_IO;
