@@ -125,6 +125,13 @@ def answered(scene):
     scene.fetch()
 
 
+def with_tls_1_2(scene):
+    """end the client's TLS on path 1, with TLS 1.2"""
+    _hear_path_2(scene)
+    scene.mitm(options=["--tls12"])
+    scene.fetch()
+
+
 def stripped(scene):
     """remove the extension from the ClientHello, without a key"""
     _hear_path_2(scene)

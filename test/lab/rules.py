@@ -24,6 +24,12 @@ class Local(Multipath):
         return [tools.spec(scene.lab, scene.server, dev=None, local=Lab.client_addr(2))]
 
 
+class Impatient(Multipath):
+    """The server waits for CONFIRM no longer than it must."""
+
+    server_options = ("--deadline", "1500")
+
+
 class LocalByRule(Local):
     """The same, but the routes lead what has this address over path 2, whoever sends it."""
 
@@ -140,6 +146,63 @@ def aged_ticket(scene):
     scene.fetch()
 
 
+def spliced(scene):
+    """a proof of an earlier session in the place of this session's"""
+    recorded = scene.file("proof")
+    scene.frames("--record-down", recorded)
+    scene.deadline = LONG
+    scene.fetch()
+    assert scene.outcome["outcome"] == tools.VERIFIED, scene.outcome
+    scene.attackers.clear()
+    scene.need.clear()
+    scene.lab.flush(2)
+    scene._keep(scene.frames("--splice", recorded), "spliced", path=2)  # pylint: disable=protected-access
+    scene.fetch()
+
+
+def reordered(scene):
+    """proof before READY"""
+    scene._keep(scene.frames("--swap"), "swapped", path=2)  # pylint: disable=protected-access
+    scene.fetch()
+
+
+def repeated(scene):
+    """each proof twice"""
+    scene.frames("--repeat", "proof")
+    scene.deadline = LONG
+    scene.fetch()
+
+
+def truncated(scene):
+    """end path 2 in the middle of the proof"""
+    scene.frames("--cut-down", 100)
+    scene.fetch()
+
+
+def proof_dropped(scene):
+    """drop the proof"""
+    scene._keep(scene.frames("--drop", "proof"), "dropped", path=2)  # pylint: disable=protected-access
+    scene.fetch()
+
+
+def confirm_dropped(scene):
+    """drop CONFIRM: the client is verified, the server never reads its request"""
+    scene._keep(scene.frames("--drop", "confirm"), "dropped", path=2)  # pylint: disable=protected-access
+    scene.record(1)
+    scene.fetch()
+
+
+def held_back(scene):
+    """hold the proof back for a second"""
+    scene.frames("--hold", "proof:1000")
+    scene.deadline, scene.delivers = LONG, True
+    scene.fetch()
+
+
+PATH_2 = [(attack_, True, SAFE) for attack_ in (spliced, reordered, repeated, truncated, proof_dropped, confirm_dropped,
+                                                held_back)]
+
+
 def _flood(scene, ns, device):
     """As many claims as one source may have, which wait for a ClientHello that never comes."""
     words = [scene.server.host, str(scene.server.path2_port), str(scene.server.port), "--count", "257", "--device", device]
@@ -179,5 +242,6 @@ FURTHER = [
      [(ticket_of_plain, True, SAFE)]),
     (Chained("aged", "resumed from verified, verified longer ago than tickets may count, ticket key stolen"),
      [(aged_ticket, True, SAFE)]),
+    (Impatient("frames", "`require`, path 2 alone"), PATH_2),
     (Multipath("flooded", "`require`"), [(flooded, True, SAFE), (flooded_from_client, True, SAFE)]),
 ]

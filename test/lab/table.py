@@ -40,7 +40,8 @@ def multipath(**other):
     """What `require` promises; a row names what is otherwise with it."""
     promised = {
         "P-P": [(a.listen, SAFE)], "P-A": PATH_2, "A-P": KEYLESS,
-        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE)],
+        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE),
+                      (a.with_tls_1_2, SAFE)],
         "A/A": [(a.strip_and_cut, SAFE), (a.carry_and_forge, SAFE)],
         "A/A-rogue": [(a.strip_and_cut, SAFE), (a.strip_and_not_here, SAFE), (a.carry_and_cut, SAFE),
                       (a.carry_and_forge, SAFE)],
@@ -62,7 +63,8 @@ PROMISED = {
     "k-of-n": multipath(**{"P-A": [*PATH_2, (a.one_proof_missing, SAFE)],
                            "A-A-rogue": [(a.synchronised, SAFE), (a.synchronised_everywhere, BOTH)]}),
     "prefer": multipath(**{
-        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE), (a.slow_ready, BOTH)],
+        "A-P-rogue": [(a.interception, SAFE), (a.carried_over, SAFE), (a.answered, SAFE),
+                      (a.with_tls_1_2, SAFE), (a.slow_ready, BOTH)],
         "A/A-rogue": [(a.strip_and_cut, BOTH), (a.strip_and_not_here, BOTH), (a.carry_and_cut, SAFE),
                       (a.carry_and_forge, SAFE)],
         "A/A-pre": [(a.prepared, SAFE), (a.strip_and_cut, BOTH)]}),

@@ -70,6 +70,7 @@ class Multipath(Row):
     TLS to it is served and gets the most that there is to get."""
 
     bytes_on_one_path = True
+    server_options = ()
 
     def __init__(self, key, title, policy="require", before=None, options=(), paths=2, ticket_key=False):
         super().__init__(key, title)
@@ -77,12 +78,12 @@ class Multipath(Row):
         self.paths, self.ticket_key = paths, ticket_key
 
     def serve(self, scene):
-        words = []
+        words = list(self.server_options)
         if self.ticket_key:
             scene.ticket_key = scene.file("ticket-key")
             with open(os.open(scene.ticket_key, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
                 file.write(os.urandom(80))
-            words = ["--ticket-key", scene.ticket_key]
+            words += ["--ticket-key", scene.ticket_key]
         return tools.Server(scene.lab, scene.pki, *words, www=scene.www, policy="prefer")
 
     @staticmethod

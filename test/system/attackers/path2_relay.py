@@ -32,6 +32,9 @@ def arguments():
     parser.add_argument("--modify", metavar="FRAME:OFFSET", help="flip a bit of this body byte")
     parser.add_argument("--repeat", choices=TYPES, metavar="FRAME", help="send it twice")
     parser.add_argument("--insert", metavar="HEX", help="bytes for the client after the first frame")
+    parser.add_argument("--swap", action="store_true", help="send the server's first two frames in the other order")
+    parser.add_argument("--record-down", metavar="FILE", help="append the server's frames of type PROOF")
+    parser.add_argument("--splice", metavar="FILE", help="send this PROOF in place of the server's")
     parser.add_argument("--record", metavar="FILE", help="append the client's frames")
     parser.add_argument("--replay", metavar="FILE", help="send this HELLO instead of the client's")
     parser.add_argument("--copy", action="store_true",
@@ -46,7 +49,7 @@ class Stream:
         self.options, self.up, self.relay = options, up, relay
         self.delay = (options.delay_up if up else options.delay_down) / 1000
         self.cut = options.cut_up if up else options.cut_down
-        self.buffer, self.preface, self.passed, self.frames = b"", False, 0, 0
+        self.buffer, self.preface, self.passed, self.frames, self.kept = b"", False, 0, 0, b""
 
     async def change(self, data):
         """Yields what goes on, a frame at a time: a held one does not keep those before it."""
@@ -80,7 +83,10 @@ class Stream:
             if options.replay:
                 with open(options.replay, "rb") as file:
                     raw = file.read(wire.HEADER + wire.BODY[wire.HELLO])
+        if not self.up and kind == wire.PROOF:
+            raw = self.other_proof(claim, raw)
         if name in options.drop:
+            common.say(event="dropped", type=name)
             return b""
         await self.hold(name)
         if options.modify and options.modify.split(":")[0] == name:
@@ -88,9 +94,24 @@ class Stream:
             raw = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1:]
         if options.repeat == name:
             raw += raw
+        if not self.up and options.swap and self.frames < 3:
+            self.kept, raw = (raw, b"") if self.frames == 1 else (b"", raw + self.kept)
+            common.say(event="swapped")
         if not self.up and options.insert and self.frames == 1:
             raw += bytes.fromhex(options.insert)
         return raw
+
+    def other_proof(self, claim, raw):
+        """One of another session, on this claim."""
+        if self.options.record_down:
+            with open(self.options.record_down, "ab") as file:
+                file.write(raw)
+        if not self.options.splice:
+            return raw
+        with open(self.options.splice, "rb") as file:
+            found = file.read()[wire.HEADER:wire.HEADER + wire.BODY[wire.PROOF]]
+        common.say(event="spliced")
+        return wire.frame(wire.PROOF, claim, found)
 
     async def hold(self, name):
         if self.options.hold and self.options.hold.split(":")[0] == name:
