@@ -53,6 +53,16 @@ enum client_config_result { CLIENT_CONFIG_RUN, CLIENT_CONFIG_HELP, CLIENT_CONFIG
 
 enum client_config_result client_config_parse(struct client_config *config, int argc, char **argv);
 struct options;
+/* What both clients' flags do, client_target.c: 0, or -1 after a message. */
+void client_defaults(struct client_config *config);
+int client_set_request(struct client_config *config, const char *prog, enum client_mode mode,
+                       const char *value);
+int client_set_forward(struct client_config *config, const char *prog, const char *value);
+int client_add_path(struct client_config *config, const char *prog, const char *value);
+int client_set_address(struct addr *addr, const char *prog, const char *name, const char *value);
+int client_set_device(struct client_config *config, const char *prog, const char *value);
+int client_set_family(struct client_config *config, const char *prog, int family);
+int client_check_addresses(const struct client_config *config, const char *prog);
 /* HOST:PORT, or forget HOST:PORT. 0, or -1 after a message; so too the next. */
 int client_target_parse(struct client_config *config, const struct options *o);
 /* The --path2 words; once HOST is known. */

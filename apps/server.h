@@ -37,6 +37,12 @@ enum server_config_result {
 
 enum server_config_result server_config_parse(struct server_config *config, int argc, char **argv);
 
+/* What both servers' flags do, server_flags.c: 0, or -1 after a message. */
+void server_defaults(struct server_config *config);
+int server_add_listener(struct server_config *config, const char *prog, const char *value);
+int server_set_service(struct server_config *config, const char *prog, enum service wanted);
+int server_set_forward(struct server_config *config, const char *prog, const char *value);
+
 struct server_session;
 
 struct server {

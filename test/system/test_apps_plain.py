@@ -462,11 +462,3 @@ def test_help_and_version(tool):
     assert max(map(len, done.stdout.decode().splitlines())) <= 100
     done = run(tool, "--version")
     assert done.returncode == 0 and re.fullmatch(rb"mtls-(client|server) \d+\.\d+\.\d+\n", done.stdout)
-
-
-@pytest.mark.parametrize("tool", ["mtls-client", "mtls-server"])
-def test_manual_page_lists_the_flags_of_help(tool):
-    page = (pathlib.Path(__file__).parents[2] / "man" / f"{tool}.1").read_text()
-    help_text = run(str(BUILD / "apps" / tool), "--help").stdout.decode()
-    flags = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", help_text, re.M))
-    assert flags and flags == set(re.findall(r"^\.It (?:Fl [\w\d] , )?Fl -([a-z0-9-]+)", page, re.M))

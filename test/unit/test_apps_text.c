@@ -2,6 +2,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 #include "apps/addr.h"
 #include "apps/buf.h"
 #include "apps/json.h"
-#include "apps/options.h"
+#include "apps/option_settings.h"
 #include "apps/tls_setup.h"
 
 /* Bytes in, bytes out, in steps that are no divisor of the size: nothing lost, nothing reordered,
@@ -194,6 +195,54 @@ static void test_alpn(void **state)
         assert_int_equal(tls_setup_alpn_wire(bad[i], wire), -1);
 }
 
+/* A flag's row says what it does; a wrong value changes nothing. */
+static void test_option_settings(void **state)
+{
+    struct {
+        const char *text;
+        bool on;
+        unsigned long number;
+    } c = {.number = 7};
+    static const struct option_def defs[] = {
+        {1, 0, "text", "X", "", 0},   {2, 0, "on", NULL, "", 0},   {3, 0, "number", "N", "", 0},
+        {4, 0, "policy", "P", "", 0}, {5, 0, "words", "W", "", 0}, {6, 0, "need", "K", "", 0},
+        {7, 0, "other", NULL, "", 0}, {0, 0, NULL, NULL, NULL, 0},
+    };
+    const struct option_setting settings[] = {
+        {1, OPTION_TEXT, (size_t)((char *)&c.text - (char *)&c), 0, 0, "text", NULL},
+        {2, OPTION_ON, (size_t)((char *)&c.on - (char *)&c), 0, 0, NULL, NULL},
+        {3, OPTION_NUMBER, (size_t)((char *)&c.number - (char *)&c), 10, 20, "n", NULL},
+        {4, OPTION_WORD, 0, 0, 0, "policy", "off, prefer or require"},
+        {5, OPTION_WORD, 0, 0, 0, NULL, NULL},
+        {6, OPTION_WORD, 0, 1, 8, "need", NULL},
+        {0, OPTION_ON, 0, 0, 0, NULL, NULL},
+    };
+    static const char *const bad[] = {"or", "offs", "of", "off,", "", "prefer or"};
+    static struct words w;
+    const struct option_target t = {"test", defs, settings, &c, &w};
+
+    assert_int_equal(option_set(&t, 1, "x"), 0);
+    assert_string_equal(c.text, "x");
+    assert_int_equal(option_set(&t, 2, NULL), 0);
+    assert_true(c.on);
+    assert_int_equal(option_set(&t, 3, "21"), -1);
+    assert_int_equal(c.number, 7);
+    assert_int_equal(option_set(&t, 3, "20"), 0);
+    assert_int_equal(c.number, 20);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(option_set(&t, 4, bad[i]), -1);
+    assert_int_equal(option_set(&t, 4, "off"), 0);
+    assert_int_equal(option_set(&t, 4, "prefer"), 0);
+    assert_int_equal(option_set(&t, 4, "require"), 0);
+    assert_int_equal(option_set(&t, 5, "a=1 b=2"), 0);
+    assert_int_equal(option_set(&t, 6, "0"), -1);
+    assert_int_equal(option_set(&t, 6, "8"), 0);
+    assert_int_equal(option_set(&t, 1, "white space"), -1);
+    assert_int_equal(option_set(&t, 7, NULL), 1);
+    assert_string_equal(w.text,
+                        "text=x n=20 policy=off policy=prefer policy=require a=1 b=2 need=8");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,7 +250,7 @@ int main(void)
         cmocka_unit_test(test_json_strings), cmocka_unit_test(test_json_shapes),
         cmocka_unit_test(test_numbers),      cmocka_unit_test(test_host_port),
         cmocka_unit_test(test_address_text), cmocka_unit_test(test_words),
-        cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_alpn),         cmocka_unit_test(test_option_settings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
