@@ -114,6 +114,7 @@ static bool take(void *lib)
         {&m->ctx_msg_callback, "mtls_interpose_ctx_msg_callback"},
         {&m->ssl_msg_callback, "mtls_interpose_ssl_msg_callback"},
         {&m->connect, "mtls_interpose_connect"},
+        {&m->accepted, "mtls_interpose_accepted"},
         {&m->hook, "mtls_ssl_ctx_hook"},
         {&m->is_hooked, "mtls_ssl_ctx_is_hooked"},
         {&m->set_outcome_callback, "mtls_ssl_ctx_set_outcome_callback"},
@@ -191,6 +192,11 @@ void preload_library_closed(int fd)
 void preload_library_connect(int fd, const struct sockaddr *to, socklen_t len, const char *name)
 {
     preload_libmtls.connect(fd, to, len, name);
+}
+
+void preload_library_accepted(int fd)
+{
+    preload_libmtls.accepted(fd);
 }
 
 /* ---- libssl ---- */

@@ -14,6 +14,7 @@ struct preload_libmtls {
     __typeof__(&mtls_interpose_ctx_msg_callback) ctx_msg_callback;
     __typeof__(&mtls_interpose_ssl_msg_callback) ssl_msg_callback;
     __typeof__(&mtls_interpose_connect) connect;
+    __typeof__(&mtls_interpose_accepted) accepted;
     __typeof__(&mtls_ssl_ctx_hook) hook;
     __typeof__(&mtls_ssl_ctx_is_hooked) is_hooked;
     __typeof__(&mtls_ssl_ctx_set_outcome_callback) set_outcome_callback;

@@ -53,6 +53,7 @@ void preload_env_start(void);
 void preload_hello_start(void);
 void preload_connect_start(void);
 void preload_guard_start(void);
+void preload_accept_start(void);
 /* TLS that is not hooked is to be refused. */
 bool preload_enforcing(void);
 /* Whether a word of the configuration begins so. NULL: none does. */
@@ -107,6 +108,7 @@ bool preload_library_ready(bool load);
 extern unsigned preload_copies; /* atomic: descriptors that libmtls has copies of */
 void preload_library_closed(int fd);
 void preload_library_connect(int fd, const struct sockaddr *to, socklen_t len, const char *name);
+void preload_library_accepted(int fd);
 
 /* ---- hello.c: ClientHello and ServerHello in what is sent --------------------------------------
  */

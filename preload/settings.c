@@ -105,6 +105,7 @@ __attribute__((constructor)) static void start(void)
     if (s->off)
         return;
     preload_guard_start();
+    preload_accept_start();
     preload_log_loaded();
     if (is_go())
         preload_log_event("notice", "", "a Go program makes its system calls itself");

@@ -4,19 +4,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
+
 #include "../core/wire_frame.h"
 #include "../net/engine.h"
 #include "glue.h"
+#include "interpose.h"
 
 /* Takes fd in any case. */
-static void adopt(const struct mtls_hook *hook, int fd)
+static void adopt(bool app_driven, int fd)
 {
     struct mtls_reactor *r;
     int err;
 
     mtls_engine_lock();
     r = mtls_reactor_get();
-    err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, hook->config.reactor_app);
+    err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, app_driven);
     err = err == 0 ? mtls_service_resume() : err;
     if (err == 0)
         (void)!mtls_service_accept(fd, mtls_now());
@@ -41,6 +44,17 @@ int mtls_accept_path2(SSL_CTX *ctx, int fd)
     /* No TLS record begins so. The end, an error, and all else are SSL_accept()'s to find. */
     if (n != 1 || first != mtls_preface[0])
         return 0;
-    adopt(hook, fd);
+    adopt(hook->config.reactor_app, fd);
     return 1;
+}
+
+/* The engine is that of an SSL_CTX that was hooked before. */
+void mtls_interpose_accepted(int fd)
+{
+    int saved = errno;
+
+    ERR_set_mark();
+    adopt(false, fd);
+    ERR_pop_to_mark();
+    errno = saved;
 }

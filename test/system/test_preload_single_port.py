@@ -1,0 +1,113 @@
+"""Unmodified servers that get path 2 on their TLS port (single-port=on, tls-port=PORT): at another
+address of the server, told apart as the program accepts it."""
+
+import sys
+import textwrap
+
+import pytest
+
+import preload_tools
+from mtlslab import check, tools
+from test_workers import LOAD, ended, start_load
+
+# A server that accepts until there is nothing more when epoll tells it of an edge, or blocks in accept();
+# a thread for each connection.
+SERVER = textwrap.dedent("""
+    import select, socket, ssl, sys, threading
+    cert, key, port, body, how = sys.argv[1:]
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ctx.load_cert_chain(cert, key)
+    listener = socket.create_server(("0.0.0.0", int(port)))
+
+    def serve(sock):
+        sock.setblocking(True)
+        with ctx.wrap_socket(sock, server_side=True) as tls:
+            tls.recv(65536)
+            data = open(body, "rb").read()
+            tls.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(data) + data)
+
+    def start(sock):
+        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+    if how == "edges":
+        listener.setblocking(False)
+        epoll = select.epoll()
+        epoll.register(listener, select.EPOLLIN | select.EPOLLET)
+    while True:
+        if how == "blocking":
+            start(listener.accept()[0])
+            continue
+        epoll.poll()
+        try:
+            while True:
+                start(listener.accept()[0])
+        except BlockingIOError:
+            pass
+    """)
+
+
+def single_port(lab, pki, folder, start, words="single-port=on"):
+    """start(port, wrap) spawns the server; the path-2 port is the TLS port of its second address."""
+    port = lab.port()
+    wrap = preload_tools.Wrap(folder, f"policy=prefer {words} tls-port={port} per-source=4096"
+                              " deadline=30000", name="server")
+    proc = start(port, wrap)
+    proc.wait_listening(port)
+    return preload_tools.Service(lab, pki, proc, port, port, wrap)
+
+
+def start_nginx(lab, pki, folder, www, **words):
+    return lambda port, wrap: preload_tools.nginx(lab, pki, folder, www, port, wrap,
+                                                  address="0.0.0.0", tls=" ssl", **words)
+
+
+def client(lab, pki, server, *words, policy="require"):
+    path2 = f"dev=p2,remote={tools.join(lab.server_addr(2), server.port)}"
+    return tools.client(lab, pki, server, *words, path2=[path2], policy=policy)
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_nginx(lab, pki, www, tmp_path, workers):
+    """Path 2 first (announced) or with path 1, by one process and by four; plain TLS is served."""
+    server = single_port(lab, pki, tmp_path, start_nginx(lab, pki, tmp_path, www, workers=workers))
+    for words in ([], ["--config", "early=off"]):
+        result = client(lab, pki, server, *words)
+        check.verified(result, None, (www / "file").read_bytes())
+        assert result.line["paths"][1]["remote"] == tools.join(lab.server_addr(2), server.port)
+    plain = tools.curl(lab, pki, lab.addr, server.port)
+    assert plain.stdout == (www / "file").read_bytes(), plain.log()
+    server.wrap.wait(2, outcome="verified")
+
+
+def test_nginx_under_load(lab, pki, www, tmp_path):
+    """Four workers, edges: no session of 200 is lost, on connections of their own."""
+    server = single_port(lab, pki, tmp_path, start_nginx(lab, pki, tmp_path, www, workers=4))
+    done = ended(start_load(lab, pki, server, words="reuse=off", count=200, threads=8))
+    assert done["verified"] == 200, done
+
+
+@pytest.mark.parametrize("how", ["blocking", "edges"])
+def test_accept(lab, pki, www, tmp_path, how):
+    """accept() blocks on, or says EAGAIN, when the connection was path 2's; silent strangers do not
+    keep it from the next one."""
+    script = tmp_path / "server.py"
+    script.write_text(SERVER, encoding="utf-8")
+
+    def start(port, wrap):
+        return lab.spawn(lab.server, wrap.argv([sys.executable, script, pki.cert, pki.key, port,
+                                                www / "file", how]), name="python")
+
+    server = single_port(lab, pki, tmp_path, start)
+    strangers = lab.spawn(lab.client, [sys.executable, LOAD, "flood", lab.addr, str(server.port), "8"],
+                          name="load", stdin=True)
+    strangers.wait_json("stdout", event="done")
+    for _ in range(3):
+        check.verified(client(lab, pki, server), None, (www / "file").read_bytes())
+    assert tools.curl(lab, pki, lab.addr, server.port).stdout == (www / "file").read_bytes()
+
+
+def test_off(lab, pki, www, tmp_path):
+    """Without the word path 2 is the TLS server's to refuse: nobody is verified."""
+    server = single_port(lab, pki, tmp_path, start_nginx(lab, pki, tmp_path, www), words=(
+        f"listen={tools.join(lab.addr, lab.port())}"))
+    assert client(lab, pki, server).outcome == tools.FAILED
