@@ -72,8 +72,8 @@ MTLS_API int mtls_interpose_ssl_msg_callback(SSL *ssl, mtls_interpose_msg_cb *cb
 MTLS_API void mtls_interpose_connect(int fd, const struct sockaddr *to, socklen_t len,
                                      const char *name);
 
-/* A connection that the program has accepted on its TLS port, and that begins with path 2's preface;
- * takes fd. Errno stays as it was. */
+/* A connection that the program has accepted on its TLS port, and that begins with path 2's
+ * preface; takes fd. Errno stays as it was. */
 MTLS_API void mtls_interpose_accepted(int fd);
 
 typedef int mtls_interpose_session_cb(SSL *ssl, SSL_SESSION *session);
