@@ -36,6 +36,7 @@ struct client_config {
     const char *device;
     struct addr local, connect;
     bool mptcp, has_local, has_connect, no_verify;
+    bool expose_request; /* confirm=resume: --get leaves before the verdict */
     const char *paths[CLIENT_PATHS];
     size_t path_count;
     struct words words; /* the library's configuration */

@@ -15,6 +15,7 @@ enum {
     O_NEED,
     O_POLICY,
     O_CONFIRM,
+    O_EXPOSE_REQUEST,
     O_DEADLINE,
     O_HOSTS,
     O_EVIDENCE,
@@ -57,6 +58,10 @@ static const struct option_def defs[] = {
      "exporter (default): the server's own proof; resume: any\n"
      "TLS 1.3 server with tickets, weaker; auto: either",
      0},
+    {O_EXPOSE_REQUEST, 0, "expose-request", NULL,
+     "with --confirm resume: send --get's request before the\n"
+     "verdict, to whoever is on path 1; the answer waits for it",
+     0},
     {O_DEADLINE, 0, "deadline", "MS", "from the ClientHello to the decision (default 10000)", 0},
     {O_HOSTS, 0, "hosts", "FILE", "memory of verified hosts", 0},
     {O_EVIDENCE, 0, "evidence", "DIR", "a session that fails leaves a bundle there, for explain",
@@ -93,6 +98,7 @@ static const char usage[] =
 #define FIELD(name) offsetof(struct client_config, name)
 static const struct option_setting settings[] = {
     {O_CONFIRM, OPTION_WORD, 0, 0, 0, "confirm", "exporter, resume or auto"},
+    {O_EXPOSE_REQUEST, OPTION_ON, FIELD(expose_request), 0, 0, NULL, NULL},
     {O_EVIDENCE, OPTION_WORD, 0, 0, 0, "evidence", NULL},
     {O_FILE, OPTION_TEXT, FIELD(check_file), 0, 0, NULL, NULL},
     {O_JOBS, OPTION_NUMBER, FIELD(jobs), 1, CLIENT_JOBS_MAX, NULL, NULL},

@@ -206,7 +206,7 @@ static void go_on(struct client_session *cs)
     cs->ready = true;
     r = make_report(cs, "", "session");
     show(cs, &r);
-    if (!start_mode(cs))
+    if (cs->get == NULL && !start_mode(cs))
         tls_conn_abort(cs->conn, "out of memory");
 }
 
@@ -222,13 +222,34 @@ static void on_confirmed(void *arg, const struct tls_failure *why)
     go_on(cs);
 }
 
+/* --expose-request: GET and HEAD change nothing at the server, but are read by whoever is there.
+ * What does not fit leaves after the verdict. */
+static bool send_early(struct client_session *cs, struct tls_failure *why)
+{
+    struct buf *out = tls_conn_out(cs->conn);
+    enum link_result rv = LINK_OK;
+    size_t put = 0;
+
+    why->kind = TLS_FAILURE_LOCAL;
+    if (!start_mode(cs))
+        return false;
+    while (rv == LINK_OK && buf_len(out) > 0) {
+        rv = link_write(tls_conn_get0_link(cs->conn), buf_head(out), buf_len(out), &put, why);
+        if (rv == LINK_OK)
+            buf_consume(out, put);
+    }
+    return rv == LINK_OK || rv == LINK_WANT_WRITE;
+}
+
 static void on_ready(void *arg)
 {
     struct client_session *cs = arg;
     struct tls_failure why = {0};
-    int rv =
-        client_protocol_confirm(cs->client, tls_conn_get0_link(cs->conn), on_confirmed, cs, &why);
+    int rv = cs->client->config.expose_request && !send_early(cs, &why) ? -1 : 0;
 
+    if (rv == 0)
+        rv = client_protocol_confirm(cs->client, tls_conn_get0_link(cs->conn), on_confirmed, cs,
+                                     &why);
     if (rv == 0)
         go_on(cs);
     else if (rv > 0)

@@ -562,6 +562,30 @@ def test_check_usage(lab, options):
     assert proc.wait() == tools.EXIT_USAGE, proc.log()
 
 
+# ---- early release ---------------------------------------------------------------------------------
+
+
+def test_expose_request(lab, pki, www, tmp_path):
+    """[RSM-2] The request leaves before the verdict, by its name; the answer waits for it."""
+    server = stock.nginx(lab, pki, tmp_path / "nginx", www)
+    proved(confirm(lab, pki, server, "--expose-request"))
+    stranger = stock.threaded(lab, pki)
+    proved(confirm(lab, pki, stranger, "--expose-request"))
+    fake = rogue(lab, pki, server)
+    failed(confirm(lab, pki, server, "--expose-request", cafile=pki.bundle), "alarm", "other-key")
+    end = fake.proc.wait_json("stdout", event="end")
+    assert end["bytes"] > 0, end  # read, as its name says
+    failed(confirm(lab, pki, server, cafile=pki.bundle), "alarm", "other-key")
+    assert fake.proc.wait_json("stdout", event="end", skip=1)["bytes"] == 0  # its twin
+
+
+@pytest.mark.parametrize("options,words_", [
+    (["--confirm", "auto", "--expose-request"], {}), (["--expose-request"], {}),
+    (["--confirm", "resume", "--expose-request"], {"get": None})])
+def test_expose_request_usage(lab, pki, server, options, words_):
+    assert tools.client(lab, pki, server, *options, **words_).code == tools.EXIT_USAGE
+
+
 # ---- evidence -------------------------------------------------------------------------------------
 
 
