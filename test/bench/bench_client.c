@@ -4,6 +4,8 @@
  * connect to the first application byte back, once, after WARM unmeasured sessions */
 #include <pthread.h>
 
+#include <mtls/confirmation.h>
+
 #include "bench.h"
 
 enum { THREADS_MAX = 64 };
@@ -12,7 +14,7 @@ static struct {
     const char *host, *words, *cafile;
     unsigned port, bare; /* bare: port of the second connection without a protocol, 0 = none */
     SSL_CTX *ctx;
-    bool announce, resume;
+    bool announce, resume, confirm;
     int count, threads, warm, hold;
     uint64_t bytes;
 } client = {.host = "127.0.0.1", .count = 100, .threads = 4};
@@ -97,11 +99,34 @@ static SSL_SESSION *ticket(void)
 
 static SSL_SESSION *resumed_from;
 
+/* confirm=resume: by the server's own ticket, on a path 2 of its own. */
+static void confirm(SSL *ssl, struct mtls_confirmation *c, struct counts *counts)
+{
+    bench_check(mtls_confirmation_run(c, ssl) == 1, "mtls_confirmation_run");
+    counts->verified += mtls_confirmation_verdict(c) == MTLS_VERDICT_VERIFIED;
+    mtls_confirmation_free(c);
+    ssl_end(ssl);
+}
+
+static struct mtls_confirmation *confirmation(void)
+{
+    struct mtls_confirmation *c =
+        mtls_confirmation_new(client.words, BENCH_NAME, (uint16_t)client.port, NULL);
+
+    bench_check(c != NULL, "mtls_confirmation_new");
+    return c;
+}
+
 static void *hands_main(void *arg)
 {
     struct counts *counts = arg;
     int n = client.count / client.threads;
 
+    for (; client.confirm && n > 0; n--) {
+        struct mtls_confirmation *c = confirmation();
+
+        confirm(handshake(NULL), c, counts);
+    }
     while (n-- > 0) {
         SSL *ssl = handshake(resumed_from);
         enum mtls_outcome outcome = mtls_get_outcome(ssl);
@@ -303,6 +328,9 @@ static void option(int opt)
     case 'r':
         client.resume = true;
         break;
+    case 'C':
+        client.confirm = true;
+        break;
     default:
         exit(1);
     }
@@ -310,14 +338,21 @@ static void option(int opt)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
-        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
-        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
-        {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
-        {"hold", required_argument, NULL, 'H'},    {"bytes", required_argument, NULL, 'b'},
-        {"announce", no_argument, NULL, 'A'},      {"resume", no_argument, NULL, 'r'},
-        {"bare", required_argument, NULL, 'B'},    {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"port", required_argument, NULL, 'P'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cafile", required_argument, NULL, 'a'},
+                                            {"cpu", required_argument, NULL, 'p'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"warm", required_argument, NULL, 'W'},
+                                            {"hold", required_argument, NULL, 'H'},
+                                            {"bytes", required_argument, NULL, 'b'},
+                                            {"announce", no_argument, NULL, 'A'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {"confirm", no_argument, NULL, 'C'},
+                                            {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -325,7 +360,7 @@ int main(int argc, char **argv)
     if (optind + 1 != argc || client.cafile == NULL || client.threads < 1 ||
         client.threads > THREADS_MAX)
         return 1;
-    client.ctx = bench_client_ctx(client.words, client.cafile);
+    client.ctx = bench_client_ctx(client.confirm ? NULL : client.words, client.cafile);
     if (strcmp(argv[optind], "handshakes") == 0)
         return hands();
     return strcmp(argv[optind], "throughput") == 0 ? throughput() : latency();

@@ -14,6 +14,8 @@ HANDSHAKES = (
     ("kept, reactor=app", "app", PATH2, (), "plain", "verified"),
     ("client without", "prefer", None, (), "plain", None),
     ("plain, resumed", "plain", None, ("--resume",), None, "resumed"),
+    ("confirm=resume", "two addresses", "policy=require confirm=resume path2=remote=127.0.1.1,distinct=server", ("--confirm",), "plain",
+     "verified"),
     ("resumed-verified", "hooked", PATH2 + " reuse=off", ("--resume",), "plain, resumed", "resumed_verified"),
 )
 
@@ -21,7 +23,7 @@ HANDSHAKES = (
 def handshake_batch(server, cafile, case, batch):
     """Microseconds of CPU a handshake: server's, client's."""
     name, _, words, options, _, outcome = case
-    warm = () if words is None else ("--warm", 1)
+    warm = () if words is None or "--confirm" in options else ("--warm", 1)
     warm += ("--bare", server.bare) if server.bare else ()
     before = server.settle()
     result = client(server, cafile, "handshakes", "--count", batch, *warm, *options, words=words)
@@ -30,6 +32,8 @@ def handshake_batch(server, cafile, case, batch):
     if after["failed"] != before["failed"] or result["count"] > done or \
             (outcome and result[outcome] != result["count"]):
         sys.exit(f"{name}: {result}, server {after}, before {before}")
+    if "--confirm" in options:  # path 2 is a handshake too, and part of the price
+        done = result["count"]
     return (after["cpu_ns"] - before["cpu_ns"]) / done / 1000, result["cpu_ns"] / result["count"] / 1000
 
 
@@ -37,7 +41,9 @@ def run(pki, size):
     """{row: server's and client's microseconds and ratios}."""
     servers = {"plain": Server(pki), "bare": Server(pki, options=["--bare"]), "hooked": Server(pki, SERVER_WORDS),
                "app": Server(pki, SERVER_WORDS + " reactor=app"),
-               "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer"))}
+               "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer")),
+               "two addresses": Server(pki, host="0.0.0.0")}
+    servers["two addresses"].host = "127.0.0.1"  # path 1's
     took = {case[0]: [] for case in HANDSHAKES}
     for number in range(size["rounds"] + 1):  # the first is not counted
         for case in HANDSHAKES[::1 if number % 2 else -1]:  # A B, B A
