@@ -2,6 +2,7 @@
  * call-back of the program and ours share one slot. */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,27 @@ typedef SSL_CTX *new_ex_fn(OSSL_LIB_CTX *, const char *, const SSL_METHOD *);
 typedef void (*any_cb)(void);
 
 /* ---- errors, on the error queue of the program's libcrypto ---- */
+
+/* The latest, which libmtls has raised, for the log. */
+static void log_error(const void *code)
+{
+    void *peek = preload_libssl_symbol("ERR_peek_last_error_all", code);
+    void *reason = preload_libssl_symbol("ERR_reason_error_string", code);
+    unsigned long (*last)(const char **, int *, const char **, const char **, int *);
+    const char *(*text_of)(unsigned long);
+    const char *text = NULL, *data = NULL;
+    char why[256];
+    int flags = 0;
+
+    if (peek != NULL && reason != NULL) {
+        memcpy(&last, &peek, sizeof(last));
+        memcpy(&text_of, &reason, sizeof(text_of));
+        text = text_of(last(NULL, NULL, NULL, &data, &flags));
+    }
+    snprintf(why, sizeof(why), "%s%s%s", text != NULL ? text : "an SSL_CTX cannot be hooked",
+             data != NULL && data[0] != '\0' ? ": " : "", data != NULL ? data : "");
+    preload_log_event("refused", "", why);
+}
 
 static void raise_error(const char *text, const void *code)
 {
@@ -128,12 +150,12 @@ static SSL_CTX *made(SSL_CTX *ctx, const SSL_METHOD *method, void *real_new, con
     }
     if (preload_libmtls.is_hooked(ctx) == 1)
         return ctx;
-    if (preload_libmtls.hook(ctx, NULL) != 1)
-        return drop(ctx, code);
-    if (preload_libmtls.is_hooked(ctx) == 1 &&
-        preload_libmtls.set_outcome_callback(ctx, outcome, NULL) != 1)
-        return drop(ctx, code);
-    return ctx;
+    if (preload_libmtls.hook(ctx, NULL) == 1 &&
+        (preload_libmtls.is_hooked(ctx) != 1 ||
+         preload_libmtls.set_outcome_callback(ctx, outcome, NULL) == 1))
+        return ctx;
+    log_error(code);
+    return drop(ctx, code);
 }
 
 PRELOAD_PUBLIC SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)

@@ -89,18 +89,19 @@ static bool is_read(int fd)
     return record.path[0] == '\0' || fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
-/* A high number, out of the program's way. */
-static int open_log(void)
+/* A high number, out of the program's way. create: at the start alone, or a log that was taken away
+ * would come back. */
+static int open_log(bool create)
 {
     int fd, high;
 
     if (preload_settings.log == NULL || preload_settings.log[0] != '/')
         return -1;
-    fd = record.path[0] != '\0'
-             ? open_record()
-             : open(preload_settings.log,
-                    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK,
-                    0600);
+    fd = record.path[0] != '\0' ? open_record()
+                                : open(preload_settings.log,
+                                       O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW |
+                                           O_NONBLOCK | (create ? O_CREAT : 0),
+                                       0600);
     if (fd < 0)
         return -1;
     high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
@@ -119,7 +120,7 @@ static int log_get(void)
 
     if (fd >= 0 && same(&now, &log_file))
         return fd;
-    fd = open_log();
+    fd = open_log(false);
     if (fd < 0)
         return -1;
     log_file = file_of(fd);
@@ -256,7 +257,7 @@ void preload_log_event(const char *event, const char *peer, const char *why)
 void preload_log_loaded(void)
 {
     char line[256];
-    int saved = errno, n, fd = open_log();
+    int saved = errno, n, fd = open_log(true);
 
     if (fd >= 0 && record.path[0] != '\0') {
         void *page = mmap(NULL, sizeof(*record.lost), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -239,12 +239,24 @@ static void on_message(struct mtls_session *s, bool server, bool written, const 
         s->times[MTLS_STEP_FINISHED] = mtls_now();
 }
 
-/* Under require libssl offers TLS 1.3 alone: with a server that has less it ends the handshake by
- * itself. Whoever reads the outcomes is to know that this was our doing. */
-static void client_alert(SSL *ssl, const uint8_t *alert, size_t len)
+/* The application allows no TLS 1.3. */
+static bool without_tls13(SSL *ssl)
+{
+    long max = SSL_get_max_proto_version(ssl);
+
+    return (max != 0 && max < TLS1_3_VERSION) || (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) != 0;
+}
+
+/* Under require libssl offers TLS 1.3 alone: with a server that has less, or an application that
+ * wants less, it ends the handshake by itself. Whoever reads the outcomes is to know that this was
+ * our doing. */
+static void client_alert(SSL *ssl, const struct mtls_hook *hook, const uint8_t *alert, size_t len)
 {
     struct mtls_session *s = mtls_session_find(ssl);
 
+    if (s == NULL && hook != NULL && hook->config.policy == MTLS_POLICY_REQUIRE &&
+        without_tls13(ssl) && (s = mtls_session_get(ssl)) != NULL)
+        mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
     if (s != NULL && len == 2 && alert[1] == SSL_AD_PROTOCOL_VERSION &&
         s->phase == MTLS_PHASE_HELLO && s->hook->config.policy == MTLS_POLICY_REQUIRE)
         mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
@@ -262,7 +274,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
     mtls_interpose_message(write_p, version, content_type, buf, len, ssl, arg);
     if (content_type == SSL3_RT_ALERT && !server)
-        client_alert(ssl, msg, len);
+        client_alert(ssl, hook, msg, len);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
     if (msg[0] != SSL3_MT_CLIENT_HELLO) {

@@ -324,7 +324,7 @@ static void put_times(BIO *out, const struct mtls_session *s)
     BIO_puts(out, ", \"times_us\": {");
     for (i = 0; i < MTLS_STEP_COUNT; i++) {
         BIO_printf(out, "%s\"%s\": ", i > 0 ? ", " : "", names[i]);
-        if (s->times[i] == 0)
+        if (s->times[i] == 0 || zero == 0)
             BIO_puts(out, "null");
         else /* negative: path 2 was there before the ClientHello */
             BIO_printf(out, "%lld", (long long)(s->times[i] - zero));

@@ -3,6 +3,7 @@
 import os
 
 from conftest import SECRET
+from mtlslab import tools
 from preload_tools import Wrap, client_words, curl_argv
 
 PYTHON = "/usr/bin/python3"
@@ -64,3 +65,37 @@ def test_many_processes_one_file(lab, pki, server, tmp_path):
     assert {(line["program"], line["peer"]) for line in lines} == {
         ("curl", f"{server.host}:{server.port}")}
     assert os.path.getsize(wrap.log) < 8 * 4096
+
+
+def test_what_is_refused_before_a_byte_is_sent(lab, pki, server, tmp_path):
+    """An SSL_CTX that cannot be hooked, and a client without TLS 1.3: in the log, and in the exit
+    status of mtlsize run where the program keeps silent."""
+    words = client_words(lab, server)
+    taken = lab.port()
+    lab.spawn(lab.client, [PYTHON, "-m", "http.server", "-b", "127.0.0.1", taken]).wait_listening(taken)
+    curl = curl_argv(pki, server.host, server.port)
+    for name, config, argv, event, text in (
+            ("port", f"{words} listen=127.0.0.1:{taken}", curl, "refused", "could not be opened"),
+            ("old", words, [*curl, "--tls-max", "1.2"], "session", "TLS below 1.3"),
+            ("fine", words, curl, None, "")):
+        wrap = Wrap(tmp_path, config, name=name)
+        proc = lab.run(lab.client, wrap.argv(argv))
+        assert (proc.wait() == 0) == (event is None), proc.log()
+        if event:
+            (line,) = wrap.lines()
+            assert line["event"] == event and text in line.get("why", line.get("message")), line
+        silent = "'" + "' '".join(argv) + "' >/dev/null 2>&1; exit 0"
+        run = lab.run(lab.client, [tools.tool("mtlsize"), "run", "--config", config, "sh", "-c", silent])
+        assert run.wait() == (2 if event else 0) and text.encode() in run.stderr, run.log()
+
+
+def test_the_log_does_not_come_back(lab, pki, server, tmp_path):
+    """Once it was taken away nothing is written, and the program goes on."""
+    wrap = Wrap(tmp_path, client_words(lab, server))
+    script = "import os, sys; os.unlink(os.environ['MTLSIZE_LOG'])\n" + PROGRAM
+    proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", script, pki.cafile, pki.name, server.host,
+                                          server.port, "nothing", tmp_path / "none"]))
+    assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
+    assert not os.path.exists(wrap.log)
+    proc = lab.run(lab.client, wrap.argv(["true"]))
+    assert proc.wait() == 0 and len(wrap.lines("loaded")) == 1  # a start makes one
