@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client.h"
+#include "client_list.h"
 #include "complain.h"
 #include "explain.h"
 
@@ -65,6 +66,11 @@ static int run(int argc, char **argv)
 
 bool client_protocol_command(int argc, char **argv, int *rv)
 {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--list-paths") == 0) {
+            *rv = client_list(argc, argv);
+            return true;
+        }
     if (argc < 2 || strcmp(argv[1], "explain") != 0)
         return false;
     *rv = run(argc - 1, argv + 1);

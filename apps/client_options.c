@@ -92,6 +92,7 @@ static const char usage[] =
     "       mtls-client check [flags] [HOST[:PORT] ...]\n"
     "       mtls-client forget --hosts FILE HOST:PORT\n"
     "       mtls-client explain BUNDLE [OTHER]\n"
+    "       mtls-client --list-paths [flags] HOST[:PORT]\n"
     "TLS client whose handshakes are confirmed over a second network path (Multipath TLS).\n";
 
 /* clang-format off */

@@ -54,14 +54,14 @@ static bool usable(const struct mtls_path_facts *f, const struct mtls_device *d)
 
 /* The way to dst out of d: with the address that the kernel chooses, else with any of d's own,
  * since a rule for a source address may be all that leads there. */
-static bool way_out(const struct search *s, const struct mtls_device *d,
+static bool way_out(const struct ifaddrs *addrs, const struct mtls_device *d,
                     const struct mtls_addr *dst, struct mtls_path_facts *f)
 {
     struct mtls_addr a;
 
     if (mtls_route_via(dst, d->ifindex, NULL, f) == 0 && usable(f, d))
         return true;
-    for (const struct ifaddrs *i = s->addrs; i != NULL; i = i->ifa_next) {
+    for (const struct ifaddrs *i = addrs; i != NULL; i = i->ifa_next) {
         if (i->ifa_addr == NULL || strcmp(i->ifa_name, d->name) != 0)
             continue;
         if (mtls_addr_from_sockaddr(&a, i->ifa_addr,
@@ -75,6 +75,20 @@ static bool way_out(const struct search *s, const struct mtls_device *d,
             return true;
     }
     return false;
+}
+
+bool mtls_path2_way_out(const struct mtls_device *d, const struct mtls_addr *dst,
+                        struct mtls_path_facts *f)
+{
+    struct ifaddrs *addrs = NULL;
+    bool found;
+
+    if (getifaddrs(&addrs) != 0)
+        addrs = NULL;
+    found = way_out(addrs, d, dst, f);
+    if (addrs != NULL)
+        freeifaddrs(addrs);
+    return found;
 }
 
 /* Where path 1's destination is of one family, the other family's default route is as good as one
@@ -152,7 +166,7 @@ static void consider(struct search *s, int ifindex)
     mtls_device_stack(&d, &f);
     if (f.dev_tunnel || mtls_paths_same_link(&s->path1, &f))
         return;
-    if (way_out(s, &d, dst, &f) || way_out(s, &d, &other, &f))
+    if (way_out(s->addrs, &d, dst, &f) || way_out(s->addrs, &d, &other, &f))
         keep(s, &f, faults_of(s, &f));
 }
 

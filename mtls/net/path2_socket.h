@@ -49,6 +49,10 @@ struct mtls_auto_choice {
     struct mtls_path_spec spec;
     char why[160];
 };
+/* The way to dst out of a device, as `auto` looks for it: facts of a plan. */
+struct mtls_device;
+bool mtls_path2_way_out(const struct mtls_device *d, const struct mtls_addr *dst,
+                        struct mtls_path_facts *f);
 int mtls_path2_auto(const struct mtls_path_facts *path1, struct mtls_auto_choice *out, int max);
 
 #endif
