@@ -247,8 +247,9 @@ static void judge_with_plugin(struct check *c, struct libs *libs, const struct e
     free(data);
 }
 
+/* real: path without links, from which $ORIGIN counts. */
 static void judge_elf(struct check *c, const struct elf_file *elf, const char *path,
-                      const char *plugin)
+                      const char *real, const char *plugin)
 {
     struct libs *libs = malloc(sizeof *libs);
     const char *text;
@@ -258,7 +259,7 @@ static void judge_elf(struct check *c, const struct elf_file *elf, const char *p
         return;
     }
     libs_begin(libs, NULL);
-    libs_add_needed(libs, elf, path);
+    libs_add_needed(libs, elf, real);
     judge_with_plugin(c, libs, elf, path, plugin);
     if (c->verdict != VERDICT_NO)
         note_others(c, libs);
@@ -309,7 +310,7 @@ static int judge_step(struct check *c, const char *path, char next[PATH_MAX])
                               : "%s is damaged: its ELF headers contradict each other",
             path);
     } else if (!is_privileged(c, path) && !judge_file(c, &elf, path)) {
-        judge_elf(c, &elf, path, known ? helper : NULL);
+        judge_elf(c, &elf, path, real, known ? helper : NULL);
     }
     free(data);
     return rv;

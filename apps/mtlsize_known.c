@@ -132,8 +132,7 @@ static const struct hint {
     const char *program, *text;
 } hints[] = {
     {"nginx", "nginx needs TLSv1.3 among its ssl_protocols (before 1.23.4 it is not by default), "
-              "and drops the environment when its binary is replaced in place (USR2): \"env "
-              "LD_PRELOAD;\" and \"env MTLS_CONFIG;\" in nginx.conf keep it"},
+              "and share=NAME (--config) where its binary is replaced in place (USR2)"},
     {"apache2ctl", "apache2ctl clears the environment: start apache2 itself, or export LD_PRELOAD "
                    "and MTLS_CONFIG in /etc/apache2/envvars"},
     {"apachectl", "apachectl may clear the environment: start the server itself, or export "

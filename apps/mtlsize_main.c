@@ -29,7 +29,12 @@ static void print_help(FILE *out)
         out);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].help);
-    fputs("\nmtlsize COMMAND --help lists a command's flags.\n", out);
+    fputs("\nFor example:\n"
+          "  mtlsize check curl\n"
+          "  mtlsize run --path2 dev=wwan0,resolver=192.0.2.53 curl https://www.example/\n"
+          "  sudo mtlsize enable nginx --policy prefer --listen 192.0.2.1:914\n"
+          "\nmtlsize COMMAND --help lists a command's flags, mtlsize --version says the version.\n",
+          out);
 }
 
 void message(bool json, const char *kind, const char *fmt, ...)
@@ -60,7 +65,8 @@ void print_json(char *line)
 
 int main(int argc, char **argv)
 {
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+                      strcmp(argv[1], "help") == 0)) {
         print_help(stdout);
         return EXIT_FINE;
     }

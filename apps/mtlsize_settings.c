@@ -138,8 +138,8 @@ int settings_check(const struct settings *s, struct mtls_config *out, char *msg,
                  "policy=off switches Multipath TLS off: for that the program needs no mtlsize");
     else if (out->policy == MTLS_POLICY_OFF)
         snprintf(msg, msg_len,
-                 "policy=off: nothing would be confirmed (give --path2 or --listen, or configure "
-                 "them in MTLS_CONFIG or openssl.cnf)");
+                 "nothing would be confirmed: give --path2 (a client; --path2 auto looks for one) "
+                 "or --listen (a server), or configure them in MTLS_CONFIG or openssl.cnf");
     else if (out->npath2 == 0 && out->nlisten == 0)
         snprintf(msg, msg_len,
                  "there is neither a second path (--path2) nor a listener for one "

@@ -284,6 +284,8 @@ static void show_units(struct status *s)
         if (s->json)
             json_close(&s->j, ']');
     }
+    if (!s->json && (rv != 0 || found.gl_pathc == 0))
+        row(s, "", "Enabled units", "");
     if (rv == 0)
         globfree(&found);
 }

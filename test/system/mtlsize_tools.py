@@ -81,6 +81,9 @@ def build_home(home):
     compile_c(bins / "lost", ssl + main % "SSL_CTX_new();", f"-L{bins}", "-l:libprivate.so")
     compile_c(bins / "musl", main % "", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1")
     compile_c(bins / "no-loader", main % "", "-Wl,--dynamic-linker=/nowhere/ld-linux-x86-64.so.2")
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "linked-private").symlink_to("../bin/private")
+    (bins / "linked").symlink_to("../elsewhere/linked-private")
     for name in ("go-section", "libssl-32-bit", "big-endian"):
         shutil.copy(SEEDS / name, bins / name)
     (bins / "cut").write_bytes((SEEDS / "libssl").read_bytes()[:100])
@@ -93,7 +96,8 @@ def build_home(home):
     (bins / "odd-script").write_text("#!\n")
     (bins / "lost-script").write_text("#!/nowhere/sh\n")
     for file in bins.iterdir():
-        file.chmod(0o755)
+        if not file.is_symlink():
+            file.chmod(0o755)
     (bins / "not-executable").write_text("x")
     shutil.copy(bins / "with-ssl", bins / "set-user-id")
     os.chown(bins / "set-user-id", 12345, 12345)

@@ -18,7 +18,7 @@ from mtlslab.proc import Proc
     ("with-ssl", "works", ""), ("script", "works", ""), ("dlopens", "probably", "dlopen"),
     ("no-tls", "no-tls", "no-tls"), ("static", "no", "static"), ("static-pie", "no", "static"),
     ("env-script", "no", "static"), ("bundled", "no", "bundled-openssl"), ("boring", "no", "boringssl"),
-    ("private", "no", "bundled-openssl"), ("lost", "no", "library-missing"), ("musl", "no", "other-libc"),
+    ("private", "no", "bundled-openssl"), ("linked", "no", "bundled-openssl"), ("lost", "no", "library-missing"), ("musl", "no", "other-libc"),
     ("no-loader", "no", "no-loader"), ("go-section", "no", "go"), ("libssl-32-bit", "no", "wrong-machine"),
     ("big-endian", "no", "wrong-machine"), ("cut", "no", "broken-elf"), ("text", "no", "not-elf"),
     ("empty", "no", "not-elf"), ("loop", "no", "bad-script"), ("odd-script", "no", "bad-script"),
@@ -275,7 +275,7 @@ def test_run_with_ignored_child_signal(home):
 
 
 @pytest.mark.parametrize("words, says", [
-    ([], "no program"), (["true"], "policy=off"), (["--policy", "perhaps", *PATH2, "true"], "policy"),
+    ([], "no program"), (["true"], "give --path2"), (["--policy", "perhaps", *PATH2, "true"], "policy"),
     (["--path2", "", "true"], "empty"), (["--path2", "nonsense", "true"], "nonsense"),
     (["--path2", "a b", "true"], "white space"), (["--unknown", "true"], "unknown flag"), (["--policy"], "needs"),
     (["--config", "/nowhere/file", "true"], "/nowhere/file"), (["--config", "x=y", *PATH2, "true"], "x"),
@@ -307,6 +307,12 @@ def test_run_without_the_library(home, tmp_path):
 def test_bad_usage(home, words):
     run = mtlsize(home, *words, code=1)
     assert run.stderr and "help" in run.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_of_all(home, words):
+    text = mtlsize(home, *words).stdout
+    assert "mtlsize run --path2" in text and "mtlsize --version" in text and len(max(text.splitlines(), key=len)) <= 100
 
 
 @pytest.mark.parametrize("command", ["run", "check", "enable", "disable", "status"])

@@ -93,5 +93,5 @@ def test_check_knows_them(kit):
     assert "_ssl" in found["/usr/bin/python3"]["judged"] and found["psql"]["judged"].endswith("/bin/psql")
     assert found["apache2"]["judged"].endswith("mod_ssl.so")
     assert any("plain text" in note for note in found["psql"]["notes"])
-    assert any("env LD_PRELOAD" in note for note in found["nginx"]["notes"])
+    assert any("share=NAME" in note for note in found["nginx"]["notes"])
     assert not any("plain text" in note for note in found["curl"]["notes"])
