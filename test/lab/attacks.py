@@ -5,7 +5,7 @@ documentation is what the table says about it."""
 import re
 
 from mtlslab import attack
-from scene import LONG
+from scene import LONG, PAGE
 
 EXTENSION = "0xff4d"
 

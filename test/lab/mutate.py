@@ -22,7 +22,8 @@ from runner import Runner  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PARTS = ["include", "provider", "smkex", "mtls", "preload", "apps", "man"]
-TARGETS = ["apps/mtls-client", "apps/mtls-server"]
+TARGETS = [f"apps/{name}" for name in ("mtls-client", "mtls-server", "smkex-client", "smkex-server",
+                                       "mtls-mptcp-helper")]
 MARKS = ("<!-- generated: scripts/lab --mutants --write -->", "<!-- end of the weakened builds -->")
 
 

@@ -1,8 +1,9 @@
 """The rows of the table, in its order."""
 
 import confirm_rows
+import mptcp_rows
 import smkex_rows
-from victims import Missing, Multipath, PlainTcp, Tls
+from victims import Multipath, PlainTcp, Tls
 
 ROWS = [
     PlainTcp("tcp", "plain TCP"),
@@ -12,7 +13,7 @@ ROWS = [
     smkex_rows.ROWS["smkex"],
     smkex_rows.ROWS["smkex-known"],
     smkex_rows.ROWS["smkex-prefer"],
-    Missing("smkex-mptcp", "SMKEX, one MPTCP connection", "it"),
+    mptcp_rows.ROW,
     Multipath("require", "Multipath TLS, `require`"),
     Multipath("remembered", "Multipath TLS, `prefer`, host remembered", policy="prefer",
               before=("--hosts", "--hosts")),

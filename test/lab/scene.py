@@ -251,10 +251,13 @@ table inet beside {{
                 attacker.wait("end")
             if attacker.events("ticket"):
                 seen.append("a ticket before CONFIRM")
+            if self.outcome.get("outcome") == tools.VERIFIED and (attacker.events("repeated") or attacker.events("carried")):
+                seen.append("more bytes on path 1 than were sent there")
             if self.outcome.get("outcome") == tools.FAILED and any(
                     line["up"] and line["type"] == "confirm" for line in attacker.events("frame")):
                 seen.append("CONFIRM without a decision")
-        heard = {one.path: strings(one.record) for one in self.recorders}
+        heard = {one.path: strings(one.record if one.path == 1 else one.record[:self.row.path_2_bytes])
+                 for one in self.recorders}
         if self.row.bytes_on_one_path and any(
                 heard[1] & heard[path] for path in heard if path > 1 and 1 in heard):
             seen.append("the same bytes on both paths")

@@ -2,6 +2,7 @@
 
 import attacks as a
 import confirm_rows
+import mptcp_rows
 import smkex_rows
 from scene import BOTH, READ, SAFE
 
@@ -55,6 +56,7 @@ def multipath(**other):
 
 PROMISED = {
     **confirm_rows.PROMISED,
+    **mptcp_rows.PROMISED,
     **smkex_rows.promised(PATH_2),
     "tcp": tcp(),
     "tls": tls(),

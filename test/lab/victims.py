@@ -13,6 +13,7 @@ class Row:
 
     paths, missing = 2, None
     bytes_on_one_path = False  # [P2-9]: what it makes for one path is never seen on the other
+    path_2_bytes = None  # so many of path 2 are the protocol's (None: all)
     link = "0.0.0.0"  # where the attackers' own path 2 listens
     onward = ["--plain-in"]  # from the attackers' own server to the real one
 

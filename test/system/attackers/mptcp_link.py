@@ -7,6 +7,7 @@ mptcp_link.py ACTION NAMESPACE1 NAMESPACE2 [ADDRESS]
   carry-s2c  what the server says on path 2 goes to the client in segments of path 1's subflow, under its
              own data-sequence numbers: the same bytes, by the wrong path
   carry-c2s  the same with what the client says on path 2 after its first words
+  copy-s2c   as carry-s2c, all bytes but the last, and on path 2 as well: they are there by path 1 first
   repeat     the server's first bytes on path 1 come twice, the second time as new bytes of the subflow
   add-addr   the client is told of one more ADDRESS of the server, with the right HMAC
   join       a third subflow from ADDRESS joins at the server, with the keys that crossed path 1
@@ -21,6 +22,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 import common
 
@@ -133,14 +135,26 @@ class Attack:
     def keep(self, way, segment):
         """Path 2's bytes, sent on path 1 instead."""
         found = mapping(segment)
-        if self.action != f"carry-{way}" or not segment.data or found is None:
+        if self.action not in (f"carry-{way}", f"copy-{way}") or not segment.data or found is None:
             return False
         self.seen += 1
         if way == "c2s" and self.seen == 1:
             return False  # HELLO; then CONFIRM
-        self.pass_on(0, self.ways[way].forge(found[0], segment.data))
+        copy = self.action.startswith("copy")
+        self.pass_on(0, self.ways[way].forge(found[0], segment.data[:-1] if copy else segment.data))
+        if copy:  # the last byte by itself: nothing is read before path 2's own have come as well
+            self.pass_in_two(segment)
         common.say(event="carried", bytes=len(segment.data))
         return True
+
+    def pass_in_two(self, segment):
+        """The same bytes under the same mapping, in two segments of path 2."""
+        first, last = Segment(segment.packet()), Segment(segment.packet())
+        first.data, last.data = segment.data[:-1], segment.data[-1:]
+        last.seq += len(first.data)
+        self.pass_on(1, first.packet())
+        time.sleep(0.05)  # path 1 is the faster one
+        self.pass_on(1, last.packet())
 
     def note_keys(self, way, segment):
         option = segment.mptcp(CAPABLE)
@@ -187,6 +201,7 @@ class Attack:
         if first and self.action == "flip":
             segment.data = segment.data[:-1] + bytes([segment.data[-1] ^ 1])
             packet, self.done = segment.packet(), True
+            common.say(event="flipped")
         self.pass_on(0, packet)
         if first and self.action == "repeat":
             found = mapping(segment)

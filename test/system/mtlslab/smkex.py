@@ -32,6 +32,9 @@ class Server:
         return self.proc.wait_json(event="session", skip=number)
 
 
+INBAND = 83 + 115 + 8 + 43 + 8  # HELLO, READY and PROOF, CONFIRM, with their prefaces: the bytes of path 2 in one connection
+
+
 class Helper:
     """A running mtls-mptcp-helper in the client's namespace, whose path manager is set for it."""
 
