@@ -9,7 +9,7 @@ from matplotlib import pyplot  # noqa: E402  (the back end is chosen above)
 
 matplotlib.rcParams.update({"svg.hashsalt": "mtls", "svg.fonttype": "none", "font.size": 9, "axes.grid": True,
                             "grid.alpha": 0.3, "figure.constrained_layout.use": True})
-SHOWN = ("TCP", "single-path DH", "SMKEX", "TLS 1.3", "TLS 1.3, resumed", "announced", "announced, Fast Open", "bare hook",
+SHOWN = ("TCP", "single-path DH", "SMKEX", "SMKEX, one MPTCP connection", "TLS 1.3", "TLS 1.3, resumed", "announced", "announced, Fast Open", "bare hook",
          "bare hook, path 2 kept", "late", "confirm=resume")
 GRID_OF = (("announced", "TLS 1.3"), ("announced, Fast Open", "TLS 1.3"), ("bare hook, path 2 kept", "TLS 1.3"),
            ("SMKEX", "single-path DH"))

@@ -11,15 +11,18 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import links
 from common import Asked, Server, in_namespace, program, progress, spread
-from mtlslab import netns
+from mtlslab import netns, smkex
 from mtlslab.lab import Lab
 
 _TWO = "path2=dev=p2,remote={path2}"
 _REQUIRE = "policy=require " + _TWO
+
+_OVER = "policy=require over=mptcp mptcp-helper={helper} path2=dev=p2,local={local2}"
 
 # name, server, options, words, the outcome that all must have, round trips of path 1 to the first byte of the answer when
 # RTT2 = RTT1 (the specification's), what it is compared with
@@ -29,6 +32,7 @@ WAYS = (
     ("single-path DH", "single", ("--smkex",), "mode=single", "single-path", 3, None),
     ("SMKEX", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "single-path DH"),
     ("SMKEX, Fast Open", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off", "verified", 3, "single-path DH"),
+    ("SMKEX, one MPTCP connection", "smkex-mptcp", ("--smkex", "--mptcp"), _OVER, "verified", 7, "single-path DH"),
     ("TLS 1.3", "plain", ("--tls",), None, "plain", 3, None),
     ("TLS 1.3, resumed", "plain", ("--tls", "--resume"), None, "resumed", 3, "TLS 1.3"),
     ("TLS 1.3 over MPTCP", "tls-mptcp", ("--tls", "--mptcp"), None, "plain", 3, "TLS 1.3"),
@@ -52,7 +56,8 @@ def start_servers(lab, pki):
     echo = program("bench_echo")
     servers = {}
     for name, argv in {"tcp": [], "mptcp": ["--mptcp"], "single": ["--words", "mode=single"],
-                       "smkex": ["--words", f"policy=require listen={lab.addr}:0"]}.items():
+                       "smkex": ["--words", f"policy=require listen={lab.addr}:0"],
+                       "smkex-mptcp": ["--mptcp", "--words", "policy=require over=mptcp"]}.items():
         server = Asked([echo, "--host", lab.addr, *argv], lab.server)
         first = server.line()
         server.port, server.path2 = first["port"], first["path2"]
@@ -63,12 +68,13 @@ def start_servers(lab, pki):
     return servers
 
 
-def start_clients(lab, servers, pki):
-    clients = {}
+def start_clients(lab, servers, pki, folder):
+    clients, helper = {}, smkex.Helper(lab, folder=folder)
     for name, server, options, words, *_ in WAYS:
         server = servers[server]
         argv = [program("bench_setup"), "--host", lab.addr, "--port", server.port, "--cafile", pki.cafile, *options]
-        argv += ["--words", words.format(path2=server.path2, address=lab.addr)] if words else []
+        argv += ["--words", words.format(path2=server.path2, address=lab.addr, helper=helper.path,
+                                           local2=lab.client_addr(2))] if words else []
         clients[name] = Asked(argv, lab.client)
         clients[name].ask()  # the first is not counted: cookies, tickets, a connection to keep
     return clients
@@ -86,7 +92,8 @@ class Scene:
                           for path, ms in ((1, rtt1_ms), (2, rtt2_ms))]
             self.given_ms = [links.measured_ms(self.lab, path) for path in (1, 2)]
             self.servers = start_servers(self.lab, pki)
-            self.clients = start_clients(self.lab, self.servers, pki)
+            self.folder = tempfile.TemporaryDirectory()
+            self.clients = start_clients(self.lab, self.servers, pki, self.folder.name)
         except BaseException:
             self.lab.__exit__(None, None, None)
             raise
@@ -100,6 +107,7 @@ class Scene:
             program_.process.wait(10)
         for link in self.links:
             link.stop()
+        self.folder.cleanup()
         self.lab.__exit__(None, None, None)
 
     def sample(self, way):
@@ -137,16 +145,16 @@ def cell(pki, rtt1_ms, rtt2_ms, loss_percent, rounds, tell=True):
 
 # ---- round trips, from the packets ----------------------------------------------------------------
 
-_PACKET = re.compile(r"^(\d+\.\d+) IP (\S+) > (\S+): Flags \[(\S+)\].* length (\d+)")
+_PACKET = re.compile(r"^(\d+\.\d+) \S+ +(?:In|Out) +IP (\S+) > (\S+): Flags \[(\S+)\].* length (\d+)")
 
 
 class Capture:
-    """The packets of path 1 at the client, by tcpdump."""
+    """The packets of both paths at the client, by tcpdump."""
 
     def __init__(self, lab, file):
         self.file = file
         self.process = subprocess.Popen(
-            in_namespace(lab.client, ["tcpdump", "-i", "p1", "-n", "-U", "--immediate-mode", "-w", file, "tcp"]),
+            in_namespace(lab.client, ["tcpdump", "-i", "any", "-n", "-U", "--immediate-mode", "-w", file, "tcp"]),
             stderr=subprocess.PIPE, text=True)
         for row in self.process.stderr:
             if "listening on" in row:
@@ -157,21 +165,21 @@ class Capture:
         """[(time, from the client, flags, length)] so far; the capture ends."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
-        done = subprocess.run(["tcpdump", "-r", self.file, "-n", "-tt", "--number"], capture_output=True, text=True,
-                              check=True)
+        done = subprocess.run(["tcpdump", "-r", self.file, "-n", "-tt"], capture_output=True, text=True, check=True)
         found = []
         for row in done.stdout.splitlines():
-            match = _PACKET.match(row.strip().split(None, 1)[1])
+            match = _PACKET.match(row)
             if match:
                 found.append((float(match[1]), match[2], match[4], int(match[5])))
         return found
 
 
-def round_trips(packets, client_address, first_at):
-    """From the first SYN to the last payload that had come when the client had its answer, in the capture's own RTT."""
-    syn = next(p for p in packets if p[2] == "S" and p[1].startswith(client_address + "."))
+def round_trips(packets, lab, first_at):
+    """From path 1's SYN to the last payload that had come when the client had its answer, in the capture's own RTT."""
+    own = tuple(lab.client_addr(path) + "." for path in lab.paths)
+    syn = next(p for p in packets if p[2] == "S" and p[1].startswith(own[0]))
     syn_ack = next(p for p in packets if p[2] == "S." and p[0] > syn[0])
-    answers = [p for p in packets if p[3] > 0 and not p[1].startswith(client_address + ".") and p[0] <= first_at]
+    answers = [p for p in packets if p[3] > 0 and not p[1].startswith(own) and p[0] <= first_at]
     return (answers[-1][0] - syn[0]) / (syn_ack[0] - syn[0])
 
 
@@ -182,7 +190,7 @@ def counted(pki, folder):
         for way in WAYS:
             capture = Capture(scene.lab, os.path.join(folder, f"{re.sub('[^a-z0-9]+', '-', way[0].lower())}.pcap"))
             result = scene.sample(way)
-            exact = round_trips(capture.packets(), scene.lab.client_addr(1), result["first_at_ns"] / 1e9)
+            exact = round_trips(capture.packets(), scene.lab, result["first_at_ns"] / 1e9)
             rows[way[0]] = {"exact": round(exact, 3), "counted": round(exact / HALF) * HALF, "specified": way[5]}
             progress(f"round trips, by capture: {way[0]}: {exact:.2f}, specified {way[5]}")
     return rows

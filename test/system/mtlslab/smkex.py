@@ -38,9 +38,9 @@ INBAND = 83 + 115 + 8 + 43 + 8  # HELLO, READY and PROOF, CONFIRM, with their pr
 class Helper:
     """A running mtls-mptcp-helper in the client's namespace, whose path manager is set for it."""
 
-    def __init__(self, lab, manager=True):
+    def __init__(self, lab, manager=True, folder=None):
         netns.sysctl(lab.client, {"net.mptcp.pm_type": int(manager)})
-        self.path = os.path.join(netns.ETC, lab.client, "mptcp-helper")  # where every user comes
+        self.path = os.path.join(folder or os.path.join(netns.ETC, lab.client), "mptcp-helper")  # where every user comes
         self.proc = lab.spawn(lab.client, [tool("mtls-mptcp-helper"), "--listen", self.path],
                               name="mtls-mptcp-helper", env=tools._SANITIZER)
         self.proc.wait_text("listening", "stderr")
