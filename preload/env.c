@@ -4,38 +4,48 @@
  * many words, meant it: that is said in the log, or refused. It works in a vfork child: on the
  * stack. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "preload.h"
+
+#define LIBRARY_NAME "libmtls-preload.so"
 
 enum { LD_PRELOAD, CONFIG, LOG, LIBRARY, UNHOOKED, WORDS };
 
 static const char *const names[WORDS] = {"LD_PRELOAD", "MTLS_CONFIG", "MTLSIZE_LOG",
                                          "MTLSIZE_LIBRARY", "MTLSIZE_UNHOOKED"};
 static const char *ours[WORDS]; /* "NAME=VALUE"; NULL: none */
-static bool active;             /* LD_PRELOAD brought us here, and not everything is off */
+static struct stat self_file;
+static bool active; /* LD_PRELOAD brought us here, and not everything is off */
 
-static const char *base_of(const char *path)
+static bool is_self(const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    struct stat st;
 
-    return slash != NULL ? slash + 1 : path;
+    return stat(path, &st) == 0 &&
+           (strcmp(path, preload_settings.self) == 0 ||
+            (st.st_dev == self_file.st_dev && st.st_ino == self_file.st_ino));
 }
 
-/* Whether this list names us, from whichever folder. */
+/* Whether the loader finds us by this list, by whichever name. */
 static bool names_us(const char *list)
 {
-    const char *separators = " \t\n:", *self = base_of(preload_settings.self), *slash;
-    size_t len, want = strlen(self), at;
+    const char *separators = " \t\n:";
+    char path[PATH_MAX];
+    size_t len;
 
     for (; list != NULL && *list != '\0'; list += len + (list[len] != '\0')) {
         len = strcspn(list, separators);
-        slash = memrchr(list, '/', len);
-        at = slash != NULL ? (size_t)(slash + 1 - list) : 0;
-        if (len - at == want && memcmp(list + at, self, want) == 0)
+        if (len == 0 || len >= sizeof(path))
+            continue;
+        memcpy(path, list, len);
+        path[len] = '\0';
+        if (is_self(path))
             return true;
     }
     return false;
@@ -54,7 +64,7 @@ void preload_env_start(void)
     const struct preload_settings *s = &preload_settings;
     const char *preload = secure_getenv("LD_PRELOAD");
 
-    active = !s->off && s->self != NULL && names_us(preload);
+    active = !s->off && s->self != NULL && stat(s->self, &self_file) == 0 && names_us(preload);
     remember(LD_PRELOAD, preload);
     remember(CONFIG, s->config);
     remember(LOG, s->log);
@@ -89,6 +99,8 @@ const char *preload_env_lost(char *const envp[])
     if (meant(envp) ||
         (preload_settings.allow && (config == NULL || !names_us(value_of(envp, LD_PRELOAD)))))
         return "is started without LD_PRELOAD or MTLS_CONFIG";
+    if (!is_self(preload_settings.self)) /* another root folder, or it was removed */
+        return "is started where " LIBRARY_NAME " cannot be found";
     if (preload_says(config, "policy=off"))
         return "is started with policy=off";
     if (!preload_settings.allow && unhooked != NULL &&

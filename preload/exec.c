@@ -21,7 +21,7 @@
 
 #include "preload.h"
 
-enum { PHDR_MAX = 128 };
+enum { PHDR_MAX = 128, SCRIPTS_MAX = 4 };
 
 /* ---- can it be protected? ---- */
 
@@ -50,7 +50,31 @@ static bool has_interpreter(int fd, const elf_head *head)
     return false;
 }
 
-static const char *why_not(int fd)
+static int open_at(int dir, const char *path, int nofollow);
+static const char *why_not(int fd, unsigned depth);
+
+/* "#!": what the kernel starts instead. */
+static const char *why_not_interpreter(int fd, unsigned depth)
+{
+    char line[256] = "";
+    ssize_t n = pread(fd, line, sizeof(line) - 1, 0);
+    const char *why = NULL;
+    size_t at;
+    int by;
+
+    if (n < 3 || memcmp(line, "#!", 2) != 0 || depth >= SCRIPTS_MAX)
+        return NULL;
+    at = 2 + strspn(line + 2, " \t");
+    line[at + strcspn(line + at, " \t\n")] = '\0';
+    by = open_at(AT_FDCWD, line + at, 0);
+    if (by >= 0) {
+        why = why_not(by, depth + 1);
+        syscall(SYS_close, by);
+    }
+    return why;
+}
+
+static const char *why_not(int fd, unsigned depth)
 {
     elf_head head;
     struct stat st;
@@ -64,7 +88,7 @@ static const char *why_not(int fd)
         return "has capabilities of its own";
     if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
         memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
-        return NULL;
+        return why_not_interpreter(fd, depth);
     if (head.e_ident[EI_CLASS] != OUR_CLASS)
         return "is built for another machine";
     return has_interpreter(fd, &head) ? NULL : "is linked statically";
@@ -89,7 +113,7 @@ static bool is_program(int fd)
 /* 0, or -1 with errno. */
 static int look(int fd, const char *path, char *const envp[])
 {
-    const char *why = fd >= 0 ? why_not(fd) : NULL, *lost = NULL;
+    const char *why = fd >= 0 ? why_not(fd, 0) : NULL, *lost = NULL;
     char text[256];
 
     if (why == NULL && fd >= 0 && is_program(fd))

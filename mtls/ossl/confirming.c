@@ -295,14 +295,16 @@ int mtls_interpose_session_callback(SSL_CTX *ctx, mtls_interpose_session_cb *cb)
 
 /* ---- one connection ---- */
 
-/* Nothing more goes over it, however it is asked. */
-static void bury(SSL *ssl)
+/* Nothing more goes over it, however it is asked; nor in the clear over a client's socket. */
+static void bury(SSL *ssl, int fd)
 {
     ERR_set_mark();
     if (SSL_is_init_finished(ssl))
         (void)SSL_shutdown(ssl);
     SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     ERR_pop_to_mark();
+    if (fd >= 0 && !SSL_is_server(ssl))
+        (void)shutdown(fd, SHUT_RDWR);
 }
 
 static int refuse(const struct mtls_confirming *k, struct state *s, SSL *ssl, int reason)
@@ -310,7 +312,7 @@ static int refuse(const struct mtls_confirming *k, struct state *s, SSL *ssl, in
     s->stage = FAILED;
     s->reason = reason;
     (void)SSL_get_client_random(ssl, s->random, sizeof(s->random));
-    bury(ssl);
+    bury(ssl, s->fd);
     report_refusal(k, ssl, s->fd, reason);
     return -1;
 }
@@ -411,7 +413,7 @@ static int confirm(const struct mtls_confirming *k, struct state *s, SSL *ssl)
     s->reason = s->stage == FAILED ? mtls_last_error() : 0;
     (void)SSL_get_client_random(ssl, s->random, sizeof(s->random));
     if (s->stage == FAILED)
-        bury(ssl);
+        bury(ssl, s->fd);
     if (mtls_confirmation_verdict(s->c) != MTLS_VERDICT_NONE)
         report(s);
     else

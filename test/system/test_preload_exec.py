@@ -1,6 +1,7 @@
 """What goes with the programs that a wrapped program starts, whatever was done to the environment."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -216,6 +217,21 @@ def test_names_in_the_list(lab, tmp_path):
         assert line == (f"LD_PRELOAD={given}:{LIBRARY}" if changed and given
                         else f"LD_PRELOAD={given}"), line
     assert len(wrap.lines("notice")) == 1  # the empty one
+
+
+def test_library_that_is_gone(lab, tmp_path):
+    """Named, but no longer there: the loader would leave it out in silence."""
+    script = ("import os, sys; os.unlink(sys.argv[1]); "
+              "os.execve('/bin/echo', ['echo', 'ran'], os.environ)")
+    for unhooked, event, runs in (("refuse", "notice", True), ("refuse-exec", "refused", False)):
+        copy = tmp_path / f"{unhooked}.so"
+        shutil.copy(LIBRARY, copy)
+        wrap = Wrap(tmp_path, WORDS, name=unhooked, MTLSIZE_UNHOOKED=unhooked)
+        wrap.env["LD_PRELOAD"] = str(copy)
+        proc = lab.run(lab.client, wrap.argv(["/usr/bin/python3", "-c", script, copy]))
+        assert (b"ran" in proc.stdout) == runs, proc.log()
+        (line,) = wrap.lines(event)
+        assert "cannot be found" in line["why"], line
 
 
 def test_script_with_another_allocator(lab, pki, server, tmp_path):

@@ -302,3 +302,17 @@ def test_static_program(lab, tmp_path, static_program):
             assert (b"ran" in proc.stdout) == runs, proc.log()
         lines = wrap.lines("notice" if runs else "refused")
         assert len(lines) == 3 and all("linked statically" in line["why"] for line in lines), lines
+
+
+def test_script_of_a_static_interpreter(lab, tmp_path, static_program):
+    script, other = tmp_path / "script", tmp_path / "other"
+    script.write_text(f"#! {static_program} -x\n")
+    other.write_text("#!/bin/sh\necho ran\n")
+    for path in (script, other):
+        path.chmod(0o755)
+    for unhooked, event in (("refuse", "notice"), ("refuse-exec", "refused")):
+        wrap = Wrap(tmp_path, WORDS, name=unhooked, MTLSIZE_UNHOOKED=unhooked)
+        proc = lab.run(lab.client, wrap.argv(["sh", "-c", f"{other}; {script}"]))
+        assert proc.stdout.count(b"ran") == (2 if event == "notice" else 1), proc.log()
+        (line,) = wrap.lines(event)
+        assert "script is linked statically" in line["why"], line
