@@ -19,6 +19,7 @@
 #include "../core/wire_ext.h"
 #include "../net/route.h"
 #include "confirmation.h"
+#include "gate.h"
 #include "glue.h"
 #include "interpose.h"
 
@@ -356,19 +357,33 @@ static int before_hello(const struct mtls_confirming *k, struct state *s, SSL *s
     return s->fd >= 0 && k->config.confirm == MTLS_WAY_RESUME ? begin(k, s, ssl) : 0;
 }
 
+/* With auto the session knows: its gate marks the writes, and path 2's own are on this thread too.
+ */
+static int hooked_fd(struct state *s, SSL *ssl)
+{
+    const struct mtls_session *session = mtls_session_find(ssl);
+
+    if (session == NULL)
+        return -1;
+    s->direct = s->direct || (session->gate != NULL && session->gate->direct);
+    return mtls_session_fd(session);
+}
+
 static int shake_hands(const struct mtls_confirming *k, struct state *s, SSL *ssl)
 {
+    bool hooked = mtls_hook_of(SSL_get_SSL_CTX(ssl)) != NULL;
     const SSL *outer = driven;
     int rv, fd, err = 0, saved;
 
-    mtls_interpose_begin();
+    if (!hooked)
+        mtls_interpose_begin();
     driven = ssl;
     rv = SSL_do_handshake(ssl);
     saved = errno;
     driven = outer;
-    fd = mtls_interpose_end();
+    fd = hooked ? hooked_fd(s, ssl) : mtls_interpose_end();
     if (fd >= 0) {
-        s->direct = true;
+        s->direct = s->direct || !hooked;
         __atomic_store_n(&s->fd, fd, __ATOMIC_RELEASE);
     }
     if (s->c == NULL && s->fd >= 0 && k->config.confirm == MTLS_WAY_RESUME &&

@@ -296,6 +296,8 @@ def test_auto(lab, pki, www, server, tmp_path):
     assert [line["outcome"] for line in lines] == ["verified"] and "mode" not in lines[0], lines
     stranger = nginx(lab, pki, tmp_path, www)
     proved(curl(lab, pki, tmp_path, stranger, confirm="auto"))
+    for text, last in ((PYTHON, 0), (PYTHON, 20), (ASYNCIO, 1)):
+        proved(python(lab, pki, tmp_path, stranger, text, last, confirm="auto"))
     mitm = attack.tls_mitm(lab, pki, tmp_path, stranger.port)
     refused(curl(lab, pki, tmp_path, stranger, cafile=pki.bundle, confirm="auto"), "alarm",
             "other-key")
@@ -318,8 +320,8 @@ def test_auto_does_not_help_a_downgrade(lab, pki, www, tmp_path):
 def mtlsize(lab, pki, server, *options, cafile=None, flags=()):
     lab.hosts(lab.client, server_example=lab.addr)
     return lab.run(lab.client, [
-        tools.tool("mtlsize"), "run", *flags, "--path2", f"dev=p2,remote={lab.addr}", "--config",
-        "confirm=resume", *curl_argv(pki, lab.addr, server.port, *options, cafile=cafile)],
+        tools.tool("mtlsize"), "run", *flags, "--path2", f"dev=p2,remote={lab.addr}",
+        "--confirm", "resume", *curl_argv(pki, lab.addr, server.port, *options, cafile=cafile)],
         name="mtlsize")
 
 
