@@ -119,7 +119,7 @@ static SSL_CTX *drop(SSL_CTX *ctx, const void *code)
     return NULL;
 }
 
-static __thread bool for_library;
+static __thread bool for_library __attribute__((tls_model("initial-exec")));
 
 /* For a path 2 that is TLS itself. libssl's own SSL_CTX_new() calls SSL_CTX_new_ex(). */
 static SSL_CTX *made_for_library(void *symbol, const SSL_METHOD *method)

@@ -181,7 +181,8 @@ static int open_named(const char *name, uint32_t max_pending, struct mtls_crypto
     struct stat st;
     int fd, err;
 
-    (void)snprintf(path, sizeof(path), "/mtls1-%lu-%s", (unsigned long)geteuid(), name);
+    /* Another layout has another name: what an older version has left is in nobody's way. */
+    (void)snprintf(path, sizeof(path), "/mtls%d-%lu-%s", LAYOUT, (unsigned long)geteuid(), name);
     fd = shm_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno == EACCES || errno == ELOOP || errno == EISDIR ? MTLS_ERR_SHARE : MTLS_ERR_IO;

@@ -14,6 +14,7 @@ A difference is looked at again, twice on each side: where the outcomes of the t
 listed as such. A difference that the file "known" explains is listed with its reason; any other fails the run."""
 
 import argparse
+import atexit
 import contextlib
 import fnmatch
 import json
@@ -107,6 +108,12 @@ def servers(given, stack):
     return [stack.enter_context(server(command, log)) for command, log in zip(commands(given, folder), logs)]
 
 
+def forget(path):
+    """Nobody else takes away the memory of processes with share=NAME."""
+    if os.path.exists(path):
+        os.unlink(path)
+
+
 def environments(given):
     """Without and with the preload library; all contexts and processes of a test share one listener."""
     preload = os.path.join(BUILD, "preload", "libmtls-preload.so")
@@ -114,6 +121,7 @@ def environments(given):
         sys.exit(f"{preload} is missing: build first")
     port = free_port()
     words = given.hook.replace("127.0.0.1:0", f"127.0.0.1:{port}") + f" share=differential-{port}"
+    atexit.register(forget, f"/dev/shm/mtls2-{os.geteuid()}-differential-{port}")
     return [{}, {"LD_PRELOAD": preload, "MTLSIZE_LIBRARY": os.path.join(BUILD, "mtls", "libmtls.so"),
                  "MTLS_CONFIG": words}]
 

@@ -8,6 +8,7 @@ from conftest import SECRET
 from mtlslab import tools
 from mtlslab.proc import DEADLINE
 from preload_tools import nginx, nginx_argv, wrapped_server
+from test_workers import share  # noqa: F401, a fixture
 
 
 def verified(lab, pki, service):
@@ -52,7 +53,7 @@ def test_reloaded_under_use(lab, pki, www, tmp_path):
 DETACH = '("$@" & until [ -s "$PIDFILE" ]; do sleep 0.02; done); exec sleep 300'
 
 
-def test_replaced_by_a_new_binary(lab, pki, www, tmp_path):
+def test_replaced_by_a_new_binary(lab, pki, www, tmp_path, share):
     """nginx hands an almost empty environment to the new binary."""
     pidfile = tmp_path / "pid"
 
@@ -60,7 +61,7 @@ def test_replaced_by_a_new_binary(lab, pki, www, tmp_path):
         argv = nginx_argv(lab, pki, tmp_path, www, port, wrap, workers=2)
         return lab.spawn(lab.server, ["env", f"PIDFILE={pidfile}", "sh", "-c", DETACH, "sh", *argv],
                          name="nginx")
-    service = wrapped_server(lab, pki, tmp_path, start, share="upgrade")
+    service = wrapped_server(lab, pki, tmp_path, start, share=share.split("=")[1])
     verified(lab, pki, service)
     old = int(pidfile.read_text())
     os.kill(old, signal.SIGUSR2)

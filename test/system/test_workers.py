@@ -72,7 +72,7 @@ def share():
     """A name that processes share, gone after the test."""
     name = f"test{secrets.token_hex(4)}"
     yield f"share={name}"
-    os.unlink(f"/dev/shm/mtls1-{os.geteuid()}-{name}")
+    os.unlink(f"/dev/shm/mtls2-{os.geteuid()}-{name}")
 
 
 def load(*args, **words):
