@@ -108,7 +108,7 @@ static int hand_over(int fd)
 }
 
 /* Returns when it is on its way; the child stays until it is ended. */
-static pid_t start_child(int fd)
+static pid_t start_child(int fd, int client)
 {
     int ready[2], err = 1;
     pid_t pid;
@@ -117,6 +117,7 @@ static pid_t start_child(int fd)
     pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(client);
         err = hand_over(fd);
         (void)!write(ready[1], &err, sizeof(err));
         for (;;)
@@ -163,7 +164,7 @@ static void arrives(void **state)
     struct pollfd p = {.fd = mtls_reactor_fd_lock(), .events = POLLIN};
     int server, client = tcp_pair(&server);
     uint64_t before = moved_in();
-    pid_t pid = start_child(server);
+    pid_t pid = start_child(server, client);
 
     close(server);
     while (moved_in() == before) {
@@ -187,7 +188,7 @@ static void no_descriptor(void **state)
     pid_t pid;
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
-    pid = start_child(server);
+    pid = start_child(server, client);
     close(server);
     assert_int_equal(in_directory().waiting, CLAIMS);
     (void)mtls_reactor_fd_lock();
@@ -214,7 +215,7 @@ static void another_descriptor(void **state)
     pid_t pid;
 
     assert_int_equal(pipe(pipes), 0);
-    pid = start_child(pipes[0]);
+    pid = start_child(pipes[0], pipes[1]);
     assert_int_equal(in_directory().waiting, CLAIMS);
     work_until_waiting(0);
     assert_int_equal(moved_in(), before);
