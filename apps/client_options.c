@@ -164,8 +164,8 @@ static int check(const struct client_config *c, const struct options *o)
         return usage_error(PROG, "--policy off contradicts --path2 and --need");
     if (holds_word(c, "policy=off") && o->seen[O_CONFIRM])
         return usage_error(PROG, "--policy off contradicts --confirm");
-    if (c->expose_request && (!holds_word(c, "confirm=resume") ||
-                              (c->mode != CLIENT_GET && c->mode != CLIENT_HEAD)))
+    if (c->expose_request &&
+        (!holds_word(c, "confirm=resume") || (c->mode != CLIENT_GET && c->mode != CLIENT_HEAD)))
         return usage_error(PROG, "--expose-request is for --confirm resume with --get or --head");
     return client_check_addresses(c, PROG);
 }

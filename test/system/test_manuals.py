@@ -18,7 +18,9 @@ def help_of(*words):
 
 
 def help_flags(text):
-    return set(re.findall(r"^  (?:-\w, |    )--([\w-]+)", text, re.M)) - {"help"}
+    """Of the rows, and of the usage lines above them."""
+    usage = "\n".join(re.findall(r"^(?:usage: |       )(.*)", text.split("\n  ")[0] + text.split("\n\n")[0], re.M))
+    return (set(re.findall(r"^  (?:-\w, |    )--([\w-]+)", text, re.M)) | set(re.findall(r"--([\w-]+)", usage))) - {"help"}
 
 
 def man_flags(text):
