@@ -3,8 +3,6 @@ explains itself. What the preloaded library does is tested in test_confirm_progr
 
 import json
 
-import pytest
-
 from conftest import SECRET
 from mtlslab import attack, check, stock, tools
 from preload_tools import curl_argv
@@ -21,10 +19,9 @@ def summary(proc):
     return line
 
 
-@pytest.mark.parametrize("way", ["resume", "auto"])
-def test_untouched_nginx(lab, pki, www, tmp_path, way):
+def test_untouched_nginx(lab, pki, www, tmp_path):
     server = stock.nginx(lab, pki, tmp_path / "nginx", www)
-    proc = run(lab, pki, server.port, "-v", "--confirm", way)
+    proc = run(lab, pki, server.port, "-v", "--confirm", "resume")
     assert proc.wait() == 0 and SECRET in proc.stdout, proc.log()
     assert b"1 verified, 0 resumed, 0 plain TLS, 0 failed, 0 refused; by resumption: 1 verified\n" in proc.stderr, proc.log()
     plain = run(lab, pki, server.port, "--confirm", "exporter")
