@@ -39,6 +39,8 @@ bool bundle_is(const struct bundle *b, const char *key, const char *word);
 void bundle_explain(FILE *out, const struct bundle *b);
 /* explain_resume.c: of a confirmation by resumption. */
 void bundle_explain_resume(FILE *out, const struct bundle *b);
+/* explain_smkex.c */
+void bundle_explain_smkex(FILE *out, const struct bundle *b);
 /* Beside the other end's bundle of the same attempt. */
 void bundle_compare(FILE *out, const struct bundle *a, const struct bundle *b);
 

@@ -282,6 +282,7 @@ static void show_frames(FILE *out, const struct bundle *b)
 /* The other end's bundle of the same attempt says whether there were two handshakes. */
 void bundle_compare(FILE *out, const struct bundle *a, const struct bundle *b)
 {
+    const char *what = bundle_is(a, "mode", "smkex") ? "SMKEX" : "TLS";
     bool known = !bundle_is(a, "transcript-hash", "-") && !bundle_is(b, "transcript-hash", "-");
 
     fprintf(out, "\nCompared with %s\n", b->name);
@@ -293,13 +294,16 @@ void bundle_compare(FILE *out, const struct bundle *a, const struct bundle *b)
             out,
             "The other end of the same attempt; one of them had no whole handshake to compare.\n");
     else if (bundle_is(a, "transcript-hash", bundle_value(b, "transcript-hash")))
-        fprintf(out, "The other end of the same attempt, and the same handshake: nobody ended TLS "
-                     "between them.\n");
+        fprintf(out,
+                "The other end of the same attempt, and the same handshake: nobody ended %s "
+                "between them.\n",
+                what);
     else
         fprintf(out,
                 "The other end of the same attempt, and ANOTHER handshake: somebody between them "
-                "ended TLS.\n"
-                "If both files are genuine, path 1 was intercepted.\n");
+                "ended %s.\n"
+                "If both files are genuine, path 1 was intercepted.\n",
+                what);
 }
 
 void bundle_explain(FILE *out, const struct bundle *b)
@@ -309,6 +313,10 @@ void bundle_explain(FILE *out, const struct bundle *b)
             bundle_value(b, "openssl"));
     if (bundle_is(b, "mode", "resume")) {
         bundle_explain_resume(out, b);
+        return;
+    }
+    if (bundle_is(b, "mode", "smkex")) {
+        bundle_explain_smkex(out, b);
         return;
     }
     show_verdict(out, b);

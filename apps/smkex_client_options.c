@@ -17,6 +17,7 @@ enum {
     O_POLICY,
     O_DEADLINE,
     O_HOSTS,
+    O_EVIDENCE,
     O_KEY_CHANGE,
     O_OVER,
     O_HELPER,
@@ -48,6 +49,7 @@ static const struct option_def defs[] = {
      0},
     {O_DEADLINE, 0, "deadline", "MS", "from the connection to the decision (default 10000)", 0},
     {O_HOSTS, 0, "hosts", "FILE", "memory of servers' keys", 0},
+    {O_EVIDENCE, 0, "evidence", "DIR", "a session that fails leaves a bundle there, see\nmtls-client(1)", 0},
     {O_KEY_CHANGE, 0, "key-change", "HOW",
      "another key than remembered: refuse (default), or\nvouch: two paths may confirm it", 0},
     {O_OVER, 0, "over", "HOW",
@@ -71,6 +73,7 @@ static const char usage[] =
 static const struct option_setting settings[] = {
     {O_KEY_CHANGE, OPTION_WORD, 0, 0, 0, "key-change", NULL},
     {O_OVER, OPTION_WORD, 0, 0, 0, "over", NULL},
+    {O_EVIDENCE, OPTION_WORD, 0, 0, 0, "evidence", NULL},
     {O_HELPER, OPTION_WORD, 0, 0, 0, "mptcp-helper", NULL},
     CLIENT_SETTINGS
 };

@@ -20,6 +20,7 @@ enum {
     O_OVER,
     O_POLICY,
     O_DEADLINE,
+    O_EVIDENCE,
     O_CONFIG,
     O_MAX_CONNECTIONS,
     O_IDLE_TIMEOUT,
@@ -54,6 +55,7 @@ static const struct option_def defs[] = {
      "plain TCP too; off: plain TCP",
      0},
     {O_DEADLINE, 0, "deadline", "MS", "from the connection to the decision (default 10000)", 0},
+    {O_EVIDENCE, 0, "evidence", "DIR", "a session that fails leaves a bundle there, see\nmtls-client(1)", 0},
     {O_CONFIG, 0, "config", "WORDS", "further configuration words; repeatable", OPT_MANY},
     SERVER_LIMIT_ROWS,
     OTHER_ROWS("report every session"),
@@ -68,6 +70,7 @@ static const char usage[] =
 static const struct option_setting settings[] = {
     {O_KEY, OPTION_WORD, 0, 0, 0, "key", NULL},
     {O_OVER, OPTION_WORD, 0, 0, 0, "over", NULL},
+    {O_EVIDENCE, OPTION_WORD, 0, 0, 0, "evidence", NULL},
     {O_PEERS, OPTION_TEXT, offsetof(struct server_config, peers), 0, 0, NULL, NULL},
     SERVER_SETTINGS
 };

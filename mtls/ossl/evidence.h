@@ -7,13 +7,12 @@
 #ifndef MTLS_OSSL_EVIDENCE_H
 #define MTLS_OSSL_EVIDENCE_H
 
+#include "../net/evidence_file.h"
 #include "session.h"
 
 enum {
-    MTLS_EVIDENCE_MESSAGES = 16,     /* handshake messages noted */
-    MTLS_EVIDENCE_BYTES = 1 << 15,   /* of them kept whole, all together */
-    MTLS_EVIDENCE_FILES = 64,        /* bundles in a folder; a further one is not written */
-    MTLS_EVIDENCE_FILE_MAX = 1 << 18 /* bytes of a bundle */
+    MTLS_EVIDENCE_MESSAGES = 16,  /* handshake messages noted */
+    MTLS_EVIDENCE_BYTES = 1 << 15 /* of them kept whole, all together */
 };
 
 /* A handshake message passed, header included. Of a ClientHello that offers a PSK only the hash is
@@ -25,10 +24,6 @@ void mtls_evidence_claims(struct mtls_session *s);
 /* At the decision, without the engine lock: writes the bundle if the outcome asks for one.
  * s->evidence then names the file, or s->evidence_error says why there is none. */
 void mtls_evidence_write(struct mtls_session *s);
-/* A bundle's text as a new file in folder; *file: its name, to be freed, or NULL without memory.
- * Errors: MTLS_ERR_IO, _LIMIT, _CRYPTO. */
-MTLS_NODISCARD int mtls_evidence_file(const char *folder, const char *role, const char *data,
-                                      size_t len, char **file);
 void mtls_evidence_free(struct mtls_evidence *e);
 
 #endif

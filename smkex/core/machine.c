@@ -129,6 +129,10 @@ static int arm(struct smkex_machine *m, EVP_PKEY *dh_key, const struct smkex_sha
 
     if (rc == 0)
         rc = digest(m, answer_len, th);
+    if (rc == 0) {
+        memcpy(m->th, th, sizeof(m->th));
+        m->th_len = sizeof(m->th);
+    }
     if (rc == 0)
         rc = smkex_schedule_confirm(m->crypto, m->params.mode, dh, th, m->es, &m->keys);
     OPENSSL_cleanse(dh, sizeof(dh));
@@ -399,6 +403,19 @@ bool smkex_machine_over(const struct smkex_machine *m)
     uint8_t peer = m->params.server ? m->offer.flags : m->answer.flags;
 
     return m->params.over && (peer & SMKEX_FLAG_OVER) != 0;
+}
+
+void smkex_machine_messages(const struct smkex_machine *m, struct mtls_bytes *sent,
+                            struct mtls_bytes *received)
+{
+    *sent = (struct mtls_bytes){m->sent, m->sent_len};
+    *received = (struct mtls_bytes){m->received, m->received_len};
+}
+
+const uint8_t *smkex_machine_hash(const struct smkex_machine *m, size_t *len)
+{
+    *len = m->th_len;
+    return m->th_len > 0 ? m->th : NULL;
 }
 
 void smkex_machine_lengths(const struct smkex_machine *m, size_t *sent, size_t *received)

@@ -76,6 +76,11 @@ const uint8_t *smkex_machine_server_key(const struct smkex_machine *m, uint32_t 
 /* KEYED -> OPEN. Single-path mode: d NULL, k = n = 0. Errors: MTLS_ERR_ARG, MTLS_ERR_CRYPTO. */
 MTLS_NODISCARD int smkex_machine_decide(struct smkex_machine *m, const uint8_t d[MTLS_SHA256_LEN],
                                         uint8_t k, uint8_t n);
+/* For reports: OFFER and ANSWER as far as they were sent and came; the machine's. */
+void smkex_machine_messages(const struct smkex_machine *m, struct mtls_bytes *sent,
+                            struct mtls_bytes *received);
+/* Their hash, once both are whole; NULL before. */
+const uint8_t *smkex_machine_hash(const struct smkex_machine *m, size_t *len);
 /* For reports: what was chosen; 0 before. */
 uint8_t smkex_machine_suite(const struct smkex_machine *m);
 uint8_t smkex_machine_group(const struct smkex_machine *m);

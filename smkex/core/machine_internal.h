@@ -21,6 +21,8 @@ struct smkex_machine {
     struct smkex_answer answer;
     EVP_PKEY *dh[SMKEX_GROUPS_MAX]; /* client: of each share; server: [0] */
     uint8_t es[32];
+    uint8_t th[MTLS_SHA256_LEN]; /* of both messages, for reports */
+    size_t th_len;               /* 0: not yet */
     struct mtls_keys keys;
 
     /* records */

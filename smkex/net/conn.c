@@ -61,6 +61,7 @@ int smkex_fail(struct smkex *s, int reason)
         s->times[SMKEX_STEP_DECIDED] = mtls_now();
         leave_engine(s,
                      reason == MTLS_ERR_PROOF_WRONG ? MTLS_FAIL_PROOF_WRONG : MTLS_FAIL_ABANDONED);
+        smkex_evidence_write(s);
     }
     return reason;
 }
@@ -71,6 +72,7 @@ void smkex_decided(struct smkex *s, enum smkex_outcome outcome, int reason)
     s->reason = reason;
     s->times[SMKEX_STEP_DECIDED] = mtls_now();
     leave_engine(s, MTLS_FAIL_ABANDONED);
+    smkex_evidence_write(s);
 }
 
 /* ---- Bytes of the handshake ---- */
@@ -249,6 +251,7 @@ void smkex_free(struct smkex *s)
     smkex_machine_free(s->m);
     smkex_over_free(s);
     free(s->paths);
+    free(s->evidence);
     pthread_cond_destroy(&s->changed);
     smkex_ctx_unref(s->ctx);
     OPENSSL_cleanse(s, sizeof(*s));

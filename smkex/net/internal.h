@@ -77,7 +77,8 @@ struct smkex {
     int reason, negative; /* negative: why path 1 does not speak SMKEX */
     unsigned scope, confirmed_paths;
     enum smkex_key key;
-    int memory_error;
+    int memory_error, evidence_error;
+    char *evidence; /* the bundle's file */
     struct smkex_machine *m;
     uint64_t times[SMKEX_STEPS];
     mtls_tstamp deadline_at, grace_from, grace_end_at;
@@ -161,6 +162,9 @@ mtls_tstamp smkex_over_sleeps(const struct smkex *s); /* until when */
 /* Of the last look; NULL: there was none. */
 const struct mtls_subflows *smkex_over_subflows(const struct smkex *s);
 void smkex_over_free(struct smkex *s);
+
+/* evidence.c: at the decision, without the lock: a bundle if the configuration asks for one. */
+void smkex_evidence_write(struct smkex *s);
 
 /* known.c */
 int smkex_known_look(struct smkex *s);

@@ -270,6 +270,10 @@ char *smkex_report_json(struct smkex *s)
     put_paths(&t, s);
     put_subflows(&t, s);
     put_times(&t, s);
+    if (s->evidence != NULL)
+        put_member(&t, "evidence", s->evidence);
+    else if (s->evidence_error != 0)
+        put_member(&t, "evidence_error", mtls_error_name(s->evidence_error));
     put(&t, "}");
     if (!t.failed)
         out = OPENSSL_strndup(t.mem->data, t.mem->length);

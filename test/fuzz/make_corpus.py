@@ -347,6 +347,7 @@ def explain():
         "retry": bundle("remembered", lines[0], *lines),
         "damaged": bundle("deadline", lines[0][:-1]),
         "other": b"mtls-evidence 2\n",
+        "smkex": bundle("subflow-bytes", "mode smkex", "offer " + "01" * 40, "answer -"),
         "resume": b"mtls-evidence 1\nrole client\nmode resume\noutcome failed\nverdict alarm\n"
                   b"reason ticket-refused\nmeaning somebody\nname a.example\n"
                   b"path 1 192.0.2.1:5 192.0.2.2:443 p1 - -\ncertificate 1 0 " + cert.hex().encode() +

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from conftest import SECRET
-from mtlslab import attack, check, tools
+from mtlslab import attack, check, smkex, tools
 from mtlslab.tools import client
 
 
@@ -133,3 +133,49 @@ def test_damaged(folder, content):
 
 def test_usage():
     assert explain()[0] == 1 and explain("/nowhere/at-all")[0] == 1
+
+
+# ---- SMKEX ---------------------------------------------------------------------------------------
+
+
+def smkex_pair(lab, www, tmp_path, folder, *options):
+    """Both ends' bundles of one attempt."""
+    server = smkex.Server(lab, "--evidence", folder, "--policy", "prefer", "--deadline", "1500", www=www)
+    smkex.mitm(lab, tmp_path, server.port, *options)
+    result = smkex.client(lab, server, "--evidence", folder)
+    line = server.session()
+    assert result.line["evidence"].startswith(str(folder)) and line["evidence"] != result.line["evidence"]
+    return result, [next(one for one in bundles(folder) if role in one.name) for role in ("client", "server")]
+
+
+def test_smkex_interception(lab, www, tmp_path, folder):
+    result, (mine, other) = smkex_pair(lab, www, tmp_path, folder)
+    smkex.refused(result, "proof-wrong")
+    code, text, errors = explain(mine, other)
+    assert code == 0 and errors == "", errors
+    assert "another key exchange" in text and "ANOTHER handshake" in text and "p2: wrong" in text
+    code, text, _ = explain(other)
+    assert code == 0 and "A man in the middle of path 1 looks like this" in " ".join(text.split())
+
+
+def test_smkex_without_a_secret(lab, www, tmp_path, folder):
+    """OFFER is the client's own and its join; what path 2 showed, its secret and nonces, is not in it."""
+    _, (mine, _) = smkex_pair(lab, www, tmp_path, folder)
+    lines = dict(line.split(" ", 1) for line in mine.read_text().splitlines() if " " in line)
+    assert set(lines) == {"mtls-evidence", "written-at", "library", "openssl", "role", "mode", "outcome", "reason", "meaning",
+                          "name", "port", "join", "transcript-hash", "offer", "answer", "path", "report"}
+    assert lines["join"] in lines["offer"] and len(lines["transcript-hash"]) == 64
+    assert mine.stat().st_mode & 0o777 == 0o600
+
+
+def test_smkex_nothing_failed(lab, www, folder):
+    """No bundle, unless of all sessions; both ends then show one exchange."""
+    server = smkex.Server(lab, "--evidence", folder, "--config", "evidence-of=all", www=www)
+    smkex.expect(smkex.client(lab, server, "--evidence", folder), smkex.VERIFIED)
+    assert [one.name for one in bundles(folder) if "client" in one.name] == []
+    smkex.expect(smkex.client(lab, server, "--evidence", folder, "--config", "evidence-of=all"), smkex.VERIFIED)
+    server.session(1)
+    mine = [one for one in bundles(folder) if "client" in one.name]
+    assert len(mine) == 1
+    found = [explain(mine[0], one)[1] for one in bundles(folder) if "server" in one.name]
+    assert len(found) == 2 and sum("the same handshake" in text for text in found) == 1, found

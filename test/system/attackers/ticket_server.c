@@ -3,7 +3,8 @@
  *     ticket_server CERT KEY TICKETKEY [late=MS] [single]
  *
  * late: the ticket leaves so long after the handshake. single: sessions are kept, and each is good
- * for one resumption. A thread for each connection. Says {"event": ...} lines on standard output. */
+ * for one resumption. A thread for each connection. Says {"event": ...} lines on standard output.
+ */
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
