@@ -212,7 +212,7 @@ def test_datagram_tls_is_left_alone(lab, pki, tmp_path):
 
 
 CLOSES = """
-import os, socket, ssl, sys
+import os, socket, ssl, sys, time
 cafile, name, host, port = sys.argv[1:]
 context = ssl.create_default_context(cafile=cafile)
 plain = socket.create_connection((host, int(port)))
@@ -229,8 +229,13 @@ print("copies", sum(os.path.realpath(f"/proc/self/fd/{n}") == os.path.realpath(f
                     for n in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{n}")))
 inode = os.path.realpath(f"/proc/self/fd/{conn.fileno()}")
 os.close(conn.fileno())
-print("left", sum(os.path.realpath(f"/proc/self/fd/{n}") == inode for n in os.listdir("/proc/self/fd")
-                  if os.path.lexists(f"/proc/self/fd/{n}")), flush=True)
+def left():
+    return sum(os.path.realpath(f"/proc/self/fd/{n}") == inode for n in os.listdir("/proc/self/fd")
+               if os.path.lexists(f"/proc/self/fd/{n}"))
+limit = time.monotonic() + 10 # another thread closes the copy, at once
+while left() > 0 and time.monotonic() < limit:
+    time.sleep(0.001)
+print("left", left(), flush=True)
 os.read(0, 1)
 conn.detach()
 """
