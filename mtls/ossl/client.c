@@ -190,7 +190,7 @@ void mtls_client_answered(struct mtls_session *s)
         return;
     mtls_engine_lock();
     for (i = 0; i < hs->npaths && hs->ee.port != 0; i++) {
-        struct mtls_client_path *p = &hs->paths[i];
+        struct mtls_secondary *p = &hs->paths[i];
 
         if (p->spec->port == 0 && p->spec->remote.addr.port == 0 &&
             (hs->ee.port == hs->port || hs->ee.port == MTLS_PORT_DEFAULT))
@@ -226,79 +226,17 @@ int mtls_client_arm(struct mtls_session *s)
 
 /* ---- proofs; engine lock held ---- */
 
-static int check_proofs(struct mtls_session *s, struct mtls_client_path *p)
-{
-    const struct mtls_p2c_claim *w = mtls_path2_claim_wire(p->claim);
-    uint8_t tag[MTLS_TAG_LEN], i;
-    int err = 0;
-
-    p->right = false;
-    p->wrong_only = w != NULL && w->nproof > 0;
-    for (i = 0; w != NULL && err == 0 && i < w->nproof && !p->right; i++) {
-        p->wrong_only = p->wrong_only && w->proofs[i].more == 0;
-        err = mtls_confirm_server_tag(s->hook->crypto, &s->hs->keys, w->p2, tag);
-        if (err == 0 && mtls_tag_equal(tag, w->proofs[i].tag)) { /* [PRF] */
-            p->right = true;
-            p->slot = w->proofs[i].slot;
-            memcpy(p->tag, tag, sizeof(p->tag));
-            memcpy(p->p2, w->p2, sizeof(p->p2));
-        }
-    }
-    return err;
-}
-
-static void path_status(struct mtls_session *s, struct mtls_client_path *p,
-                        struct mtls_path_status *st)
-{
-    memset(st, 0, sizeof(*st));
-    if (p->claim == NULL) {
-        st->state = p->error != 0 ? MTLS_PATH_FAILED : MTLS_PATH_IDLE;
-        st->error = p->error;
-        return;
-    }
-    mtls_path2_claim_status(p->claim, st);
-    if (!s->hs->keys_ready || st->state != MTLS_PATH_PROOF)
-        return;
-    if (check_proofs(s, p) != 0) {
-        st->state = MTLS_PATH_FAILED;
-        st->error = MTLS_ERR_CRYPTO;
-        return;
-    }
-    st->proof_right = p->right;
-    st->only_session = p->wrong_only;
-    if (!p->right)
-        st->state = MTLS_PATH_WRONG;
-}
-
 /* Judged on the live sockets, now. [PATH] */
 static void select_paths(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
-    struct mtls_path_facts facts[MTLS_PATHS_MAX];
-    uint8_t wanted[MTLS_PATHS_MAX], index[MTLS_PATHS_MAX], i;
-    size_t n = 0;
-    unsigned mask, scope = 0;
+    unsigned scope = 0;
     int fd = mtls_session_fd(s);
 
-    hs->selected = 0;
     if (fd < 0 || mtls_route_again(fd, &hs->path1_then) != 0)
         hs->path1_then.known = false;
-    for (i = 0; i < hs->npaths; i++) {
-        struct mtls_client_path *p = &hs->paths[i];
-
-        if (!p->right || p->claim == NULL)
-            continue;
-        mtls_path2_claim_facts(p->claim, &p->facts);
-        facts[n] = p->facts;
-        wanted[n] = p->spec->distinct;
-        index[n++] = i;
-    }
-    mask = mtls_paths_select(&hs->path1_then, facts, wanted, n, &scope);
+    hs->selected = mtls_secondary_select(hs->paths, hs->npaths, &hs->path1_then, &scope);
     s->scope = (uint8_t)scope;
-    for (i = 0; i < n; i++) {
-        if ((mask & 1u << i) != 0)
-            hs->selected |= 1u << index[i];
-    }
 }
 
 static uint8_t count_bits(unsigned mask)
@@ -385,7 +323,8 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
     mtls_transcript_facts(hs->transcript, &facts);
     in.tls_below_13 = hs->old_tls || (facts.server_hello && !facts.tls13);
     for (i = 0; i < hs->npaths; i++) {
-        path_status(s, &hs->paths[i], &in.paths[i]);
+        mtls_secondary_status(&hs->paths[i], s->hook->crypto, hs->keys_ready ? &hs->keys : NULL,
+                              &in.paths[i]);
         some_right = some_right || hs->paths[i].right;
     }
     if (at_write && some_right) {
@@ -409,34 +348,11 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
 int mtls_client_confirm(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
-    struct mtls_counted counted[MTLS_PATHS_MAX];
-    uint8_t d[MTLS_SHA256_LEN], tag[MTLS_TAG_LEN], i, n = 0, k = s->hook->config.need;
-    unsigned mask = hs->selected; /* of the evaluation just made, under the same lock */
-    int err, sent = 0;
+    uint8_t d[MTLS_SHA256_LEN], n = 0;
+    /* selected: of the evaluation just made, under the same lock */
+    int err = mtls_secondary_confirm(hs->paths, hs->npaths, hs->selected, s->hook->config.need,
+                                     s->hook->crypto, &hs->keys, d, &n);
 
-    for (i = 0; i < hs->npaths; i++) {
-        if ((mask & 1u << i) == 0)
-            continue;
-        counted[n].path = i;
-        memcpy(counted[n].p2, hs->paths[i].p2, sizeof(counted[n].p2));
-        memcpy(counted[n].tag_s, hs->paths[i].tag, sizeof(counted[n].tag_s));
-        n++;
-    }
-    if (n < k)
-        return MTLS_ERR_PATH_NOT_DISTINCT;
-    err = mtls_confirm_d(s->hook->crypto, counted, n, d);
-    for (i = 0; err == 0 && i < hs->npaths; i++) {
-        struct mtls_client_path *p = &hs->paths[i];
-
-        if ((mask & 1u << i) == 0) {
-            if (p->claim != NULL)
-                mtls_path2_claim_fail(p->claim, MTLS_FAIL_NOT_COUNTED);
-            continue;
-        }
-        err = mtls_confirm_client_tag(s->hook->crypto, &hs->keys, p->p2, p->tag, k, n, d, tag);
-        if (err == 0 && mtls_path2_claim_confirm(p->claim, p->slot, k, n, tag) == 0)
-            sent++;
-    }
-    s->confirmed_paths = n;
-    return err != 0 ? err : sent > 0 ? 0 : MTLS_ERR_PATH_CLOSED;
+    s->confirmed_paths = err == 0 ? n : 0;
+    return err;
 }

@@ -7,85 +7,15 @@
 #include "../net/route.h"
 #include "glue.h"
 
-/* own: worked out for this session, with the reason; taken over. */
-static void path_add(struct mtls_session *s, const struct mtls_path_spec *spec,
-                     struct mtls_path_spec *own, char *why)
-{
-    struct mtls_client_path *p = &s->hs->paths[s->hs->npaths++];
-
-    p->spec = spec;
-    p->own = own;
-    p->why = why;
-}
-
-static int auto_one(struct mtls_session *s, const struct mtls_path_spec *words,
-                    const struct mtls_auto_choice *choice)
-{
-    struct mtls_path_spec *own = malloc(sizeof(*own));
-    char *why = strdup(choice->why);
-    int err = own == NULL || why == NULL ? MTLS_ERR_NOMEM : 0;
-
-    if (err == 0) {
-        *own = choice->spec;
-        own->port = words->port;
-        own->resolver = words->resolver;
-        own->distinct = words->distinct;
-        if (s->hs->name_literal) {
-            own->remote.addr = s->hs->path1_then.remote;
-            own->remote.addr.port = 0; /* path 1's port is not path 2's */
-            mtls_addr_format(&own->remote.addr, own->remote.name, sizeof(own->remote.name));
-        }
-        err = mtls_path_spec_format(own);
-    }
-    if (err == 0) {
-        path_add(s, own, own, why);
-        return 0;
-    }
-    free(own);
-    free(why);
-    return err;
-}
-
-/* `auto` stands for as many devices as are needed; the words beside it hold for each of them. */
-static int auto_add(struct mtls_session *s, const struct mtls_path_spec *words, int room)
-{
-    struct mtls_auto_choice choices[MTLS_PATHS_MAX];
-    int n = mtls_path2_auto(&s->hs->path1_then, choices, MTLS_PATHS_MAX), i, err = 0;
-
-    for (i = 0; err == 0 && i < n && i < room && i < s->hook->config.need; i++)
-        err = auto_one(s, words, &choices[i]);
-    return err;
-}
-
-static int paths_wanted(const struct mtls_config *c)
-{
-    int n = 0, i;
-
-    for (i = 0; i < c->npath2; i++)
-        n += c->path2[i].is_auto ? c->need : 1;
-    return n < MTLS_PATHS_MAX ? n : MTLS_PATHS_MAX;
-}
-
 int mtls_client_paths_plan(struct mtls_session *s)
 {
-    const struct mtls_config *c = &s->hook->config;
-    int room = paths_wanted(c), err = 0, i;
+    struct mtls_handshake *hs = s->hs;
 
-    if (room == 0)
-        return 0;
-    s->hs->paths = calloc((size_t)room, sizeof(*s->hs->paths));
-    if (s->hs->paths == NULL)
-        return MTLS_ERR_NOMEM;
-    for (i = 0; err == 0 && i < c->npath2 && s->hs->npaths < room; i++) {
-        if (c->path2[i].is_auto)
-            err = auto_add(s, &c->path2[i], room - s->hs->npaths);
-        else
-            path_add(s, &c->path2[i], NULL, NULL);
-    }
-    return err;
+    return mtls_secondary_plan(&hs->paths, &hs->npaths, &s->hook->config, &hs->path1_then,
+                               hs->name_literal ? &hs->path1_then.remote : NULL);
 }
 
-int mtls_client_path_port(struct mtls_client_path *p, uint16_t port)
+int mtls_client_path_port(struct mtls_secondary *p, uint16_t port)
 {
     if (p->own == NULL) {
         p->own = malloc(sizeof(*p->own));
@@ -103,7 +33,7 @@ static void changed(void *arg, struct mtls_path2_claim *claim, mtls_tstamp now)
     mtls_session_wake(arg, now);
 }
 
-void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,
+void mtls_client_request(struct mtls_session *s, struct mtls_secondary *p, uint8_t index,
                          struct mtls_path2_request *req)
 {
     struct mtls_handshake *hs = s->hs;
@@ -158,7 +88,7 @@ void mtls_client_paths_start(struct mtls_session *s, bool only_warm)
     uint8_t i;
 
     for (i = 0; i < hs->npaths; i++) {
-        struct mtls_client_path *p = &hs->paths[i];
+        struct mtls_secondary *p = &hs->paths[i];
         struct mtls_path2_request req;
 
         if (p->claim != NULL || p->error != 0)
@@ -181,18 +111,16 @@ void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason)
     uint8_t i;
 
     for (i = 0; hs != NULL && i < hs->npaths; i++) {
-        struct mtls_client_path *p = &hs->paths[i];
+        struct mtls_secondary *p = &hs->paths[i];
 
         if (p->claim != NULL && s->generation == mtls_engine_generation()) {
             if (s->outcome != MTLS_OUTCOME_VERIFIED) /* the server need not wait for its deadline */
                 mtls_path2_claim_fail(p->claim, fail_reason);
             mtls_path2_claim_free(p->claim);
         }
-        free(p->own);
-        free(p->why);
     }
     if (hs != NULL) {
-        free(hs->paths);
+        mtls_secondary_free(hs->paths, hs->npaths);
         hs->paths = NULL;
         hs->npaths = 0;
     }

@@ -120,7 +120,7 @@ void mtls_evidence_claims(struct mtls_session *s)
     uint8_t i;
 
     for (i = 0; e != NULL && i < hs->npaths && s->generation == mtls_engine_generation(); i++) {
-        const struct mtls_client_path *p = &hs->paths[i];
+        const struct mtls_secondary *p = &hs->paths[i];
         const struct mtls_p2c_claim *w = p->claim != NULL ? mtls_path2_claim_wire(p->claim) : NULL;
         struct claim *c = &e->claims[e->nclaims];
 

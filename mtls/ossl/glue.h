@@ -61,12 +61,12 @@ struct mtls_decision mtls_client_evaluate(struct mtls_session *s, bool at_write,
 MTLS_NODISCARD int mtls_client_paths_plan(struct mtls_session *s);
 /* The server said this port for path 2: the path gets words of its own. Errors: MTLS_ERR_NOMEM,
  * _CONFIG_VALUE. */
-MTLS_NODISCARD int mtls_client_path_port(struct mtls_client_path *p, uint16_t port);
+MTLS_NODISCARD int mtls_client_path_port(struct mtls_secondary *p, uint16_t port);
 /* Claims that were begun before the ClientHello and still stand. Lock held. */
 void mtls_client_paths_adopt(struct mtls_session *s, struct mtls_announced *announced);
 void mtls_client_paths_start(struct mtls_session *s, bool only_warm);
 void mtls_client_paths_free(struct mtls_session *s, uint8_t fail_reason); /* lock held */
-void mtls_client_request(struct mtls_session *s, struct mtls_client_path *p, uint8_t index,
+void mtls_client_request(struct mtls_session *s, struct mtls_secondary *p, uint8_t index,
                          struct mtls_path2_request *req);
 
 /* late.c: after a plain outcome READY may still come. Lock held; takes the open claims over. */

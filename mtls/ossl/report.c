@@ -142,7 +142,7 @@ static void see(struct mtls_session *s)
     s->seen->confirmed = hs->confirmed;
 }
 
-static void client_path(struct mtls_session *s, const struct mtls_client_path *c,
+static void client_path(struct mtls_session *s, const struct mtls_secondary *c,
                         const struct mtls_path_facts *path1, struct draft *d, struct path *p)
 {
     struct mtls_path_facts facts = {0};

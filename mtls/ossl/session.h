@@ -26,6 +26,7 @@
 #include "../net/path2_pool.h"
 #include "../net/path2_service.h"
 #include "../net/reactor.h"
+#include "../net/secondary.h"
 
 /* What a hooked SSL_CTX carries (its ex_data); sessions hold a reference. */
 struct mtls_hook {
@@ -55,18 +56,6 @@ enum mtls_phase {
     MTLS_PHASE_CONFIRMED, /* server: CONFIRM is here, the client's Finished is not yet [SRV-2] */
     MTLS_PHASE_DECIDED,
     MTLS_PHASE_FAILED, /* sticky */
-};
-
-struct mtls_client_path {
-    const struct mtls_path_spec *spec; /* the hook's, or own */
-    struct mtls_path_spec *own;        /* worked out for this session, NULL: the configured one */
-    struct mtls_path2_claim *claim;    /* L; NULL: not started */
-    int error;                         /* could not be started */
-    bool checked, right, wrong_only;   /* proofs against our keys */
-    uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
-    uint8_t p2[MTLS_SHA256_LEN];
-    struct mtls_path_facts facts; /* when it was last judged */
-    char *why;                    /* auto: why this one; NULL = none */
 };
 
 struct mtls_report;   /* report.h: what is shown of the session after the decision */
@@ -114,7 +103,7 @@ struct mtls_handshake {
     bool name_literal, remembered;
     int memory_error;
     uint8_t npaths;
-    struct mtls_client_path *paths;
+    struct mtls_secondary *paths;
     mtls_tstamp grace_from, grace_end_at; /* from: ClientHello, or path 2's late start [DWN-5] */
     bool old_tls;                         /* ServerHello chose TLS below 1.3 */
     bool before_flight;                   /* L: holding before the first encrypted record */

@@ -89,6 +89,7 @@ static enum mtls_offer answered(const struct smkex *s)
 
 struct mtls_decision smkex_client_evaluate(struct smkex *s, bool at_write, mtls_tstamp now)
 {
+    const struct mtls_keys *keys = s->phase == SMKEX_PHASE_DECIDE ? smkex_machine_keys(s->m) : NULL;
     struct mtls_decision_input in = {.policy = s->ctx->config.policy,
                                      .need = s->ctx->config.need,
                                      .offered = true,
@@ -102,7 +103,7 @@ struct mtls_decision smkex_client_evaluate(struct smkex *s, bool at_write, mtls_
     bool some_right = false;
 
     for (uint8_t i = 0; i < s->npaths; i++) {
-        smkex_path_status(s, &s->paths[i], &in.paths[i]);
+        mtls_secondary_status(&s->paths[i], s->ctx->proofs, keys, &in.paths[i]);
         some_right = some_right || s->paths[i].right;
     }
     if (at_write && some_right) {

@@ -250,7 +250,7 @@ void smkex_free(struct smkex *s)
         (void)!smkex_fail(s, MTLS_ERR_ABANDONED);
     smkex_machine_free(s->m);
     smkex_over_free(s);
-    free(s->paths);
+    mtls_secondary_free(s->paths, s->npaths);
     free(s->evidence);
     pthread_cond_destroy(&s->changed);
     smkex_ctx_unref(s->ctx);

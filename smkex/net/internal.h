@@ -16,6 +16,7 @@
 #include "mtls/net/path2_pool.h"
 #include "mtls/net/path2_service.h"
 #include "mtls/net/reactor.h"
+#include "mtls/net/secondary.h"
 #include "smkex/core/machine.h"
 #include "smkex/core/words.h"
 
@@ -40,17 +41,6 @@ enum smkex_step {
     SMKEX_STEP_ANSWER,
     SMKEX_STEP_DECIDED,
     SMKEX_STEPS
-};
-
-struct smkex_path {
-    struct mtls_path_spec spec;
-    struct mtls_path2_claim *claim; /* L; NULL: not started, or the session is decided */
-    int error;
-    bool right, wrong_only;
-    uint8_t slot, tag[MTLS_TAG_LEN], p2[MTLS_SHA256_LEN];
-    struct mtls_path_facts facts;   /* when it was last judged */
-    struct mtls_path_status status; /* at the decision */
-    char why[160];                  /* auto: why this one */
 };
 
 struct smkex_text { /* of a path, for queries */
@@ -99,7 +89,7 @@ struct smkex {
     uint8_t secret[MTLS_SECRET_LEN];
     struct mtls_path_facts path1;
     uint8_t npaths;
-    struct smkex_path *paths;
+    struct mtls_secondary *paths;
     unsigned selected; /* L: of the last evaluation */
 
     /* path 2 in the same connection: over.c */
@@ -140,7 +130,7 @@ int smkex_server_step(struct smkex *s);
 /* paths.c; lock held but for plan and free_plan */
 int smkex_paths_plan(struct smkex *s);
 void smkex_paths_start(struct smkex *s);
-void smkex_path_status(struct smkex *s, struct smkex_path *p, struct mtls_path_status *st);
+/* Which paths count, judged now: s->selected and s->scope [PATH-9]. */
 void smkex_paths_select(struct smkex *s);
 int smkex_paths_confirm(struct smkex *s, uint8_t d[MTLS_SHA256_LEN], uint8_t *k, uint8_t *n);
 void smkex_paths_leave(struct smkex *s, uint8_t fail_reason);

@@ -67,7 +67,7 @@ static int plan_remote(const struct smkex *s, const struct mtls_path_spec *spec,
 /* Where the second subflow leaves and arrives. */
 static int plan(struct smkex *s)
 {
-    const struct mtls_path_spec *spec = &s->paths[0].spec;
+    const struct mtls_path_spec *spec = s->paths[0].spec;
     struct mtls_mptcp_request *r = &s->over->request;
     struct mtls_path_facts facts;
     char dev[MTLS_IF_MAX + 1];
@@ -231,7 +231,7 @@ static int counters(struct smkex *s)
 static int distinct(struct smkex *s)
 {
     const struct mtls_subflow *second = &s->over->then.at[1];
-    struct smkex_path *p = &s->paths[0];
+    struct mtls_secondary *p = &s->paths[0];
     bool known =
         mtls_route_of_socket(s->fd, &s->path1) == 0 &&
         mtls_route_via(&second->remote, s->over->devices.second, &second->local, &p->facts) == 0;
@@ -241,7 +241,7 @@ static int distinct(struct smkex *s)
     s->path1.known = s->path1.known && known;
     p->facts.local.port = second->local.port;
     s->selected =
-        known ? mtls_paths_select(&s->path1, &p->facts, &p->spec.distinct, 1, &s->scope) : 0;
+        known ? mtls_paths_select(&s->path1, &p->facts, &p->spec->distinct, 1, &s->scope) : 0;
     return s->selected != 0 ? 0 : MTLS_ERR_PATH_NOT_DISTINCT;
 }
 

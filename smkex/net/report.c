@@ -51,7 +51,7 @@ int smkex_get_memory_error(const struct smkex *s)
 
 /* ---- Paths ---- */
 
-static const char *state_word(const struct smkex *s, const struct smkex_path *p, unsigned i)
+static const char *state_word(const struct smkex *s, const struct mtls_secondary *p, unsigned i)
 {
     static const char *const words[] = {"idle", "starting", "ready", "proof", "wrong", "failed"};
 
@@ -100,7 +100,7 @@ int smkex_get_path(struct smkex *s, size_t index, struct mtls_path_info *info)
 {
     struct smkex_text *t = &s->text[index <= MTLS_PATHS_MAX ? index : 0];
     struct mtls_path_facts facts = {0};
-    struct smkex_path *p;
+    struct mtls_secondary *p;
 
     if (index == 0) {
         path1_addresses(s);
@@ -119,7 +119,7 @@ int smkex_get_path(struct smkex *s, size_t index, struct mtls_path_info *info)
         return MTLS_ERR_ARG;
     p = &s->paths[index - 1];
     describe(t, &p->facts, info);
-    info->spec = p->spec.text;
+    info->spec = p->spec->text;
     if (p->facts.known && s->path1.known)
         info->shares = mtls_shared_words(mtls_paths_shared(&s->path1, &p->facts), t->shares,
                                          sizeof(t->shares));
@@ -181,7 +181,7 @@ static void put_path(struct text *t, struct smkex *s, size_t index)
         put_member(t, "shares", p.shares);
         put_member(t, "state", p.state);
         put_member(t, "error", p.error != 0 ? mtls_error_name(p.error) : "");
-        if (!s->server && s->paths[index - 1].why[0] != '\0')
+        if (!s->server && s->paths[index - 1].why != NULL)
             put_member(t, "why", s->paths[index - 1].why);
         put(t, ", \"rtt_us\": %u", (unsigned)p.rtt_us);
     }
