@@ -500,6 +500,7 @@ def checked(lab, pki, *options, cafile=None):
     proc = lab.run(lab.client, [tools.tool("mtls-client"), "check", "--json", "--cafile",
                                 cafile or pki.cafile, "--path2", spec(lab), "--timeout", "5",
                                 "--connect", lab.addr, *(str(o) for o in options)], name="check")
+    tools.check_sanitizer(proc)
     lines = [line for line in proc.jsons("stdout") if line.get("event") == "check"]
     return proc.wait(), {line["target"]: line for line in lines}, proc
 

@@ -1,5 +1,5 @@
 """mtlsize run --confirm: an untouched nginx is verified over two paths, and a man in the middle is an alarm that
-explains itself. What the preloaded library does is tested in test_confirm_programs.py. [RSM-2]"""
+explains itself. What the preloaded library does is tested in test_preload_confirm.py. [RSM-2]"""
 
 import json
 
