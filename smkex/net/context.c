@@ -79,7 +79,7 @@ int smkex_ctx_new(struct smkex_ctx **out, const char *config, char *msg, size_t 
     *out = NULL;
     say(msg, msg_len, 0, "");
     if (ctx == NULL)
-        return MTLS_ERR_NOMEM;
+        return say(msg, msg_len, MTLS_ERR_NOMEM, mtls_error_string(MTLS_ERR_NOMEM));
     ctx->refs = 1;
     rc = configure(ctx, config != NULL ? config : "", msg, msg_len);
     if (rc == 0)

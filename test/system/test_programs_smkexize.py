@@ -11,13 +11,13 @@ from mtlslab import smkex, tools
 class Service:
     """A program behind smkexize --on, in the server's namespace."""
 
-    def __init__(self, lab, *argv, flags=(), port=None):
+    def __init__(self, lab, *argv, flags=(), port=None, stdin=None):
         self.lab, self.host = lab, lab.addr
         self.port, self.path2_port = port or lab.port(), lab.port()
         words = [tools.tool("smkexize"), "run", "--on", f"{self.host}:{self.port}", "--verbose",
                  "--path2-listen", f"{self.host}:{self.path2_port}", *flags, "--",
                  *[str(w).replace("PORT", str(self.port)) for w in argv]]
-        self.proc = lab.spawn(lab.server, words, name="smkexize", env=tools._SANITIZER)
+        self.proc = lab.spawn(lab.server, words, name="smkexize", stdin=stdin, env=tools._SANITIZER)
         self.proc.wait_listening(self.port)
 
     def reach(self, *argv, flags=None, stdin=None, port=None):
@@ -206,3 +206,42 @@ def test_exit_codes_are_the_program_s(redis):
 def test_contradictions_are_refused(lab, words, text):
     done = lab.run(lab.client, [tools.tool("smkexize"), "run", *words], name="smkexize")
     assert done.wait() == 1 and text in done.stderr, done.log()
+
+
+# ---- netcat, both of Debian's -------------------------------------------------------------------
+
+NETCATS = {"nc.openbsd": ([], ["-N"]), "nc.traditional": (["-p"], ["-q", "1"])}
+
+
+@pytest.mark.parametrize("program", NETCATS)
+def test_netcat(lab, program):
+    """Debian's two netcats, each at both ends: a file goes to the one that listens."""
+    listens, sends = NETCATS[program]
+    service = Service(lab, program, "-l", "-n", *listens, "PORT")
+    text = noise(300000)
+    done = service.reach(program, "-n", *sends, service.host, "PORT", stdin=text)
+    assert done.wait() == 0, done.log()
+    assert service.proc.wait() == 0, service.proc.log()
+    assert service.proc.stdout == text
+    assert "verified" in service.proc.log(400000)
+
+
+@pytest.mark.parametrize("program", NETCATS)
+def test_netcat_answers(lab, program):
+    """The other way: what the listening one was given comes out at the other end."""
+    listens, sends = NETCATS[program]
+    text = noise(300000)
+    service = Service(lab, program, "-l", "-n", *sends, *listens, "PORT", stdin=text)
+    done = service.reach(program, "-n", *(["-d"] if program == "nc.openbsd" else []), service.host, "PORT")
+    assert done.wait() == 0 and done.stdout == text, done.log()
+
+
+@pytest.mark.parametrize("program", NETCATS)
+def test_netcat_under_attack(lab, tmp_path, program):
+    """The twin: a man in the middle of path 1 gets nothing, and neither does the one that listens."""
+    listens, sends = NETCATS[program]
+    service = Service(lab, program, "-l", "-n", *listens, "PORT")
+    attacker = smkex.mitm(lab, tmp_path, service.port)
+    done = service.reach(program, "-n", *sends, service.host, "PORT", stdin=b"a secret\n")
+    assert attacker.events("answered"), done.log()
+    assert attacker.record == b"" and service.proc.stdout == b""
