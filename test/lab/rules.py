@@ -8,7 +8,7 @@ import time
 
 import attacks as a
 from cases import ATTACKERS_ADDRESS, Late, TwoAddresses, own_machine, weak_host
-from mtlslab import attack, netns, tools
+from mtlslab import attack, netns, tools, wire
 from mtlslab.lab import Lab, net4
 from scene import LONG, SAFE
 from victims import Multipath
@@ -92,7 +92,9 @@ def weak_host_reset(scene):
     sniffer = attack.sniff(scene.lab, scene.lab.routers[2], "c", scene.server.path2_port)
     running = scene.row.start(scene, deadline=3 * LONG)
     relay.wait("held", type="ready")
-    attack.inject(scene.lab, {**sniffer.at(), "set": RST}, b"")
+    at = sniffer.at()
+    for unseen in (0, len(wire.PREFACE)):  # the server's preface may not have been acknowledged yet
+        attack.inject(scene.lab, {**at, "set": RST, "server_next": at["server_next"] + unseen & 0xFFFFFFFF}, b"")
     opened.touch()
     result = tools.Result(running)
     scene.body, scene.outcome = result.body, scene.row.words(result)
