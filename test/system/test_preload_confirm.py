@@ -121,6 +121,41 @@ def test_python(lab, pki, www, tmp_path, timeout):
             "other-key")
 
 
+THREADS = """
+import socket, ssl, sys, threading
+host, port, name, cafile, count = sys.argv[1:]
+context = ssl.create_default_context(cafile=cafile)
+def one():
+    with socket.create_connection((host, int(port)), timeout=20) as sock:
+        with context.wrap_socket(sock, server_hostname=name) as tls:
+            tls.sendall(b"GET /file HTTP/1.0\\r\\nHost: server.example\\r\\n\\r\\n")
+            while part := tls.recv(65536):
+                print(part.decode(), end="", flush=True)
+threads = [threading.Thread(target=one) for _ in range(int(count))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_many_at_once(lab, pki, www, tmp_path):
+    """Threads of one SSL_CTX, and transfers of one event loop: each connection has its own verdict."""
+    server = nginx(lab, pki, tmp_path, www)
+    proc, lines = python(lab, pki, tmp_path, server, THREADS, 8)
+    assert proc.wait() == 0 and proc.stdout.count(SECRET) == 8, proc.log()
+    assert [line["outcome"] for line in lines] == ["verified"] * 8, lines
+    url = f"https://{pki.name}:{server.port}/file"
+    proc, lines = curl(lab, pki, tmp_path, server, "-Z", "--parallel-immediate", "--http1.1", url,
+                       url, url)
+    assert proc.wait() == 0 and proc.stdout.count(SECRET) == 4, proc.log()
+    assert 1 <= len(lines) <= 4 and {line["outcome"] for line in lines} <= {
+        "verified", "resumed-verified"}, lines
+    mitm = attack.tls_mitm(lab, pki, tmp_path, server.port)
+    proc, lines = python(lab, pki, tmp_path, server, THREADS, 8, cafile=pki.bundle)
+    assert SECRET not in proc.stdout, proc.log()
+    assert [line["reason"] for line in lines if line["event"] == "session"] == ["other-key"] * 8, lines
+    check.nothing_stolen(mitm)
+
+
 def test_asyncio(lab, pki, www, tmp_path):
     """Memory BIOs: what comes on path 1 is fed by the program."""
     server = nginx(lab, pki, tmp_path, www)
