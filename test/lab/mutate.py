@@ -5,6 +5,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,12 +173,15 @@ def main():
     unknown = [key for mutant in chosen for key in mutant.cells if key not in runs]
     if unknown or not chosen:
         sys.exit(f"lab: no such cells or mutant: {unknown}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     netns.remove_stale()
     with tempfile.TemporaryDirectory(prefix="mtls-mutants-") as folder:
         try:
             noticed, failed = carry_out(folder, chosen, runs)
         except Misfit as error:
             sys.exit(f"lab: {error}")
+        except KeyboardInterrupt:
+            sys.exit("\nlab: interrupted, cleaned up")
     for mutant in missing:
         print(f"{mutant.key}: {show.paint(show.YELLOW, 'missing')}  {mutant.missing}")
     good = failed or options.only or generated(MARKS, table(noticed), options.write, options.check)
