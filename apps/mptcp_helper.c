@@ -209,12 +209,18 @@ static void drop(struct clients *c, int i)
     c->until[i] = c->until[c->n--];
 }
 
+/* Who asks does so at once: where there is no room, the one that has been silent longest goes. */
 static void take(struct clients *c)
 {
-    int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), oldest = 1;
 
     if (fd < 0)
         return;
+    for (int i = 2; i <= c->n; i++)
+        if (c->until[i] < c->until[oldest])
+            oldest = i;
+    if (c->n == CLIENTS_MAX)
+        drop(c, oldest);
     c->n++;
     c->at[c->n] = (struct pollfd){.fd = fd, .events = POLLIN};
     c->until[c->n] = now_ms() + CLIENT_MS;
@@ -223,7 +229,7 @@ static void take(struct clients *c)
 static void loop(struct clients *c)
 {
     while (!stopping) {
-        c->at[0] = (struct pollfd){.fd = c->n < CLIENTS_MAX ? c->listener : -1, .events = POLLIN};
+        c->at[0] = (struct pollfd){.fd = c->listener, .events = POLLIN};
         if (poll(c->at, (nfds_t)c->n + 1, c->n > 0 ? CLIENT_MS / 4 : -1) < 0)
             continue;
         for (int i = c->n; i > 0; i--) {

@@ -1,7 +1,9 @@
 """SMKEX over one MPTCP connection: shares on its first subflow, nonces and proofs on its second, and
 the subflows' byte counters, which decide whether that is what happened."""
 
+import json
 import os
+import sys
 
 import pytest
 
@@ -176,6 +178,63 @@ def test_the_second_subflow_never_comes(lab, server, helper, rule):
     (["dev=p2", "dev=p1"], "config-conflict"), (["via=socks5h://10.0.0.1:1"], "config-conflict")])
 def test_paths_that_cannot_be_subflows(lab, server, helper, path2, reason):
     refused(over(lab, server, helper, path2=path2), reason)
+
+
+# ---- The helper, by whoever may ask it ------------------------------------------------------------
+
+ASK = """
+import array, json, socket, struct, sys, time
+path, op, kind, host, port, fds, size, magic, silent = sys.argv[1:]
+own = socket.socket(socket.AF_INET, socket.SOCK_STREAM, int(kind))
+if int(port):
+    own.connect((host, int(port)))
+quiet = []
+for _ in range(int(silent)):
+    quiet.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    quiet[-1].connect(path)
+asker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asker.settimeout(10)
+asker.connect(path)
+request = struct.pack("=III40x", int(magic), int(op), 1)[:int(size)]
+asker.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [own.fileno()] * int(fds)))]
+              if int(fds) else [])
+reply = asker.recv(64)
+print(json.dumps(struct.unpack("=Iii", reply)[1:] if reply else None))
+"""
+MAGIC, MPTCP, TCP = 0x4D544831, 262, 6
+ARG, NONE, MISSING = -2, -314, -319
+
+
+def asked(lab, helper, server=None, ns=None, op=1, kind=MPTCP, fds=1, size=52, magic=MAGIC, silent=0):
+    done = lab.run(ns or lab.client, [sys.executable, "-c", ASK, helper.path, op, kind, lab.addr,
+                                      server.port if server else 0, fds, size, magic, silent], name="ask")
+    return json.loads(done.stdout)
+
+
+def test_the_helper_does_what_is_right(lab, server, helper):
+    """The twin of what follows."""
+    assert asked(lab, helper, server) == [0, 0]
+    assert asked(lab, helper, server, silent=64) == [0, 0]
+
+
+@pytest.mark.parametrize("words, answer", [
+    ({"magic": 1}, [ARG, 0]), ({"op": 0}, [ARG, 0]), ({"op": 99}, [ARG, 0]), ({"fds": 0}, None), ({"fds": 2}, None),
+    ({"fds": 100}, None), ({"size": 51}, None), ({"size": 1}, None), ({"kind": TCP}, [NONE, 0]), ({"op": 3}, [MISSING, 0]),
+    ({"op": 2}, [ARG, 0])])
+def test_the_helper_does_nothing_else(lab, server, helper, words, answer):
+    assert asked(lab, helper, server, **words) == answer
+    assert asked(lab, helper, server) == [0, 0]
+
+
+def test_the_helper_touches_no_other_namespace(lab, server, helper):
+    assert asked(lab, helper, server, ns=lab.server) == [ARG, 0]
+
+
+def test_the_helper_has_one_privilege(helper):
+    with open(f"/proc/{helper.proc.pid}/status", encoding="ascii") as status:
+        found = dict(line.split(":\t", 1) for line in status.read().splitlines() if line.startswith(("Cap", "NoNew")))
+    assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == int(found["CapBnd"], 16) == 1 << 12, found
+    assert found["CapInh"].strip("0") == found["CapAmb"].strip("0") == "" and found["NoNewPrivs"] == "1"
 
 
 # ---- Afterwards ---------------------------------------------------------------------------------
