@@ -12,6 +12,7 @@
 
 #include "mtlsize.h"
 #include "mtlsize_file.h"
+#include "mtlsize_machine.h"
 #include "mtlsize_unit.h"
 #include "mtlsize_words.h"
 
@@ -222,6 +223,28 @@ static int install(const struct job *job, const char *text)
     return run_daemon_reload(job);
 }
 
+static int add_share(struct job *job, const struct mtls_config *config, char *why, size_t why_len)
+{
+    if (config->nlisten == 0 || settings_share(&job->settings, job->unit.name) == 0)
+        return 0;
+    snprintf(why, why_len, "the configuration is too long");
+    return -1;
+}
+
+static void note_words(const struct job *job, const struct mtls_config *config)
+{
+    char text[512];
+
+    if (config->nlisten > 0 && config->ntls_ports == 0)
+        message(job->json, "note",
+                "%s: without --tls-port, path 2 answers for every TLS port of this host: its other "
+                "TLS services are then refused by clients that know Multipath TLS",
+                job->unit.name);
+    for (unsigned i = 0; machine_lacks(config, i, text, sizeof text); i++)
+        if (text[0] != '\0')
+            message(job->json, "note", "%s: %s", job->unit.name, text);
+}
+
 int mtlsize_enable(int argc, char **argv)
 {
     static struct job job = {.prog = PROG " enable"};
@@ -233,9 +256,9 @@ int mtlsize_enable(int argc, char **argv)
         return rv > 0 ? EXIT_FINE : EXIT_USAGE;
     unsetenv("MTLS_CONFIG"); /* the caller's; the unit will not have it */
     if (unit_read(&job.unit, "[Service]\n", why, sizeof why) < 0 ||
-        settings_check(&job.settings, &config, why, sizeof why) < 0 ||
+        settings_check(&job.settings, true, &config, why, sizeof why) < 0 ||
         settings_merge_cnf(&job.settings, why, sizeof why) < 0 ||
-        preload_find(ours, why, sizeof why) < 0) {
+        add_share(&job, &config, why, sizeof why) < 0 || preload_find(ours, why, sizeof why) < 0) {
         message(job.json, "error", "%s", why);
         return EXIT_USAGE;
     }
@@ -246,6 +269,7 @@ int mtlsize_enable(int argc, char **argv)
                 ours);
         return EXIT_USAGE;
     }
+    note_words(&job, &config);
     text = make_text(&job, ours);
     rv = text != NULL ? install(&job, text) : EXIT_USAGE;
     free(text);

@@ -32,7 +32,7 @@ static void print_help(FILE *out)
     fputs("\nFor example:\n"
           "  mtlsize check curl\n"
           "  mtlsize run --path2 dev=wwan0,resolver=192.0.2.53 curl https://www.example/\n"
-          "  sudo mtlsize enable nginx --policy prefer --listen 192.0.2.1:914\n"
+          "  sudo mtlsize enable nginx --policy prefer --listen 192.0.2.1:914 --tls-port 443\n"
           "\nmtlsize COMMAND --help lists a command's flags, mtlsize --version says the version.\n",
           out);
 }

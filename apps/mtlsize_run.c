@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "mtlsize.h"
+#include "mtlsize_machine.h"
 #include "mtlsize_record.h"
 #include "mtlsize_words.h"
 
@@ -398,12 +399,15 @@ int mtlsize_run(int argc, char **argv)
         usage_error(o.prog, "no program is named");
         return EXIT_USAGE;
     }
-    if (settings_check(&r.settings, &config, why, sizeof why) < 0 ||
+    if (settings_check(&r.settings, false, &config, why, sizeof why) < 0 ||
         merge_layers(&r.settings, why, sizeof why) < 0 ||
         preload_find(r.preload, why, sizeof why) < 0) {
         message(r.json, "error", "%s", why);
         return EXIT_USAGE;
     }
+    for (unsigned i = 0; machine_lacks(&config, i, why, sizeof why); i++)
+        if (why[0] != '\0')
+            message(r.json, "warning", "%s", why);
     if (read_unhooked(&r) < 0)
         return EXIT_USAGE;
     if ((rv = check_first(&r)) != EXIT_FINE)

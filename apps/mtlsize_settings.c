@@ -1,6 +1,7 @@
 /* The configuration words that a command line gives. */
 #include "mtlsize_settings.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,7 +125,36 @@ int settings_merge_cnf(struct settings *s, char *msg, size_t msg_len)
     return err == 0 ? 0 : -1;
 }
 
-int settings_check(const struct settings *s, struct mtls_config *out, char *msg, size_t msg_len)
+int settings_share(struct settings *s, const char *unit)
+{
+    static const char suffix[] = ".service";
+    size_t len = strlen(unit);
+    char name[MTLS_SHARE_NAME_MAX + 1];
+    uint32_t hash = 2166136261u; /* FNV-1a: names that are told apart by what is left out */
+    bool same;
+
+    if (has_key(s->text, "share=", 6))
+        return 0;
+    if (len > sizeof suffix - 1 && strcmp(unit + len - (sizeof suffix - 1), suffix) == 0)
+        len -= sizeof suffix - 1;
+    same = len < sizeof name;
+    for (size_t i = 0; i < len; i++) {
+        bool legal = isalnum((unsigned char)unit[i]) || unit[i] == '_' || unit[i] == '-';
+
+        hash = (hash ^ (unsigned char)unit[i]) * 16777619u;
+        same = same && legal;
+        if (i < sizeof name - 1)
+            name[i] = legal ? unit[i] : '_';
+    }
+    name[len < sizeof name - 1 ? len : sizeof name - 1] = '\0';
+    if (!same)
+        snprintf(name + (len < sizeof name - 10 ? len : sizeof name - 10), 10, "-%08x",
+                 (unsigned)hash);
+    return settings_add(s, "share", name);
+}
+
+int settings_check(const struct settings *s, bool for_unit, struct mtls_config *out, char *msg,
+                   size_t msg_len)
 {
     int err = mtls_settings_load(out, s->text, msg, msg_len);
 
@@ -139,11 +169,16 @@ int settings_check(const struct settings *s, struct mtls_config *out, char *msg,
     else if (out->policy == MTLS_POLICY_OFF)
         snprintf(msg, msg_len,
                  "nothing would be confirmed: give --path2 (a client; --path2 auto looks for one) "
-                 "or --listen (a server), or configure them in MTLS_CONFIG or openssl.cnf");
-    else if (out->npath2 == 0 && out->nlisten == 0)
+                 "or --listen (a server), or configure them in %sopenssl.cnf",
+                 for_unit ? "" : "MTLS_CONFIG or ");
+    else if (out->single_port && out->ntls_ports == 0)
         snprintf(msg, msg_len,
-                 "there is neither a second path (--path2) nor a listener for one "
-                 "(--listen)");
+                 "single-port=on needs tls-port=PORT (--tls-port): on which connections path 2 is "
+                 "looked for");
+    else if (out->npath2 == 0 && !mtls_config_serves(out))
+        snprintf(msg, msg_len,
+                 "there is neither a second path (--path2) nor a listener for one (--listen, or "
+                 "single-port=on with tls-port=PORT)");
     else
         return 0;
     return -1;

@@ -25,7 +25,12 @@ int settings_merge(struct settings *s, const char *under);
 int settings_merge_cnf(struct settings *s, char *msg, size_t msg_len);
 /* What comes of openssl.cnf, MTLS_CONFIG in the environment and these words together. 0, or -1 and
  * why in msg: they are wrong, or there is nothing that could be confirmed (no path, no listener, or
- * policy off). */
-int settings_check(const struct settings *s, struct mtls_config *out, char *msg, size_t msg_len);
+ * policy off). for_unit: the caller's MTLS_CONFIG does not count, and is not named. */
+int settings_check(const struct settings *s, bool for_unit, struct mtls_config *out, char *msg,
+                   size_t msg_len);
+/* Adds share=, made of the name of a systemd unit, unless the words have one: the programs of its
+ * ExecReload= are started with the same words beside the running server, and must be able to open
+ * its listeners. -1: too long. */
+int settings_share(struct settings *s, const char *unit);
 
 #endif

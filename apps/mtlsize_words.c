@@ -5,8 +5,11 @@
 
 int words_flag(struct settings *s, const char *prog, int id, const char *value)
 {
-    static const char *const keys[] = {
-        [O_POLICY] = "policy", [O_PATH2] = "path2", [O_LISTEN] = "listen", [O_CONFIRM] = "confirm"};
+    static const char *const keys[] = {[O_POLICY] = "policy",
+                                       [O_PATH2] = "path2",
+                                       [O_LISTEN] = "listen",
+                                       [O_TLS_PORT] = "tls-port",
+                                       [O_CONFIRM] = "confirm"};
     char why[PATH_MAX + 64];
 
     if (id == O_CONFIG) {

@@ -5,7 +5,7 @@
 #include "mtlsize_settings.h"
 #include "options.h"
 
-enum { O_POLICY = 1, O_PATH2, O_LISTEN, O_CONFIRM, O_CONFIG, O_ALLOW_UNHOOKED, O_OWN };
+enum { O_POLICY = 1, O_PATH2, O_LISTEN, O_TLS_PORT, O_CONFIRM, O_CONFIG, O_ALLOW_UNHOOKED, O_OWN };
 
 /* clang-format off */
 #define WORDS_DEFS                                                                                 \
@@ -14,6 +14,9 @@ enum { O_POLICY = 1, O_PATH2, O_LISTEN, O_CONFIRM, O_CONFIG, O_ALLOW_UNHOOKED, O
     {O_PATH2, 0, "path2", "SPEC", "a second path of a client, see mtls.conf(5); repeatable",       \
      OPT_MANY},                                                                                    \
     {O_LISTEN, 0, "listen", "ADDR:PORT", "where a server accepts path 2; repeatable", OPT_MANY},   \
+    {O_TLS_PORT, 0, "tls-port", "PORT",                                                            \
+     "a server's own TLS port: path 2 does not answer for\nothers of this host; repeatable",         \
+     OPT_MANY},                                                                                    \
     {O_CONFIRM, 0, "confirm", "WAY",                                                               \
      "how a client confirms servers. exporter (default): by\n"                                     \
      "their own proof; resume: any TLS 1.3 server with\ntickets, weaker; auto: either", 0},        \

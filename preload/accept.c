@@ -48,6 +48,12 @@ void preload_accept_start(void)
     }
 }
 
+bool preload_accept_lacks_port(void)
+{
+    return nports == 0 && !preload_settings.off && preload_settings.config != NULL &&
+           preload_says(preload_settings.config, "single-port=on");
+}
+
 /* Whether it is bound to one of the ports, or connected to it. */
 static bool is_ours(int fd)
 {

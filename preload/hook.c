@@ -148,6 +148,10 @@ static SSL_CTX *made(SSL_CTX *ctx, const SSL_METHOD *method, void *real_new, con
         raise_error(preload_library_error(), code);
         return drop(ctx, code);
     }
+    if (preload_accept_lacks_port()) {
+        raise_error("Multipath TLS: single-port=on needs tls-port=PORT", code);
+        return drop(ctx, code);
+    }
     if (preload_libmtls.is_hooked(ctx) == 1)
         return ctx;
     if (preload_libmtls.hook(ctx, NULL) == 1 &&

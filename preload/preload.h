@@ -54,6 +54,8 @@ void preload_hello_start(void);
 void preload_connect_start(void);
 void preload_guard_start(void);
 void preload_accept_start(void);
+/* single-port=on without tls-port=: on which connections path 2 would come is not known. */
+bool preload_accept_lacks_port(void);
 /* TLS that is not hooked is to be refused. */
 bool preload_enforcing(void);
 /* Whether a word of the configuration begins so. NULL: none does. */

@@ -82,7 +82,7 @@ extern "C" {
     X(CONFIRM_WRONG, -403, "confirm-wrong", "client's confirmation is wrong")                     \
     X(CONFIRM_MISSING, -404, "confirm-missing", "client's confirmation did not come in time")     \
     X(DEADLINE, -405, "deadline", "the handshake's deadline is over")                             \
-    X(DOWNGRADE, -406, "downgrade", "path 2 says the server speaks Multipath TLS, path 1 hides it") \
+    X(DOWNGRADE, -406, "downgrade", "path 2 says the server speaks Multipath TLS, path 1 hides it (or another service of this host has path 2 without tls-port=)") \
     X(DOWNGRADE_LATE, -407, "downgrade-late", "path 2 showed too late that path 1 was downgraded; data was exposed") \
     X(NOT_OFFERED, -408, "not-offered", "peer does not offer Multipath TLS")                   \
     X(REMEMBERED, -409, "remembered", "host was verified before and does not offer Multipath TLS now") \

@@ -280,7 +280,8 @@ def test_run_with_ignored_child_signal(home):
     (["--path2", "a b", "true"], "white space"), (["--unknown", "true"], "unknown flag"), (["--policy"], "needs"),
     (["--config", "/nowhere/file", "true"], "/nowhere/file"), (["--config", "x=y", *PATH2, "true"], "x"),
     (["--policy", "off", *PATH2, "true"], "policy=off switches Multipath TLS off"), (["--listen", "nowhere", "true"], "listen"),
-    (["--policy", "prefer", "true"], "neither a second path"),
+    (["--policy", "prefer", "true"], "neither a second path"), (["--policy", "prefer", "true"], "single-port=on"),
+    (["--config", "single-port=on", "true"], "needs tls-port=PORT"),
 ])
 def test_run_bad_usage(home, words, says):
     run = mtlsize(home, "run", *words, code=1)
@@ -320,3 +321,17 @@ def test_help(home, command):
     run = mtlsize(home, command, "--help")
     assert run.stdout.startswith(f"usage: mtlsize {command}")
     assert command in mtlsize(home, "--help").stdout
+
+
+@pytest.mark.parametrize("words", [["--config", "single-port=on tls-port=443"],
+                                   ["--config", "single-port=on", "--tls-port", "443"],
+                                   ["--listen", "127.0.0.1:914", "--tls-port", "443"]])
+def test_run_accepts_listeners(home, words):
+    run = mtlsize(home, "run", *words, "sh", "-c", "echo $MTLS_CONFIG")
+    assert "tls-port=443" in run.stdout.split() and run.stderr == ""
+
+
+def test_run_names_what_the_machine_lacks(home):
+    run = mtlsize(home, "run", "--path2", "dev=no-such-dev0,remote=192.0.2.1", "--listen", "203.0.113.9:1", "true")
+    assert "no network device no-such-dev0" in run.stderr and "no address 203.0.113.9" in run.stderr
+    assert mtlsize(home, "run", *PATH2, "--listen", "127.0.0.1:1", "true").stderr == ""

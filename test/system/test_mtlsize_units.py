@@ -85,7 +85,33 @@ def test_enable_ignores_the_callers_words(home, root):
     """The unit will not have the environment of whoever enables it."""
     run = mtlsize(home, "enable", "--root", root, "good", env={"MTLS_CONFIG": " ".join(["policy=require", "path2=dev=lo"])},
                   code=1)
-    assert "nothing would be confirmed" in run.stderr
+    assert "nothing would be confirmed" in run.stderr and "MTLS_CONFIG" not in run.stderr
+
+
+def words_of(root, unit):
+    """What the drop-in says in MTLS_CONFIG."""
+    [line] = [line for line in drop_in(root, unit).read_text().splitlines() if "MTLS_CONFIG" in line]
+    return line.split("MTLS_CONFIG=")[1].rstrip('"').split()
+
+
+def test_enable_shares_the_listeners(home, root):
+    """What systemctl reload starts beside the running server finds its listeners open to it."""
+    mtlsize(home, "enable", "--root", root, "good", "--listen", "192.0.2.1:914")
+    assert words_of(root, "good.service") == ["listen=192.0.2.1:914", "share=good"]
+    mtlsize(home, "enable", "--root", root, "good", "--listen", "192.0.2.1:914", "--config", "share=mine")
+    assert words_of(root, "good.service") == ["listen=192.0.2.1:914", "share=mine"]
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
+    assert words_of(root, "good.service") == [f"path2={PATH2[1]}"]
+
+
+def test_enable_notes_the_words(home, root):
+    """A listener for every TLS port of the host, an address and a device that are not there."""
+    run = mtlsize(home, "enable", "--root", root, "good", "--listen", "203.0.113.9:914",
+                  "--path2", "dev=no-such-dev0,remote=192.0.2.1")
+    assert "without --tls-port" in run.stderr and "no address 203.0.113.9" in run.stderr
+    assert "no network device no-such-dev0" in run.stderr
+    run = mtlsize(home, "enable", "--root", root, "good", "--listen", "127.0.0.1:914", "--tls-port", "443", *PATH2)
+    assert "tls-port=443" in words_of(root, "good.service") and run.stderr.count("\n") == 1, run.stderr
 
 
 @pytest.mark.parametrize("unit, words, says", [

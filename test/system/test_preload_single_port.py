@@ -106,6 +106,28 @@ def test_accept(lab, pki, www, tmp_path, how):
     assert tools.curl(lab, pki, lab.addr, server.port).stdout == (www / "file").read_bytes()
 
 
+def test_through_mtlsize(lab, pki, www, tmp_path):
+    """The words as mtlsize run is given them."""
+    port = lab.port()
+    bare = preload_tools.Wrap(tmp_path, "", name="none")
+    argv = preload_tools.nginx_argv(lab, pki, tmp_path, www, port, bare, workers=2, address="0.0.0.0", tls=" ssl")
+    proc = lab.spawn(lab.server, [tools.tool("mtlsize"), "run", "--policy", "prefer", "--config",
+                                  f"single-port=on tls-port={port}", *argv[1 + len(bare.env):]], name="nginx")
+    proc.wait_listening(port)
+    server = preload_tools.Service(lab, pki, proc, port, port, bare)
+    check.verified(client(lab, pki, server), None, (www / "file").read_bytes())
+
+
+@pytest.mark.parametrize("words, code", [("single-port=on", 1), ("single-port=on tls-port=443", 0)])
+def test_needs_a_port(lab, tmp_path, words, code):
+    """Else it is not known which connections may be path 2: no SSL_CTX is made, and the log says why."""
+    wrap = preload_tools.Wrap(tmp_path, f"policy=prefer {words}")
+    run = lab.run(lab.server, wrap.argv([sys.executable, "-c", "import ssl; ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"]))
+    assert run.wait() == code, run.log()
+    assert [line["why"] for line in wrap.lines("refused")] == code * [
+        "Multipath TLS: single-port=on needs tls-port=PORT"]
+
+
 def test_off(lab, pki, www, tmp_path):
     """Without the word path 2 is the TLS server's to refuse: nobody is verified."""
     server = single_port(lab, pki, tmp_path, start_nginx(lab, pki, tmp_path, www), words=(

@@ -371,26 +371,42 @@ static void test_settings_bounds(void **state)
 
 static void test_settings_check(void **state)
 {
-    static const char *const bad[] = {
-        "",         "policy=require", "policy=off path2=dev=lo", "path2=",
-        "nonsense", "policy=perhaps", "path2=dev=lo path2=x=y",  "path2=dev=lo need=2"};
+    static const char *const bad[] = {"",
+                                      "policy=require",
+                                      "policy=off path2=dev=lo",
+                                      "path2=",
+                                      "nonsense",
+                                      "policy=perhaps",
+                                      "path2=dev=lo path2=x=y",
+                                      "path2=dev=lo need=2",
+                                      "single-port=on",
+                                      "single-port=on listen=192.0.2.1:914",
+                                      "tls-port=443 policy=require"};
     static struct mtls_config config;
     struct settings s = {.len = 0};
     char msg[256] = "";
 
     unsetenv("MTLS_CONFIG");
     assert_int_equal(settings_add(&s, NULL, "path2=dev=lo,remote=192.0.2.1"), 0);
-    assert_int_equal(settings_check(&s, &config, msg, sizeof msg), 0);
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         s = (struct settings){.len = 0};
         msg[0] = '\0';
         assert_int_equal(settings_add(&s, NULL, bad[i]), 0);
-        assert_int_equal(settings_check(&s, &config, msg, sizeof msg), -1);
+        assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), -1);
         assert_true(msg[0] != '\0');
     }
     s = (struct settings){.len = 0};
     assert_int_equal(settings_add(&s, "listen", "192.0.2.1:914"), 0);
-    assert_int_equal(settings_check(&s, &config, msg, sizeof msg), 0);
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_add(&s, NULL, "single-port=on tls-port=443"), 0);
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), -1);
+    assert_non_null(strstr(msg, "MTLS_CONFIG"));
+    assert_int_equal(settings_check(&s, true, &config, msg, sizeof msg), -1);
+    assert_null(strstr(msg, "MTLS_CONFIG"));
 }
 
 static void write_text(const char *path, const char *text)
