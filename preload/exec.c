@@ -1,7 +1,8 @@
 /* Concept: the interposed calls that start programs. A program that this library cannot be loaded
  * into (static, set-user-ID, of another machine) is noted in the log; it is refused only where the
  * user asked for that, because most such programs make no TLS connection. The others get our
- * variables back (env.c). Everything here works in a vfork child: on the stack. */
+ * variables back, and are refused where the loader could not open us (env.c). Everything here works
+ * in a vfork child, and with a small stack. */
 #include <alloca.h>
 #include <elf.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -50,50 +52,6 @@ static bool has_interpreter(int fd, const elf_head *head)
     return false;
 }
 
-static int open_at(int dir, const char *path, int nofollow);
-static const char *why_not(int fd, unsigned depth);
-
-/* "#!": what the kernel starts instead. */
-static const char *why_not_interpreter(int fd, unsigned depth)
-{
-    char line[256] = "";
-    ssize_t n = pread(fd, line, sizeof(line) - 1, 0);
-    const char *why = NULL;
-    size_t at;
-    int by;
-
-    if (n < 3 || memcmp(line, "#!", 2) != 0 || depth >= SCRIPTS_MAX)
-        return NULL;
-    at = 2 + strspn(line + 2, " \t");
-    line[at + strcspn(line + at, " \t\n")] = '\0';
-    by = open_at(AT_FDCWD, line + at, 0);
-    if (by >= 0) {
-        why = why_not(by, depth + 1);
-        syscall(SYS_close, by);
-    }
-    return why;
-}
-
-static const char *why_not(int fd, unsigned depth)
-{
-    elf_head head;
-    struct stat st;
-
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return NULL;
-    if (((st.st_mode & S_ISUID) != 0 && st.st_uid != getuid()) ||
-        ((st.st_mode & S_ISGID) != 0 && (st.st_mode & S_IXGRP) != 0 && st.st_gid != getgid()))
-        return "runs as another user";
-    if (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0)
-        return "has capabilities of its own";
-    if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
-        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
-        return why_not_interpreter(fd, depth);
-    if (head.e_ident[EI_CLASS] != OUR_CLASS)
-        return "is built for another machine";
-    return has_interpreter(fd, &head) ? NULL : "is linked statically";
-}
-
 /* Also where it may only be executed, not read. */
 static int open_at(int dir, const char *path, int nofollow)
 {
@@ -103,6 +61,61 @@ static int open_at(int dir, const char *path, int nofollow)
     return fd >= 0 ? fd : (int)syscall(SYS_openat, dir, path, O_PATH | O_CLOEXEC | nofollow);
 }
 
+/* "#!": what the kernel starts instead. -1: nothing, or it cannot be opened. */
+static int open_interpreter(int fd)
+{
+    char line[256] = "";
+    ssize_t n = pread(fd, line, sizeof(line) - 1, 0);
+    size_t at;
+
+    if (n < 3 || memcmp(line, "#!", 2) != 0)
+        return -1;
+    at = 2 + strspn(line + 2, " \t");
+    line[at + strcspn(line + at, " \t\n")] = '\0';
+    return open_at(AT_FDCWD, line + at, 0);
+}
+
+/* is_elf: whether it is, and not "#!" perhaps. */
+static const char *why_not_file(int fd, bool *is_elf)
+{
+    elf_head head;
+    struct stat st;
+
+    *is_elf = false;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return NULL;
+    if (((st.st_mode & S_ISUID) != 0 && st.st_uid != getuid()) ||
+        ((st.st_mode & S_ISGID) != 0 && (st.st_mode & S_IXGRP) != 0 && st.st_gid != getgid()))
+        return "runs as another user";
+    if (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0)
+        return "has capabilities of its own";
+    *is_elf = pread(fd, &head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
+              memcmp(head.e_ident, ELFMAG, SELFMAG) == 0;
+    if (!*is_elf)
+        return NULL;
+    if (head.e_ident[EI_CLASS] != OUR_CLASS)
+        return "is built for another machine";
+    return has_interpreter(fd, &head) ? NULL : "is linked statically";
+}
+
+static const char *why_not(int fd)
+{
+    const char *why;
+    int at = fd, next;
+    unsigned depth;
+    bool is_elf;
+
+    for (depth = 0;; depth++) {
+        why = why_not_file(at, &is_elf);
+        next = why == NULL && !is_elf && depth < SCRIPTS_MAX ? open_interpreter(at) : -1;
+        if (at != fd)
+            syscall(SYS_close, at);
+        if (next < 0)
+            return why;
+        at = next;
+    }
+}
+
 static bool is_program(int fd)
 {
     struct stat st;
@@ -110,20 +123,28 @@ static bool is_program(int fd)
     return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0;
 }
 
+static __attribute__((noinline)) void tell(const char *event, const char *path, const char *why,
+                                           const char *more)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "%.160s %s%s", path, why, more);
+    preload_log_event(event, "", text);
+}
+
 /* 0, or -1 with errno. */
 static int look(int fd, const char *path, char *const envp[])
 {
-    const char *why = fd >= 0 ? why_not(fd, 0) : NULL, *lost = NULL;
-    char text[256];
+    const char *why = fd >= 0 ? why_not(fd) : NULL, *lost = NULL;
+    bool refused = preload_settings.refuse_exec;
 
     if (why == NULL && fd >= 0 && is_program(fd))
-        lost = preload_env_lost(envp);
+        lost = preload_env_lost(envp, &refused);
     if (why == NULL && lost == NULL)
         return 0;
-    snprintf(text, sizeof(text), "%.160s %s%s", path, why != NULL ? why : lost,
-             why != NULL ? ": cannot be protected" : "");
-    preload_log_event(preload_settings.refuse_exec ? "refused" : "notice", "", text);
-    if (!preload_settings.refuse_exec)
+    tell(refused ? "refused" : "notice", path, why != NULL ? why : lost,
+         why != NULL ? ": cannot be protected" : "");
+    if (!refused)
         return 0;
     errno = EACCES;
     return -1;
@@ -148,56 +169,81 @@ static int may_exec(const char *path, char *const envp[])
     return may_exec_at(AT_FDCWD, path, envp, 0);
 }
 
-/* The way execvp() looks for it. */
-static int may_exec_named(const char *name, char *const envp[])
+/* The way execvp() looks for it. False: it finds nothing. */
+static bool find_named(const char *name, char *full, size_t size)
 {
     const char *path = getenv("PATH"), *end;
-    char full[PATH_MAX];
+
+    for (path = path != NULL ? path : "/bin:/usr/bin"; *path != '\0'; path = end + (*end == ':')) {
+        end = strchrnul(path, ':');
+        if ((size_t)(end - path) + strlen(name) + 2 > size)
+            continue;
+        stpcpy(stpcpy(mempcpy(full, path, (size_t)(end - path)), "/"), name);
+        if (access(full, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int may_exec_named(const char *name, char *const envp[])
+{
+    char *full;
+    int rc, saved;
 
     if (name == NULL || strchr(name, '/') != NULL)
         return may_exec(name, envp);
-    for (path = path != NULL ? path : "/bin:/usr/bin"; *path != '\0'; path = end + (*end == ':')) {
-        end = strchrnul(path, ':');
-        if (snprintf(full, sizeof(full), "%.*s/%s", (int)(end - path), path, name) <
-                (int)sizeof(full) &&
-            access(full, X_OK) == 0)
-            return may_exec(full, envp);
-    }
-    return 0;
+    full = mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (full == MAP_FAILED)
+        return -1;
+    rc = find_named(name, full, PATH_MAX) ? may_exec(full, envp) : 0;
+    saved = errno;
+    munmap(full, PATH_MAX);
+    errno = saved;
+    return rc;
 }
 
 /* ---- the calls ---- */
 
-#define ENVIRONMENT(envp)                                                                          \
-    (preload_env_room(envp) > 0 ? preload_env_fill(alloca(preload_env_room(envp)), envp)           \
-                                : (char *const *)(envp))
+/* With our variables in "with". */
+#define START(failed, envp, call)                                                                  \
+    ({                                                                                             \
+        struct preload_room room;                                                                  \
+        char *const *with;                                                                         \
+        int rc_ = (failed);                                                                        \
+                                                                                                   \
+        if (preload_env_take(&room, (envp), &with) == 0) {                                         \
+            rc_ = (call);                                                                          \
+            preload_env_give(&room);                                                               \
+        }                                                                                          \
+        rc_;                                                                                       \
+    })
 
 PRELOAD_PUBLIC int execve(const char *path, char *const argv[], char *const envp[])
 {
-    return may_exec(path, envp) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(envp));
+    return may_exec(path, envp) != 0 ? -1 : START(-1, envp, REAL(execve)(path, argv, with));
 }
 
 PRELOAD_PUBLIC int execv(const char *path, char *const argv[])
 {
-    return may_exec(path, environ) != 0 ? -1 : REAL(execve)(path, argv, ENVIRONMENT(environ));
+    return may_exec(path, environ) != 0 ? -1 : START(-1, environ, REAL(execve)(path, argv, with));
 }
 
 PRELOAD_PUBLIC int execvpe(const char *name, char *const argv[], char *const envp[])
 {
-    return may_exec_named(name, envp) != 0 ? -1 : REAL(execvpe)(name, argv, ENVIRONMENT(envp));
+    return may_exec_named(name, envp) != 0 ? -1 : START(-1, envp, REAL(execvpe)(name, argv, with));
 }
 
 PRELOAD_PUBLIC int execvp(const char *name, char *const argv[])
 {
     return may_exec_named(name, environ) != 0 ? -1
-                                              : REAL(execvpe)(name, argv, ENVIRONMENT(environ));
+                                              : START(-1, environ, REAL(execvpe)(name, argv, with));
 }
 
 PRELOAD_PUBLIC int fexecve(int fd, char *const argv[], char *const envp[])
 {
     if (!preload_settings.off && look(fd, "a program", envp) != 0)
         return -1;
-    return REAL(fexecve)(fd, argv, ENVIRONMENT(envp));
+    return START(-1, envp, REAL(fexecve)(fd, argv, with));
 }
 
 PRELOAD_PUBLIC int execveat(int dir, const char *path, char *const argv[], char *const envp[],
@@ -209,7 +255,7 @@ PRELOAD_PUBLIC int execveat(int dir, const char *path, char *const argv[], char 
                : may_exec_at(dir, path, envp,
                              (flags & AT_SYMLINK_NOFOLLOW) != 0 ? O_NOFOLLOW : 0) != 0)
         return -1;
-    return (int)syscall(SYS_execveat, dir, path, argv, ENVIRONMENT(envp), flags);
+    return START(-1, envp, (int)syscall(SYS_execveat, dir, path, argv, with, flags));
 }
 
 PRELOAD_PUBLIC int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *act,
@@ -218,7 +264,7 @@ PRELOAD_PUBLIC int posix_spawn(pid_t *pid, const char *path, const posix_spawn_f
 {
     if (may_exec(path, envp) != 0)
         return errno;
-    return REAL(posix_spawn)(pid, path, act, attr, argv, ENVIRONMENT(envp));
+    return START(ENOMEM, envp, REAL(posix_spawn)(pid, path, act, attr, argv, with));
 }
 
 PRELOAD_PUBLIC int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_file_actions_t *act,
@@ -227,7 +273,7 @@ PRELOAD_PUBLIC int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_
 {
     if (may_exec_named(name, envp) != 0)
         return errno;
-    return REAL(posix_spawnp)(pid, name, act, attr, argv, ENVIRONMENT(envp));
+    return START(ENOMEM, envp, REAL(posix_spawnp)(pid, name, act, attr, argv, with));
 }
 
 /* glibc has them since 2.39. */
@@ -245,7 +291,7 @@ int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *
         return ENOSYS;
     if (may_exec(path, envp) != 0)
         return errno;
-    return REAL(pidfd_spawn)(pidfd, path, act, attr, argv, ENVIRONMENT(envp));
+    return START(ENOMEM, envp, REAL(pidfd_spawn)(pidfd, path, act, attr, argv, with));
 }
 
 int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t *act,
@@ -255,7 +301,7 @@ int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t 
         return ENOSYS;
     if (may_exec_named(name, envp) != 0)
         return errno;
-    return REAL(pidfd_spawnp)(pidfd, name, act, attr, argv, ENVIRONMENT(envp));
+    return START(ENOMEM, envp, REAL(pidfd_spawnp)(pidfd, name, act, attr, argv, with));
 }
 
 /* Those that libc starts a shell for, with the program's own environment: it is put right. */

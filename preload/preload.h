@@ -64,11 +64,17 @@ bool preload_says(const char *config, const char *what);
 /* ---- env.c: the environment of a program that is started; in a vfork child too ----------------
  */
 
-/* How that program will have less protection than we, by somebody's own wish; NULL: it will not. */
-const char *preload_env_lost(char *const envp[]);
-/* Bytes that a mended copy takes; 0: envp is right as it is. */
-size_t preload_env_room(char *const envp[]);
-char *const *preload_env_fill(void *room, char *const envp[]);
+/* How that program will have less protection than we; NULL: it will not. refused: it must not be
+ * started. */
+const char *preload_env_lost(char *const envp[], bool *refused);
+/* The environment to start it with: envp where that is right, else a mended copy, until it is given
+ * back. 0, -1: no memory. */
+struct preload_room {
+    char *small[128];
+    bool mapped;
+};
+int preload_env_take(struct preload_room *room, char *const envp[], char *const **out);
+void preload_env_give(struct preload_room *room);
 /* This process's own, for libc's ways to start a shell. 0, -1: no memory. */
 int preload_environ_mend(void);
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -210,6 +211,7 @@ def test_names_in_the_list(lab, tmp_path):
     wrap = Wrap(tmp_path, WORDS)
     for given, changed in ((f"{OTHER} {LIBRARY}", False), (f"{linked}/{name}", False), ("", True),
                            (f"{LIBRARY}:{LIBRARY}", False), (f"/no{name}", True),
+                           (f"/nonexistent/{name}", True), (os.path.relpath(LIBRARY), True), (name, True),
                            (f"{OTHER}:{name}.1", True)):
         proc = lab.run(lab.client, wrap.argv(["/usr/bin/python3", "-c", script, given]))
         (line,) = [line for line in proc.stdout.decode().splitlines()
@@ -219,19 +221,165 @@ def test_names_in_the_list(lab, tmp_path):
     assert len(wrap.lines("notice")) == 1  # the empty one
 
 
+def test_log_that_is_changed(lab, tmp_path):
+    """Another log would keep a refusal from the run that waits; a run inside of a run has its own."""
+    script = ("import os, sys; fd = os.memfd_create('r'); st = os.stat(fd); os.set_inheritable(fd, True); "
+              "own = f'/proc/{os.getpid()}/fd/{fd}#{st.st_dev}.{st.st_ino}'; print('own=' + own, flush=True); "
+              "log = {'own': own, 'other': own + '1', 'none': ''}.get(sys.argv[1], sys.argv[1]); "
+              "os.execve('/usr/bin/env', ['env'], {**os.environ, 'MTLSIZE_LOG': log})")
+    wrap = Wrap(tmp_path, WORDS)
+    for given in ("own", "other", "none", "/dev/null", f"{tmp_path}/else", "/proc/self/fd/1", wrap.log):
+        proc = lab.run(lab.client, wrap.argv(["/usr/bin/python3", "-c", script, given]))
+        env = dict(line.split("=", 1) for line in proc.stdout.decode().splitlines())
+        assert env["MTLSIZE_LOG"] == (env["own"] if given == "own" else wrap.log), (given, env)
+    assert not wrap.lines(), wrap.lines()
+
+
 def test_library_that_is_gone(lab, tmp_path):
     """Named, but no longer there: the loader would leave it out in silence."""
     script = ("import os, sys; os.unlink(sys.argv[1]); "
               "os.execve('/bin/echo', ['echo', 'ran'], os.environ)")
-    for unhooked, event, runs in (("refuse", "notice", True), ("refuse-exec", "refused", False)):
+    for unhooked, event in (("refuse", "refused"), ("refuse-exec", "refused"), ("allow", "notice")):
         copy = tmp_path / f"{unhooked}.so"
         shutil.copy(LIBRARY, copy)
         wrap = Wrap(tmp_path, WORDS, name=unhooked, MTLSIZE_UNHOOKED=unhooked)
         wrap.env["LD_PRELOAD"] = str(copy)
         proc = lab.run(lab.client, wrap.argv(["/usr/bin/python3", "-c", script, copy]))
-        assert (b"ran" in proc.stdout) == runs, proc.log()
+        assert (b"ran" in proc.stdout) == (unhooked == "allow"), proc.log()
         (line,) = wrap.lines(event)
-        assert "cannot be found" in line["why"], line
+        assert "cannot be opened" in line["why"], line
+
+
+@pytest.fixture
+def copied():
+    """A copy of the library in a folder of its own, which every user can read."""
+    with tempfile.TemporaryDirectory(prefix="preload-") as folder:
+        os.chmod(folder, 0o755)
+        os.mkdir(f"{folder}/lib", 0o755)
+        yield shutil.copy(LIBRARY, f"{folder}/lib/libmtls-preload.so")
+
+
+ELSEWHERE = {
+    "another user": "chmod 700 {lib}; exec setpriv --reuid 65534 --clear-groups {say}",
+    "a file of root's": "chmod 600 {lib}/*; exec setpriv --reuid 65534 --clear-groups {say}",
+    "a folder over it": "mount -t tmpfs none {lib}; exec {say}",
+    "another file over it": "mount --bind /dev/null {lib}/libmtls-preload.so; exec {say}",
+    "no programs there": "mount --bind {lib} {lib}; mount -o remount,bind,noexec {lib}; exec {say}",
+    "a borrowed user": "exec setpriv --euid 65534 {say}",
+    "a borrowed group": "exec setpriv --egid 65534 --keep-groups {say}",
+    "another root": "mkdir {lib}/../root; mount --bind / {lib}/../root; mount -t tmpfs none {lib}/../root/tmp; "
+                    "exec chroot {lib}/../root {say}",
+}
+THERE = ["exec {say}", "exec setpriv --reuid 65534 --clear-groups {say}", "exec chroot / {say}",
+         "mount -t tmpfs none /mnt; exec {say}"]
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_library_that_cannot_be_opened_there(lab, tmp_path, copied, case):
+    """By another user, in another root folder or mount namespace: the loader would go on without it."""
+    for unhooked, code in (("refuse", 126), ("allow", 0)):
+        os.chmod(os.path.dirname(copied), 0o755)
+        os.chmod(copied, 0o644)
+        wrap = Wrap(tmp_path, WORDS, name=unhooked, MTLSIZE_UNHOOKED=unhooked)
+        wrap.env["LD_PRELOAD"] = copied
+        script = ELSEWHERE[case].format(lib=os.path.dirname(copied), say="/bin/echo ran")
+        if os.path.isdir(root := os.path.join(os.path.dirname(copied), "..", "root")):
+            os.rmdir(root)
+        proc = lab.run(lab.client, ["unshare", "-m", *wrap.argv(["sh", "-c", script])])
+        assert proc.wait() == code and (b"ran" in proc.stdout) == (code == 0), proc.log()
+
+
+@pytest.mark.parametrize("script", THERE)
+def test_library_that_can_be_opened_there(lab, tmp_path, copied, script):
+    wrap = Wrap(tmp_path, WORDS)
+    wrap.env["LD_PRELOAD"] = copied
+    proc = lab.run(lab.client, ["unshare", "-m", *wrap.argv(["sh", "-c", script.format(say="/usr/bin/env")])])
+    assert f"LD_PRELOAD={copied}\n".encode() in proc.stdout and not wrap.lines(), proc.log()
+
+
+SMALL = r"""
+#include <pthread.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { STACK = 16384, MANY = 700 };
+static char *argv_env[] = {"env", NULL}, words[MANY][16], *many[MANY + 1], *none[] = {NULL};
+static const char *how;
+static size_t used;
+
+static void *start(void *arg)
+{
+    pid_t pid = 0;
+
+    (void)arg;
+    if (strcmp(how, "spawn") == 0) {
+        posix_spawn(&pid, "/usr/bin/env", NULL, NULL, argv_env, many);
+    } else if ((pid = vfork()) == 0) {
+        if (strcmp(how, "execve") == 0)
+            execve("/usr/bin/env", argv_env, many);
+        else if (strcmp(how, "execle") == 0)
+            execle("/usr/bin/env", "env", (char *)NULL, none);
+        _exit(9);
+    }
+    return (void *)(long)pid;
+}
+
+int main(int argc, char **argv)
+{
+    char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_attr_t attr;
+    pthread_t thread;
+    void *pid;
+    int status;
+
+    how = argv[1];
+    for (int i = 0; i < MANY; i++) {
+        snprintf(words[i], sizeof words[i], "V%d=1", i);
+        many[i] = words[i];
+    }
+    for (int i = 0; i < 3; i++) {
+        memset(stack, 0x5a, STACK);
+        pthread_attr_init(&attr);
+        if (pthread_attr_setstack(&attr, stack, STACK) != 0 || pthread_create(&thread, &attr, start, NULL) != 0)
+            return 1;
+        pthread_join(thread, &pid);
+        if (waitpid((pid_t)(long)pid, &status, 0) < 0 || status != 0)
+            return 2;
+        for (used = 0; used < STACK && stack[used] == 0x5a; used++)
+            ;
+        fprintf(stderr, "used=%zu\n", STACK - used);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.c").write_text(SMALL)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-pthread", "-o", str(folder / "small"), str(folder / "small.c")],
+                   check=True)
+    return str(folder / "small")
+
+
+@pytest.mark.parametrize("way", ["execve", "execle", "spawn"])
+def test_small_stack(lab, tmp_path, small, way):
+    """A thread with the least stack there is starts a program, whatever is in the environment."""
+    wrap = Wrap(tmp_path, WORDS)
+    plain = lab.run(lab.client, [small, way])
+    proc = lab.run(lab.client, wrap.argv([small, way]))
+    assert proc.wait() == 0 and f"LD_PRELOAD={LIBRARY}\n".encode() in proc.stdout, proc.log()
+    assert (b"V699=1" in proc.stdout) == (way != "execle")
+    least, ours = (max(int(line[5:]) for line in run.stderr.decode().splitlines() if line.startswith("used="))
+                   for run in (plain, proc))
+    assert ours - least < 4096, (least, ours)
 
 
 def test_script_with_another_allocator(lab, pki, server, tmp_path):
