@@ -10,7 +10,7 @@
 
 /* ---- the next definition, for the code that calls ---- */
 
-enum { SLOTS = 64 };
+enum { SLOTS = 256 };
 
 /* What one calling place gets. Never freed: there are as many as there are places. */
 struct target {
@@ -34,22 +34,32 @@ static struct target look_up(const char *name, const void *code)
 }
 
 /* Beside programs' own SSLs there may be those of another libssl, for which the same name means
- * another function. */
+ * another function. Linear probing: one place of a program costs as little as many. */
 static struct target target(struct site *site, const void *code)
 {
-    struct target **slot = &site->slots[((uintptr_t)code >> 2) % SLOTS], t, *kept, *none = NULL;
+    struct target **slot, t, *kept, *fresh = NULL;
+    unsigned i;
 
-    kept = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    if (kept != NULL && kept->code == code)
-        return *kept;
-    t = look_up(site->name, code);
-    if (kept != NULL || t.fn == NULL || !preload_library_ready(false) ||
-        (kept = malloc(sizeof(*kept))) == NULL)
-        return t;
-    *kept = t;
-    if (!__atomic_compare_exchange_n(slot, &none, kept, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        free(kept);
-    return t;
+    for (i = 0; i < SLOTS; i++) {
+        slot = &site->slots[(((uintptr_t)code >> 2) + i) % SLOTS];
+        kept = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+        if (kept == NULL && fresh == NULL) {
+            t = look_up(site->name, code);
+            if (t.fn == NULL || !preload_library_ready(false) ||
+                (fresh = malloc(sizeof(*fresh))) == NULL)
+                return t;
+            *fresh = t;
+        }
+        if (kept == NULL && __atomic_compare_exchange_n(slot, &kept, fresh, false, __ATOMIC_ACQ_REL,
+                                                        __ATOMIC_ACQUIRE))
+            return *fresh;
+        if (kept->code == code) {
+            free(fresh);
+            return *kept;
+        }
+    }
+    free(fresh);
+    return look_up(site->name, code); /* more places than there is room for */
 }
 
 static bool proceeds(const struct target *t, SSL *ssl, enum mtls_interpose_call call, int *rv)

@@ -47,9 +47,18 @@ static int64_t now_s(void)
     return ts.tv_sec;
 }
 
-static int64_t load(const int64_t *at)
+/* Workers of another user may write here as well: no end is later than one that was set now. */
+static int64_t load(int64_t *at)
 {
-    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    int64_t value = __atomic_load_n(at, __ATOMIC_ACQUIRE), latest;
+
+    if (value == 0)
+        return 0;
+    latest = now_s() + WATCH_S;
+    if (value > latest &&
+        __atomic_compare_exchange_n(at, &value, latest, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        value = latest;
+    return value < latest ? value : latest;
 }
 
 static void raise_to(int64_t *at, int64_t value)
@@ -206,19 +215,47 @@ static int unhooked(int fd, const void *code)
     return 0;
 }
 
-static bool is_preamble(const struct iovec *iov, size_t n)
+static size_t gather(const struct iovec *iov, size_t n, uint8_t *out, size_t size)
 {
-    uint8_t data[PRELOAD_PREAMBLE_MAX];
-    size_t len = 0, i;
+    size_t i, take, have = 0;
 
-    for (i = 0; i < n; i++) {
-        if (iov[i].iov_len > sizeof(data) - len)
-            return false;
-        if (iov[i].iov_len > 0)
-            memcpy(data + len, iov[i].iov_base, iov[i].iov_len);
-        len += iov[i].iov_len;
+    for (i = 0; i < n && have < size; i++) {
+        take = iov[i].iov_len < size - have ? iov[i].iov_len : size - have;
+        if (take > 0)
+            memcpy(out + have, iov[i].iov_base, take);
+        have += take;
     }
-    return len == 0 || preload_preamble(data, len);
+    return have;
+}
+
+/* Neither the stack (it may be a signal handler's) nor malloc() has room for what comes in parts.
+ */
+bool preload_is_preamble(const struct iovec *iov, size_t n, size_t len)
+{
+    uint8_t *copy;
+    bool is;
+
+    while (n > 0 && iov->iov_len == 0)
+        iov++, n--;
+    if (n == 0 || len == 0 || len > PRELOAD_PREAMBLE_MAX)
+        return len == 0;
+    if (iov->iov_len >= len)
+        return preload_preamble(iov->iov_base, len);
+    copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return false;
+    is = gather(iov, n, copy, len) == len && preload_preamble(copy, len);
+    munmap(copy, len);
+    return is;
+}
+
+static size_t total(const struct iovec *iov, size_t n)
+{
+    size_t i, sum = 0;
+
+    for (i = 0; i < n && sum <= PRELOAD_PREAMBLE_MAX; i++)
+        sum += iov[i].iov_len < PRELOAD_PREAMBLE_MAX ? iov[i].iov_len : PRELOAD_PREAMBLE_MAX + 1;
+    return sum;
 }
 
 /* The beginning of a TLS record: all that follows a hello until its handshake is decided. */
@@ -264,7 +301,7 @@ int preload_guard_send(int fd, const struct sockaddr *to, const struct iovec *io
     if (hello == PRELOAD_HELLO_HOOKED || preload_thread.marked || preload_is_library(code) ||
         !preload_guard_is_on(fd, to))
         return 0;
-    if (mark_get(fd) == MARK_HELLO ? is_record(iov, n) : is_preamble(iov, n))
+    if (mark_get(fd) == MARK_HELLO ? is_record(iov, n) : preload_is_preamble(iov, n, total(iov, n)))
         return 0;
     return preload_guard_refuse(fd);
 }

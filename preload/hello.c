@@ -17,6 +17,9 @@
 enum {
     EXPECTED_MAX = 4096, /* hellos on their way; the oldest goes */
     SLOTS = 4096,
+    WAYS = 8,
+    PREFIX_MAX = 128, /* unknown bytes before a hello in the same call */
+    BEHIND_MAX = PRELOAD_PREAMBLE_MAX,
     RECORD_HANDSHAKE = 22
 };
 
@@ -27,16 +30,6 @@ static struct {
 static unsigned next, used;
 static unsigned asked; /* entries with who; atomic */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-
-static void child(void)
-{
-    pthread_mutex_init(&mutex, NULL);
-}
-
-void preload_hello_start(void)
-{
-    pthread_atfork(NULL, NULL, child);
-}
 
 static void who_set(unsigned i, void *who)
 {
@@ -102,14 +95,17 @@ static bool is_tcp(int fd)
 }
 
 /* ---- what is sent ----
- * The beginning of a hello that has not come as a whole is kept with its descriptor. */
+ * The beginning of a hello that has not come as a whole is kept with its socket, whichever number
+ * or copy it is used by. */
 
 static struct begun {
-    bool busy; /* atomic */
-    bool is;   /* atomic */
-    uint64_t whose;
+    bool busy;                              /* atomic */
+    bool is;                                /* atomic */
+    uint64_t whose;                         /* atomic; preload_identity(), 0: nobody's yet */
+    unsigned age;                           /* atomic; of the clock below */
     struct preload_hello_scan scan, before; /* before: the latest call */
-} begun[SLOTS];                             /* by descriptor, modulo */
+} begun[SLOTS];                             /* linear probing, WAYS at most */
+static unsigned clock_now;                  /* atomic */
 unsigned preload_hellos;
 
 static void begun_set(struct begun *b, bool is)
@@ -118,12 +114,20 @@ static void begun_set(struct begun *b, bool is)
         __atomic_add_fetch(&preload_hellos, is ? 1u : -1u, __ATOMIC_ACQ_REL);
 }
 
-/* NULL: none, or in use, by another thread or below this signal handler. */
-static struct begun *begun_take(int fd)
+static struct begun *way(uint64_t whose, unsigned i)
 {
-    struct begun *b = &begun[(unsigned)fd % SLOTS];
+    return &begun[((whose >> 8) + i) % SLOTS];
+}
 
-    return !__atomic_exchange_n(&b->busy, true, __ATOMIC_ACQUIRE) ? b : NULL;
+static bool is_for(const struct begun *b, uint64_t whose)
+{
+    return __atomic_load_n(&b->is, __ATOMIC_ACQUIRE) &&
+           __atomic_load_n(&b->whose, __ATOMIC_ACQUIRE) == whose;
+}
+
+static bool begun_lock(struct begun *b)
+{
+    return !__atomic_exchange_n(&b->busy, true, __ATOMIC_ACQUIRE);
 }
 
 static void begun_give(struct begun *b)
@@ -131,105 +135,184 @@ static void begun_give(struct begun *b)
     __atomic_store_n(&b->busy, false, __ATOMIC_RELEASE);
 }
 
+/* The one that has begun. NULL: none, or in use, by another thread or below this signal handler. */
+static struct begun *begun_find(uint64_t whose)
+{
+    struct begun *b;
+    unsigned i;
+
+    for (i = 0; i < WAYS; i++) {
+        b = way(whose, i);
+        if (!is_for(b, whose) || !begun_lock(b))
+            continue;
+        if (is_for(b, whose))
+            return b;
+        begun_give(b);
+    }
+    return NULL;
+}
+
+/* A new one; where all ways are taken the oldest goes. */
+static struct begun *begun_new(uint64_t whose)
+{
+    struct begun *b, *at = NULL;
+    unsigned i, now = __atomic_add_fetch(&clock_now, 1, __ATOMIC_RELAXED), age, oldest = 0;
+
+    for (i = 0; i < WAYS; i++) {
+        b = way(whose, i);
+        age = __atomic_load_n(&b->is, __ATOMIC_ACQUIRE)
+                  ? now - __atomic_load_n(&b->age, __ATOMIC_RELAXED)
+                  : UINT32_MAX;
+        if ((at == NULL || age > oldest) && !__atomic_load_n(&b->busy, __ATOMIC_RELAXED)) {
+            at = b;
+            oldest = age;
+        }
+    }
+    if (at == NULL || !begun_lock(at))
+        return NULL;
+    begun_set(at, false);
+    __atomic_store_n(&at->whose, whose, __ATOMIC_RELEASE);
+    __atomic_store_n(&at->age, now, __ATOMIC_RELAXED);
+    return at;
+}
+
 bool preload_hello_begun(int fd)
 {
-    return __atomic_load_n(&begun[(unsigned)fd % SLOTS].is, __ATOMIC_ACQUIRE);
+    uint64_t whose;
+    unsigned i;
+
+    if (__atomic_load_n(&preload_hellos, __ATOMIC_RELAXED) == 0)
+        return false;
+    whose = preload_identity(fd);
+    for (i = 0; i < WAYS; i++)
+        if (is_for(way(whose, i), whose))
+            return true;
+    return false;
 }
 
 void preload_hello_unsent(int fd)
 {
-    struct begun *b = preload_hello_begun(fd) ? begun_take(fd) : NULL;
+    struct begun *b = begun_find(preload_identity(fd));
 
     if (b == NULL)
         return;
-    if (b->whose == preload_identity(fd)) {
-        b->scan = b->before;
-        begun_set(b, b->scan.have != 0 || b->scan.got != 0);
-    }
+    b->scan = b->before;
+    begun_set(b, b->scan.have != 0 || b->scan.got != 0);
     begun_give(b);
 }
 
-static enum preload_scan scan_all(struct preload_hello_scan *scan, const struct iovec *iov,
-                                  size_t n)
+/* Threads that are not in the child were in the middle of theirs. */
+static void child(void)
+{
+    unsigned i;
+
+    pthread_mutex_init(&mutex, NULL);
+    for (i = 0; i < SLOTS; i++)
+        if (begun[i].busy) {
+            begun[i].is = false;
+            begun[i].busy = false;
+        }
+    for (preload_hellos = i = 0; i < SLOTS; i++)
+        preload_hellos += begun[i].is;
+}
+
+void preload_hello_start(void)
+{
+    pthread_atfork(NULL, NULL, child);
+}
+
+/* From byte at of the first part on. */
+static enum preload_scan scan_from(struct preload_hello_scan *scan, const struct iovec *iov,
+                                   size_t n, size_t at)
 {
     enum preload_scan what = PRELOAD_SCAN_MORE;
     size_t i;
 
-    for (i = 0; i < n && what == PRELOAD_SCAN_MORE; i++)
-        what = preload_hello_scan(scan, iov[i].iov_base, iov[i].iov_len);
+    for (i = 0; i < n && what == PRELOAD_SCAN_MORE; i++, at = 0)
+        what = preload_hello_scan(scan, (const uint8_t *)iov[i].iov_base + at, iov[i].iov_len - at);
     return what;
 }
 
-static size_t gather(const struct iovec *iov, size_t n, uint8_t *out, size_t size)
-{
-    size_t i, take, have = 0;
-
-    for (i = 0; i < n && have < size; i++) {
-        take = iov[i].iov_len < size - have ? iov[i].iov_len : size - have;
-        if (take > 0)
-            memcpy(out + have, iov[i].iov_base, take);
-        have += take;
-    }
-    return have;
-}
-
-/* In the same call behind what announces it. */
+/* In the same call behind what announces it, or as a whole behind a few bytes of anything. */
 static enum preload_scan scan_behind(struct preload_hello_scan *scan, const struct iovec *iov,
                                      size_t n)
 {
-    uint8_t data[PRELOAD_PREAMBLE_MAX];
-    size_t len = gather(iov, n, data, sizeof(data));
-    const uint8_t *at = data;
     enum preload_scan what;
+    size_t i, before = 0, len;
 
-    while ((at = memchr(at, RECORD_HANDSHAKE, len - (size_t)(at - data))) != NULL) {
-        memset(scan, 0, sizeof(*scan));
-        what = preload_hello_scan(scan, at, len - (size_t)(at - data));
-        if (what != PRELOAD_SCAN_OTHER && preload_preamble(data, (size_t)(at - data)))
-            return what;
-        at++;
+    for (i = 0; i < n && before < BEHIND_MAX; before += iov[i++].iov_len) {
+        const uint8_t *from = iov[i].iov_base, *at = from;
+
+        len = iov[i].iov_len < BEHIND_MAX - before ? iov[i].iov_len : BEHIND_MAX - before;
+        for (; len > 0 && (at = memchr(at, RECORD_HANDSHAKE, len - (size_t)(at - from))) != NULL;
+             at++) {
+            size_t prefix = before + (size_t)(at - from);
+
+            memset(scan, 0, sizeof(*scan));
+            what = scan_from(scan, iov + i, n - i, (size_t)(at - from));
+            if (what == PRELOAD_SCAN_HELLO && prefix <= PREFIX_MAX && preload_hello_fits(scan))
+                return what;
+            if (what != PRELOAD_SCAN_OTHER && preload_is_preamble(iov, n, prefix))
+                return what;
+        }
     }
     return PRELOAD_SCAN_OTHER;
 }
 
-static enum preload_scan look(struct begun *b, uint64_t whose, const struct iovec *iov, size_t n)
+/* b->scan: of the calls before this one, or all zero. */
+static enum preload_scan look(struct begun *b, const struct iovec *iov, size_t n)
 {
-    enum preload_scan what = PRELOAD_SCAN_OTHER;
+    enum preload_scan what;
 
-    if (!__atomic_load_n(&b->is, __ATOMIC_ACQUIRE) || b->whose != whose)
-        memset(&b->scan, 0, sizeof(b->scan));
     b->before = b->scan;
-    b->whose = whose;
-    what = scan_all(&b->scan, iov, n);
+    what = scan_from(&b->scan, iov, n, 0);
     if (what == PRELOAD_SCAN_OTHER && (b->before.have != 0 || b->before.got != 0)) {
         memset(&b->before, 0, sizeof(b->before)); /* it was no handshake: from here on then */
         b->scan = b->before;
-        what = scan_all(&b->scan, iov, n);
+        what = scan_from(&b->scan, iov, n, 0);
     }
     if (what == PRELOAD_SCAN_OTHER)
         what = scan_behind(&b->scan, iov, n);
-    begun_set(b, what == PRELOAD_SCAN_MORE && (b->scan.have != 0 || b->scan.got != 0));
+    return what;
+}
+
+/* What cannot be kept, because another thread (or what this signal handler has interrupted) is at
+ * it, is looked at all the same: a hello that comes as a whole is always seen. */
+static enum preload_scan look_at(uint64_t whose, const struct iovec *iov, size_t n,
+                                 struct preload_hello_scan *scan)
+{
+    struct begun own = {.busy = true}, *b = begun_find(whose);
+    enum preload_scan what;
+
+    if (b != NULL)
+        own.scan = b->scan;
+    what = look(&own, iov, n);
+    *scan = own.scan;
+    if (what == PRELOAD_SCAN_MORE && (scan->have != 0 || scan->got != 0)) {
+        b = b != NULL ? b : begun_new(whose);
+        if (b != NULL) {
+            b->scan = own.scan;
+            b->before = own.before;
+            begun_set(b, true);
+        }
+    } else if (b != NULL) {
+        begun_set(b, false);
+    }
+    if (b != NULL)
+        begun_give(b);
     return what;
 }
 
 enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n)
 {
     int saved = errno;
-    bool tcp = !preload_settings.off && is_tcp(fd);
-    struct begun *b = tcp || preload_hello_begun(fd) ? begun_take(fd) : NULL;
     enum preload_hello found = PRELOAD_HELLO_NONE;
-    uint8_t random[32];
+    struct preload_hello_scan scan;
 
-    if (b != NULL && !tcp && b->whose == preload_identity(fd))
-        begun_set(b, false);
-    else if (b != NULL && tcp && look(b, preload_identity(fd), iov, n) == PRELOAD_SCAN_HELLO) {
-        memcpy(random, b->scan.head + PRELOAD_RANDOM_AT, sizeof(random));
-        found = PRELOAD_HELLO_UNHOOKED;
-    }
-    if (b != NULL)
-        begun_give(b);
-    if (found == PRELOAD_HELLO_UNHOOKED && is_expected(random, fd))
-        found = PRELOAD_HELLO_HOOKED;
+    if (!preload_settings.off && is_tcp(fd) &&
+        look_at(preload_identity(fd), iov, n, &scan) == PRELOAD_SCAN_HELLO)
+        found = is_expected(scan.head + PRELOAD_RANDOM_AT, fd) ? PRELOAD_HELLO_HOOKED
+                                                               : PRELOAD_HELLO_UNHOOKED;
     errno = saved;
     return found;
 }

@@ -1,7 +1,6 @@
 /* Concept: see hello_scan.h. */
 #include "hello_scan.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -76,4 +75,12 @@ enum preload_scan preload_hello_scan(struct preload_hello_scan *s, const uint8_t
             s->left = (uint16_t)(s->header[3] << 8 | s->header[4]);
     }
     return PRELOAD_SCAN_MORE;
+}
+
+bool preload_hello_fits(const struct preload_hello_scan *s)
+{
+    size_t record = (size_t)s->header[3] << 8 | s->header[4];
+    size_t message = (size_t)s->head[1] << 16 | (size_t)s->head[2] << 8 | s->head[3];
+
+    return s->head[0] == CLIENT_HELLO ? record == 4 + message : record >= 4 + message;
 }

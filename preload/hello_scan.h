@@ -3,6 +3,7 @@
 #ifndef MTLS_PRELOAD_HELLO_SCAN_H
 #define MTLS_PRELOAD_HELLO_SCAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,5 +19,7 @@ enum preload_scan { PRELOAD_SCAN_OTHER, PRELOAD_SCAN_MORE, PRELOAD_SCAN_HELLO };
 /* OTHER: it is no handshake; the scan is of no more use. HELLO: head is complete. */
 enum preload_scan preload_hello_scan(struct preload_hello_scan *scan, const uint8_t *data,
                                      size_t len);
+/* Of a complete head: it is in one record, and their lengths agree. */
+bool preload_hello_fits(const struct preload_hello_scan *scan);
 
 #endif

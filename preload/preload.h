@@ -56,6 +56,7 @@ void preload_guard_start(void);
 void preload_accept_start(void);
 /* single-port=on without tls-port=: on which connections path 2 would come is not known. */
 bool preload_accept_lacks_port(void);
+void preload_probe_start(void);
 /* TLS that is not hooked is to be refused. */
 bool preload_enforcing(void);
 /* Whether a word of the configuration begins so. NULL: none does. */
@@ -129,8 +130,8 @@ enum preload_hello {
     PRELOAD_HELLO_UNHOOKED /* another TLS library's */
 };
 enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n);
-extern unsigned preload_hellos;    /* descriptors on which one has begun; atomic */
-bool preload_hello_begun(int fd);  /* or on one that shares its slot */
+extern unsigned preload_hellos; /* sockets on which one has begun; atomic */
+bool preload_hello_begun(int fd);
 void preload_hello_unsent(int fd); /* what was looked at last has not left */
 
 /* ---- guard.c: what may be sent ----------------------------------------------------------------
@@ -145,6 +146,8 @@ bool preload_guard_is_on(int fd, const struct sockaddr *to);
 int preload_guard_send(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
                        const void *code);
 int preload_guard_refuse(int fd); /* -1 with errno */
+/* Whether the first len bytes are a preamble, or none. */
+bool preload_is_preamble(const struct iovec *iov, size_t n, size_t len);
 /* A verification of a connection to this address ("ADDR:PORT") failed; fd: this one's, -1. */
 void preload_guard_failed(const char *address, int fd);
 /* The handshake on fd has come to a good end. */
@@ -152,6 +155,9 @@ void preload_guard_decided(int fd);
 
 /* confirm.c: the verdict of a confirmation by resumption; interpose.h. */
 void preload_confirmed(const char *json, int fd, bool failed);
+
+/* probe.c: false: it is not known */
+bool preload_is_readable(const void *data, size_t len);
 
 /* connect.c */
 bool preload_is_stream(int fd);

@@ -2,6 +2,7 @@
  * one otherwise. What is in a file or a pipe is not looked at: it passes where anything does. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,22 +108,32 @@ PRELOAD_PUBLIC int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 }
 
 /* Programs ask the kernel whether an address can be read by writing a few bytes from there into a
- * pipe (libunwind): only what goes into a socket is looked at. */
-static inline bool may_be_probe(int fd, size_t len)
+ * pipe (libunwind): what may be so is only looked at where it goes into a socket. */
+static inline bool may_be_probe(int fd, const void *data, size_t len)
 {
-    return len <= PROBE_MAX && !preload_is_stream(fd);
+    return len <= PROBE_MAX && !preload_is_readable(data, len) && !preload_is_stream(fd);
+}
+
+static inline bool may_be_probe_parts(int fd, const struct iovec *iov, int n)
+{
+    if (n <= 0 || n > IOV_MAX || !preload_is_readable(iov, sizeof(*iov) * (size_t)n))
+        return n <= 0 || !preload_is_stream(fd);
+    for (; n > 0; iov++, n--)
+        if (iov->iov_len > 0 && may_be_probe(fd, iov->iov_base, iov->iov_len))
+            return true;
+    return false;
 }
 
 PRELOAD_PUBLIC ssize_t write(int fd, const void *data, size_t len)
 {
-    if (!may_be_probe(fd, len) && may_send(fd, data, len, __builtin_return_address(0)) != 0)
+    if (!may_be_probe(fd, data, len) && may_send(fd, data, len, __builtin_return_address(0)) != 0)
         return -1;
     return sent(fd, REAL(write)(fd, data, len));
 }
 
 PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
 {
-    if (n > 0 && preload_is_stream(fd) &&
+    if (!may_be_probe_parts(fd, iov, n) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
     return sent(fd, REAL(writev)(fd, iov, n));
@@ -131,7 +142,7 @@ PRELOAD_PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
 /* With the offset -1 it is writev(). */
 PRELOAD_PUBLIC ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
-    if (n > 0 && offset == -1 && preload_is_stream(fd) &&
+    if (offset == -1 && !may_be_probe_parts(fd, iov, n) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
     return sent(fd, REAL(pwritev2)(fd, iov, n, offset, flags));
@@ -140,7 +151,7 @@ PRELOAD_PUBLIC ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t of
 PRELOAD_PUBLIC ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t offset,
                                    int flags)
 {
-    if (n > 0 && offset == -1 && preload_is_stream(fd) &&
+    if (offset == -1 && !may_be_probe_parts(fd, iov, n) &&
         may_send_parts(fd, NULL, iov, (size_t)n, __builtin_return_address(0)) != 0)
         return -1;
     return sent(fd, REAL(pwritev64v2)(fd, iov, n, offset, flags));

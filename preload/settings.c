@@ -100,6 +100,7 @@ __attribute__((constructor)) static void start(void)
         s->self = strdup(self.dli_fname);
     preload_log_start();
     preload_env_start();
+    preload_probe_start();
     preload_hello_start();
     preload_connect_start();
     if (s->off)

@@ -72,8 +72,9 @@ c.sendall(hello)
 
 
 PIECES = r"""
-import ctypes, os, socket, sys, threading
+import ctypes, fcntl, os, resource, socket, struct, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))
 class Iov(ctypes.Structure):
     _fields_ = [("base", ctypes.c_char_p), ("len", ctypes.c_size_t)]
 class Msg(ctypes.Structure):
@@ -101,7 +102,42 @@ def unready(conn, *texts):
         early.setblocking(True)
         early.connect(listener.getsockname())
         each(early, *texts)
+def copies(conn, *texts):
+    with conn.dup() as copy:
+        for i, text in enumerate(texts):
+            (copy if i % 2 else conn).sendall(text)
+def beside(conn, *texts):
+    # Others have begun as much: on the number 4096 higher, and on many more.
+    others = [socket.create_connection(listener.getsockname()) for _ in range(40)]
+    high = fcntl.fcntl(others[0].fileno(), fcntl.F_DUPFD, conn.fileno() + 4096)
+    assert high == conn.fileno() + 4096
+    for text in texts:
+        conn.sendall(text)
+        if text != texts[-1]:
+            os.write(high, hello[:4])
+            each(others[0], b"x")
+            for other in others[1:]:
+                other.sendall(hello[:2])
+    os.close(high)
+    for other in others:
+        other.close()
+def forked(conn, first, last):
+    conn.sendall(first)
+    if os.fork() == 0:
+        try:
+            conn.sendall(last)
+        except OSError as e:
+            os._exit(e.errno)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    if status:
+        raise OSError(status, "in the child")
 CASES = {
+    "copies": (copies, hello[:3], hello[3:7], hello[7:]), "beside": (beside, hello[:3], hello[3:9], hello[9:]),
+    "forked": (forked, hello[:3], hello[3:]), "tds": (each, struct.pack(">BBHI", 0x12, 1, len(hello) + 8, 0) + hello),
+    "words": (each, b"HELLO MY PROTOCOL\n" + hello), "far": (each, b"x" * 128 + hello),
+    "parts": (lambda c, *t: c.sendmsg(t), b"\x16\x03", b"\x03-" + hello[:3], hello[3:]),
+    "connect-parts": (lambda c, *t: c.sendmsg(t), connect[:20], connect[20:] + hello[:2], hello[2:]),
     "whole": (each, hello), "1": (each, hello[:1], hello[1:]), "2": (each, hello[:2], hello[2:]),
     "10": (each, hello[:10], hello[10:]), "bytes": (each, *(hello[i:i + 1] for i in range(len(hello)))),
     "later": (each, b"a STARTTLS\r\n", hello[:1], hello[1:3], hello[3:]),
@@ -143,9 +179,9 @@ def test_hellos_in_pieces(lab, pki, tmp_path):
         wrap = Wrap(tmp_path, WORDS, name=name, MTLSIZE_UNHOOKED=unhooked)
         proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", PIECES, data]))
         pairs = dict(line.split() for line in proc.stdout.decode().splitlines())
-        assert proc.wait() == 0 and len(pairs) == 20 and set(pairs.values()) == {said}, proc.log()
-        assert len(wrap.lines("refused")) == (20 if name == "refuse" else 0)
-        assert len(wrap.lines("unhooked")) == (20 if name == "allow" else 0)
+        assert proc.wait() == 0 and len(pairs) == 28 and set(pairs.values()) == {said}, proc.log()
+        assert len(wrap.lines("refused")) == (28 if name == "refuse" else 0)
+        assert len(wrap.lines("unhooked")) == (28 if name == "allow" else 0)
 
 
 IN_PIECES = """

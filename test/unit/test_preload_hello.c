@@ -118,11 +118,35 @@ static void test_others(void **state)
     assert_int_equal(cut(data, len, 0, len), PRELOAD_SCAN_HELLO);
 }
 
+/* What counts behind bytes that nobody knows. */
+static void test_lengths(void **state)
+{
+    struct preload_hello_scan s = {.have = 0};
+    uint8_t data[800];
+    size_t len = hello(data, 1, 4 + BODY);
+
+    assert_int_equal(preload_hello_scan(&s, data, len), PRELOAD_SCAN_HELLO);
+    assert_true(preload_hello_fits(&s));
+    data[4]++; /* a ClientHello is alone in its record */
+    memset(&s, 0, sizeof(s));
+    assert_int_equal(preload_hello_scan(&s, data, len), PRELOAD_SCAN_HELLO);
+    assert_false(preload_hello_fits(&s));
+    data[5] = 2;
+    memset(&s, 0, sizeof(s));
+    assert_int_equal(preload_hello_scan(&s, data, len), PRELOAD_SCAN_HELLO);
+    assert_true(preload_hello_fits(&s));
+    data[4] -= 2;
+    memset(&s, 0, sizeof(s));
+    assert_int_equal(preload_hello_scan(&s, data, len), PRELOAD_SCAN_HELLO);
+    assert_false(preload_hello_fits(&s));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cut), cmocka_unit_test(test_not_before_the_random_is_complete),
-        cmocka_unit_test(test_behind_other_records), cmocka_unit_test(test_others)};
+        cmocka_unit_test(test_behind_other_records), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_lengths)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,50 @@ static void test_threads(void **state)
     assert_int_equal(__atomic_load_n(&preload_holds, __ATOMIC_ACQUIRE), 0);
 }
 
+/* A thread that has no counterpart in the child is in the middle of a look there. */
+static bool stop;
+
+static void *chatters(void *arg)
+{
+    int fd = *(int *)arg;
+
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+        (void)!send(fd, "\x15\x03", 2, MSG_DONTWAIT);
+        (void)!send(fd, "x", 1, MSG_DONTWAIT);
+    }
+    return NULL;
+}
+
+static void test_fork_beside_a_sender(void **state)
+{
+    uint8_t hello[HELLO];
+    int i, status, fd = dial();
+    pthread_t t;
+    pid_t pid;
+
+    __atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+    assert_int_equal(pthread_create(&t, NULL, chatters, &fd), 0);
+    for (i = 0; i < 100; i++) {
+        make_hello(hello, 0xfffe0000u + (unsigned)i);
+        pid = fork();
+        if (pid == 0) {
+            int own = dup2(dial(), fd); /* the same number: what was kept by it is another's */
+
+            if (i % 2 == 0)
+                preload_hello_expect(hello + 11, NULL);
+            _exit(send_parts(own, hello, sizeof(hello), sizeof(hello)) ==
+                          (i % 2 == 0 ? 0 : ECONNABORTED)
+                      ? 0
+                      : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    pthread_join(t, NULL);
+    close(fd);
+}
+
 /* After a failure: the address, whichever socket; and what was decided goes on. */
 static void *says(void *arg)
 {
@@ -188,6 +232,7 @@ static int each(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_threads, each),
+                                       cmocka_unit_test_setup(test_fork_beside_a_sender, each),
                                        cmocka_unit_test_setup(test_failed_address, each),
                                        cmocka_unit_test_setup(test_full_table, each)};
 
