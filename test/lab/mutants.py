@@ -4,6 +4,7 @@ Nothing of this is in the product: no option weakens it. A mutation that no long
 import dataclasses
 
 CLIENT, SESSION, RESUME = "mtls/ossl/client.c", "mtls/ossl/session.c", "mtls/ossl/resume.c"
+SECONDARY = "mtls/net/secondary.c"
 
 
 @dataclasses.dataclass
@@ -24,7 +25,7 @@ STORED_WHEN = "outcome == MTLS_OUTCOME_VERIFIED &&\n        !s->server) /* a ser
 
 MUTANTS = [
     Mutant("comparison", "the client does not compare the server's tag", [
-        (CLIENT, "err == 0 && mtls_tag_equal(tag, w->proofs[i].tag)", "err == 0")],
+        (SECONDARY, "err == 0 && mtls_tag_equal(tag, w->proofs[i].tag)", "err == 0")],
         ["require/A-P-rogue/carried-over", "require/A/A-rogue/carry-forge"]),
     Mutant("nonce", "the nonce of path 2 repeats bytes of path 1", [
         ("mtls/core/path2_client.c", "mtls_crypto_random(p->crypto, nonce, sizeof(nonce))) < 0",
@@ -86,14 +87,14 @@ MUTANTS = [
          "now->at[i].received < expected[i].received || now->at[i].sent < expected[i].sent")],
         ["smkex-mptcp/A-A/copied-down"]),
     Mutant("confirm", "CONFIRM leaves for each path as it proves, not at the decision", [
-        (CLIENT, "            memcpy(p->p2, w->p2, sizeof(p->p2));\n", """\
+        (SECONDARY, "            memcpy(p->p2, w->p2, sizeof(p->p2));\n", """\
             memcpy(p->p2, w->p2, sizeof(p->p2));
-            struct mtls_counted one = {.path = (uint8_t)(p - s->hs->paths)};
+            struct mtls_counted one = {.path = 0};
             uint8_t d[MTLS_SHA256_LEN], tag_c[MTLS_TAG_LEN];
             memcpy(one.p2, w->p2, sizeof(one.p2));
             memcpy(one.tag_s, tag, sizeof(one.tag_s));
-            if (mtls_confirm_d(s->hook->crypto, &one, 1, d) == 0 &&
-                mtls_confirm_client_tag(s->hook->crypto, &s->hs->keys, p->p2, tag, 1, 1, d, tag_c) == 0)
+            if (mtls_confirm_d(c, &one, 1, d) == 0 &&
+                mtls_confirm_client_tag(c, keys, p->p2, tag, 1, 1, d, tag_c) == 0)
                 (void)!mtls_path2_claim_confirm(p->claim, p->slot, 1, 1, tag_c);
 """), ("mtls/core/decision.c", "enough = n->proof >= need || in->resumed_ok", "enough = n->proof > 0 || in->resumed_ok")],
            ["k-of-n/P-A/one-proof-missing"]),
