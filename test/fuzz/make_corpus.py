@@ -281,6 +281,17 @@ def smkex_wire():
     }
 
 
+def smkex_inband():
+    """For each message: how it is cut (high four bits), how many changes (low), and these: where, what."""
+    return {
+        "honest": bytes([0xF0, 0xF0, 0xF0]),
+        "byte-by-byte": bytes([0, 0, 0]),
+        "hello": bytes([0xF1, 20, 1]),
+        "proof": bytes([0xF0, 0xF2, 9, 2, 100, 7]),
+        "confirm": bytes([0xF0, 0x40, 0x11, 42, 0]),
+    }
+
+
 def smkex_machine():
     """One step a byte, as fuzz_smkex_machine.c reads them; 0x80: the server does it."""
     met = bytes([0x81, 0x83, 0x01])  # OFFER, answer, ANSWER
@@ -378,7 +389,7 @@ def resume_verdict():
 
 TARGETS = {"elf": elf, "explain": explain, "path2_client": path2_client, "path2_server": path2_server,
            "record": record, "resume_verdict": resume_verdict,
-           "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
+           "smkex_inband": smkex_inband, "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
            "wire_frame": wire_frame}
 
 
