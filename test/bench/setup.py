@@ -49,6 +49,7 @@ WAYS = (
 )
 COUNT_RTT_MS = 100  # for counting round trips: so long that nothing else matters
 HALF = 0.5
+SETTLE_S = 0.5
 
 
 def start_servers(lab, pki):
@@ -163,6 +164,7 @@ class Capture:
 
     def packets(self):
         """[(time, from the client, flags, length)] so far; the capture ends."""
+        time.sleep(SETTLE_S)  # the kernel hands packets over in blocks
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
         done = subprocess.run(["tcpdump", "-r", self.file, "-n", "-tt"], capture_output=True, text=True, check=True)
