@@ -1,5 +1,8 @@
-/* What an ExecStart= really starts, and whether it loses the environment on the way. */
+/* What a command line really starts, and whether it loses the environment or the library on the
+ * way.
+ */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mtlsize_file.h"
@@ -115,13 +118,20 @@ static bool follow_env(struct line *l, const char **at)
 }
 
 static const struct {
-    const char *name, *flags[4], *why;
+    const char *name, *flags[6], *why;
 } wrappers[] = {
     {"sudo", {NULL}, "gives the program an environment of its own"},
     {"doas", {NULL}, "gives the program an environment of its own"},
     {"su", {"-", "-l", "--login", NULL}, "gives the program an environment of its own"},
     {"runuser", {"-", "-l", "--login", NULL}, "gives the program an environment of its own"},
     {"setpriv", {"--reset-env", NULL}, "gives the program an environment of its own"},
+    {"systemd-run", {NULL}, "lets the service manager start the program"},
+    {"at", {NULL}, "lets a service start the program later"},
+    {"batch", {NULL}, "lets a service start the program later"},
+    {"unshare", {"-R", "--root", NULL}, "starts the program where the library is not"},
+    {"nsenter",
+     {"-m", "--mount", "-a", "--all", "--root", NULL},
+     "starts the program where the library may not be"},
     {"chroot", {NULL}, "starts the program where the library is not"},
     {"docker", {NULL}, "starts the program where the library is not"},
     {"podman", {NULL}, "starts the program where the library is not"},
@@ -135,15 +145,17 @@ static const struct {
     {"start-stop-daemon", {"-r", "--chroot", NULL}, "starts the program where the library is not"},
 };
 
-static bool has_flag(const char *at, const char *const flags[])
+/* own: the flags end where the program begins; what is no flag there is a number. */
+static bool has_flag(const char *at, const char *const flags[], bool own)
 {
     char word[PATH_MAX];
 
     if (flags[0] == NULL)
         return true;
-    while (next(&at, word))
+    while (next(&at, word) && !(own && strchr("-0123456789", word[0]) == NULL))
         for (size_t i = 0; flags[i] != NULL; i++)
-            if (strcmp(word, flags[i]) == 0)
+            if (strncmp(word, flags[i], strlen(flags[i])) == 0 &&
+                strchr("=/", word[strlen(flags[i])]) != NULL) /* and the end */
                 return true;
     return false;
 }
@@ -158,14 +170,22 @@ static bool is_shell(const char *base)
     return false;
 }
 
-static bool loses_by_program(struct line *l, const char *base, const char *at)
+static bool loses_by_wrapper(struct line *l, const char *base, const char *at)
 {
     for (size_t i = 0; i < sizeof wrappers / sizeof wrappers[0]; i++)
-        if (strcmp(base, wrappers[i].name) == 0 && has_flag(at, wrappers[i].flags)) {
+        if (strcmp(base, wrappers[i].name) == 0 &&
+            has_flag(at, wrappers[i].flags, strstr("unshare nsenter", base) != NULL)) {
             snprintf(l->why, sizeof l->why, "it is started through %s, which %s", base,
                      wrappers[i].why);
             return true;
         }
+    return false;
+}
+
+static bool loses_by_program(struct line *l, const char *base, const char *at)
+{
+    if (loses_by_wrapper(l, base, at))
+        return true;
     for (int i = 0; is_shell(base) && i < UNIT_VARIABLES; i++)
         if (strstr(at, unit_variables[i]) != NULL) {
             snprintf(l->why, sizeof l->why,
@@ -194,4 +214,49 @@ int unit_command(const char *command, char program[PATH_MAX], char *why, size_t 
     if (lost)
         snprintf(why, why_len, "%s", l.why);
     return lost ? -1 : l.emptied || l.changed ? 1 : 0;
+}
+
+/* One line of words that unit_word() takes apart again. NULL: no memory. */
+static char *join(char *const argv[])
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    for (; out != NULL && *argv != NULL; argv++) {
+        fputs(" \"", out);
+        for (const char *c = *argv; *c != '\0'; c++) {
+            if (*c == '"' || *c == '\\')
+                putc('\\', out);
+            putc(*c, out);
+        }
+        putc('"', out);
+    }
+    if (out != NULL && fclose(out) != 0) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+bool command_leaves(char *const argv[], bool public_library, char *why, size_t why_len)
+{
+    static const char *const changers[] = {
+        "su",    "runuser", "setpriv", "setuidgid", "s6-setuidgid", "start-stop-daemon",
+        "chpst", "gosu",    "su-exec", "capsh"};
+    static struct line l;
+    const char *base = base_name(argv[0]);
+    char *rest = join(argv + 1);
+    bool leaves = rest == NULL || loses_by_wrapper(&l, base, rest);
+
+    snprintf(why, why_len, "%s", rest == NULL ? "out of memory" : leaves ? l.why : "");
+    for (size_t i = 0; !leaves && !public_library && i < sizeof changers / sizeof changers[0]; i++)
+        if (strcmp(base, changers[i]) == 0) {
+            snprintf(why, why_len,
+                     "%s changes the user, and not every user can read the library to preload",
+                     base);
+            leaves = true;
+        }
+    free(rest);
+    return leaves;
 }

@@ -139,7 +139,7 @@ static char *make_text(struct job *job, const char *ours)
     preload =
         unit_escape(ours, library, sizeof library) ? preload_append(u->preload, library) : NULL;
     if (preload != NULL)
-        text = unit_drop_in(preload, job->settings.text, job->allow_unhooked);
+        text = unit_drop_in(library, preload, job->settings.text, job->allow_unhooked);
     free(preload);
     if (text == NULL) {
         message(job->json, "error", "a value holds a line break, or memory is out");

@@ -13,6 +13,7 @@
 #include "mtlsize.h"
 #include "mtlsize_machine.h"
 #include "mtlsize_record.h"
+#include "mtlsize_unit.h"
 #include "mtlsize_words.h"
 
 enum { O_EXEC = O_OWN, O_JSON, O_VERBOSE, O_HELP };
@@ -86,6 +87,8 @@ static int check_first(struct run *r)
 {
     bool looked = check_program(&r->check, r->argv[0]) == 0;
     int code = unstartable(r->check.reason);
+    char why[512];
+    bool leaves;
 
     if (code != 0 && (!looked || !r->allow_unhooked)) { /* else the system has the last word */
         message(r->json, "error", "%s", r->check.message);
@@ -98,6 +101,14 @@ static int check_first(struct run *r)
     }
     if (r->check.verdict == VERDICT_NO)
         message(r->json, "warning", "%s; it is NOT protected", r->check.message);
+    leaves = command_leaves(r->argv, preload_is_public(r->preload), why, sizeof why);
+    if (leaves && !r->allow_unhooked) {
+        message(r->json, "refused", "%s; not started (--allow-unhooked starts it unprotected)",
+                why);
+        return EXIT_USAGE;
+    }
+    if (leaves)
+        message(r->json, "warning", "%s; what it starts is NOT protected", why);
     return EXIT_FINE;
 }
 
@@ -228,7 +239,7 @@ static int start_and_wait(struct run *r, pid_t *started)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static const char *problem_words(const struct run *r, const struct log_problem *p)
+static const char *problem_words(const struct log_problem *p)
 {
     if (p->alarm)
         return "ALARM, refused";
@@ -238,9 +249,7 @@ static const char *problem_words(const struct run *r, const struct log_problem *
         return "refused";
     if (strcmp(p->what, "notice") == 0)
         return "started what is not watched";
-    return strcmp(p->what, "unhooked") == 0 && r->allow_unhooked
-               ? "TLS that is NOT protected"
-               : "TLS that cannot be protected, refused";
+    return "TLS that is NOT protected"; /* "unhooked": allowed in that program, if not by us */
 }
 
 static void times_words(unsigned long count, char *out, size_t cap)
@@ -257,7 +266,7 @@ static void print_problems(const struct run *r, const struct log_summary *s)
         char times[40];
 
         times_words(p->count, times, sizeof times);
-        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s%s", p->program, problem_words(r, p),
+        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s%s", p->program, problem_words(p),
                 p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why,
                 p->text[0] != '\0' ? " (" : "", p->text, p->text[0] != '\0' ? ")" : "", times);
     }
@@ -302,15 +311,15 @@ static void verdict_words(const struct log_summary *s, char *out, size_t cap)
 static void print_summary(const struct run *r, const struct log_summary *s, int program_code,
                           int code)
 {
-    char verdicts[120];
+    char verdicts[120], unhooked[40] = "";
     struct json j;
 
     if (!r->json) {
         verdict_words(s, verdicts, sizeof verdicts);
-        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed, %lu %s%s",
-                s->verified, s->resumed, s->plain, s->failed,
-                r->allow_unhooked ? s->unhooked : s->refused,
-                r->allow_unhooked ? "unprotected" : "refused", verdicts);
+        if (r->allow_unhooked || s->unhooked > 0)
+            snprintf(unhooked, sizeof unhooked, ", %lu unprotected", s->unhooked);
+        message(false, "", "%lu verified, %lu resumed, %lu plain TLS, %lu failed, %lu refused%s%s",
+                s->verified, s->resumed, s->plain, s->failed, s->refused, unhooked, verdicts);
         return;
     }
     json_begin(&j);

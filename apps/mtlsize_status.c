@@ -214,8 +214,8 @@ static void judge_library(struct status *s, const struct unit *u, const char *li
     char text[2 * PATH_MAX + 256], escaped[2 * PATH_MAX], *now;
 
     if (!preload_is_public(library)) {
-        snprintf(text, sizeof text, "the drop-in preloads %s, which is not there for every user",
-                 library);
+        snprintf(text, sizeof text, "the drop-in preloads %s, which is not there%s", library,
+                 access(library, F_OK) == 0 ? " for every user" : ": it does not start");
         wrong_unit(s, u, text);
     }
     now =

@@ -438,19 +438,20 @@ static void put_variable(FILE *out, enum unit_variable variable, const char *val
     fputs("\"\n", out);
 }
 
-char *unit_drop_in(const char *preload, const char *config, bool allow_unhooked)
+char *unit_drop_in(const char *library, const char *preload, const char *config,
+                   bool allow_unhooked)
 {
     char *text = NULL, words[UNIT_COMMAND_MAX * 2];
     size_t len;
     FILE *out;
 
-    if (strpbrk(preload, "\r\n") != NULL || strpbrk(config, "\r\n") != NULL ||
-        !unit_escape(config, words, sizeof words))
+    if (strpbrk(library, "\r\n") != NULL || strpbrk(preload, "\r\n") != NULL ||
+        strpbrk(config, "\r\n") != NULL || !unit_escape(config, words, sizeof words))
         return NULL;
     out = open_memstream(&text, &len);
     if (out == NULL)
         return NULL;
-    fputs(UNIT_MARK "[Service]\n", out);
+    fprintf(out, UNIT_MARK "[Unit]\nAssertPathExists=%s\n[Service]\n", library);
     put_variable(out, UNIT_PRELOAD, preload);
     put_variable(out, UNIT_CONFIG, words);
     put_variable(out, UNIT_UNHOOKED, allow_unhooked ? "allow" : "refuse");

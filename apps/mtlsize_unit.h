@@ -61,7 +61,9 @@ struct unit {
     bool dynamic_user, no_new_privileges, pam, private_network;
     struct unit_hidden hidden[UNIT_FILES_MAX]; /* paths that are not there, or not executable */
     char exec_paths[UNIT_FILES_MAX][256];      /* ExecPaths= */
-    size_t hidden_count, exec_path_count;
+    char shown[UNIT_FILES_MAX][256];           /* bound where they are */
+    size_t hidden_count, exec_path_count, shown_count;
+    char asserted[2 * PATH_MAX]; /* our drop-in's AssertPathExists=, specifiers as they stand */
     bool families_set, families_allow, families_netlink; /* RestrictAddressFamilies= */
 };
 
@@ -72,9 +74,11 @@ void unit_resolve(struct unit *u);
 /* Finds and reads the unit. ours: the text of our drop-in as if it were there, NULL: as it is. -1:
  * why. */
 int unit_read(struct unit *u, const char *ours, char *why, size_t why_len);
-/* The drop-in: these variables, quoted as systemd wants it; preload has its % doubled already. The
- * caller frees; NULL: no memory, or a value that holds a line break. */
-char *unit_drop_in(const char *preload, const char *config, bool allow_unhooked);
+/* The drop-in: these variables, quoted as systemd wants it, and no start without the library;
+ * library and preload have their % doubled already. The caller frees; NULL: no memory, or a value
+ * that holds a line break. */
+char *unit_drop_in(const char *library, const char *preload, const char *config,
+                   bool allow_unhooked);
 /* Whether what stands at path was written by us. 1 yes, 0 there is nothing, -1 it is another's. */
 int unit_drop_in_is_ours(const char *path);
 /* Doubles each %. False: no room. */
@@ -92,6 +96,9 @@ bool unit_expand(const struct unit *u, const char *in, char *out, size_t cap);
  * our variables, which the preloaded library mends where unhooked TLS is refused; -1: the program
  * loses what we put into its environment, and why. */
 int unit_command(const char *command, char program[PATH_MAX], char *why, size_t why_len);
+/* Whether argv[0] is a program that starts another where the preloaded library does not follow it
+ * (chroot, sudo, systemd-run); public_library: every user can read it. */
+bool command_leaves(char *const argv[], bool public_library, char *why, size_t why_len);
 
 enum unit_finding {
     UNIT_NOTE,

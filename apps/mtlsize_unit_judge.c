@@ -129,10 +129,36 @@ static size_t is_beneath(const char *path, const char *dir)
                                                                                               : 0;
 }
 
+/* Whether a deeper path brings back what this one hides. What is inaccessible stays so. */
+static bool is_undone(const struct unit_hidden *h, size_t len, size_t allowed, size_t shown)
+{
+    static const char *const below[] = {"TemporaryFileSystem", "PrivateTmp", "BindPaths",
+                                        "BindReadOnlyPaths"};
+
+    if (strcmp(h->key, "NoExecPaths") == 0)
+        return len <= allowed;
+    for (size_t i = 0; i < sizeof below / sizeof below[0]; i++)
+        if (strcmp(h->key, below[i]) == 0)
+            return len < shown;
+    return false;
+}
+
+static void judge_assert(const struct judge *j)
+{
+    char path[2 * PATH_MAX];
+
+    if (j->u->ours >= 0 &&
+        (!unit_expand(j->u, j->u->asserted, path, sizeof path) || strcmp(path, j->library) != 0))
+        say(j, UNIT_UNDONE,
+            "without the library it would start unprotected: its AssertPathExists=%s is missing or "
+            "taken away (mtlsize enable writes it again)",
+            j->library);
+}
+
 static void judge_place(const struct judge *j)
 {
     const struct unit *u = j->u;
-    size_t allowed = 0;
+    size_t allowed = 0, shown = 0;
 
     if (u->root_directory[0] != '\0')
         say(j, UNIT_UNDONE, "its root directory is %s, in which %s is not", u->root_directory,
@@ -140,11 +166,14 @@ static void judge_place(const struct judge *j)
     for (size_t i = 0; i < u->exec_path_count; i++)
         if (is_beneath(j->library, u->exec_paths[i]) > allowed)
             allowed = is_beneath(j->library, u->exec_paths[i]);
+    for (size_t i = 0; i < u->shown_count; i++)
+        if (is_beneath(j->library, u->shown[i]) > shown)
+            shown = is_beneath(j->library, u->shown[i]);
     for (size_t i = 0; i < u->hidden_count; i++) {
         const struct unit_hidden *h = &u->hidden[i];
         size_t len = is_beneath(j->library, h->path);
 
-        if (len > 0 && (strcmp(h->key, "NoExecPaths") != 0 || len > allowed))
+        if (len > 0 && !is_undone(h, len, allowed, shown))
             say(j, UNIT_UNDONE, "%s=%s keeps the library from it (%s)", h->key, h->path,
                 j->library);
     }
@@ -220,6 +249,7 @@ void unit_judge(const struct unit *u, const char *library, unit_report *report, 
         say(&j, UNIT_UNDONE, "%s says more than can be looked at", u->name);
     judge_variables(&j);
     judge_files(&j);
+    judge_assert(&j);
     judge_place(&j);
     if (u->command_count == 0)
         say(&j, UNIT_UNDONE, "%s starts no program (no ExecStart=)", u->name);

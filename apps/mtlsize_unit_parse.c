@@ -179,6 +179,32 @@ static void apply_paths(struct unit *u, const char *key, const char *value)
     }
 }
 
+/* "SOURCE[:DESTINATION[:OPTIONS]]": what is bound to its own place is there, whatever is put over a
+ * folder above it. Both settings are one list. */
+static void apply_binds(struct unit *u, const char *key, const char *value)
+{
+    char word[PATH_MAX], *to;
+
+    if (*value == '\0') {
+        unhide(u, "BindPaths");
+        unhide(u, "BindReadOnlyPaths");
+        u->shown_count = 0;
+    }
+    while (unit_word(&value, word, sizeof word)) {
+        const char *from = word + strspn(word, "-+");
+
+        to = strchr(word, ':');
+        if (to != NULL) {
+            *to++ = '\0';
+            to[strcspn(to, ":")] = '\0';
+        }
+        if (to != NULL && *to != '\0' && strcmp(from, to) != 0)
+            hide(u, key, to);
+        else if (u->shown_count < UNIT_FILES_MAX)
+            snprintf(u->shown[u->shown_count++], sizeof u->shown[0], "%s", from);
+    }
+}
+
 static void apply_exec_paths(struct unit *u, const char *value)
 {
     char word[PATH_MAX];
@@ -231,6 +257,10 @@ static bool apply_place(struct unit *u, const char *key, const char *value)
         apply_paths(u, "InaccessiblePaths", value);
     else if (strcmp(key, "TemporaryFileSystem") == 0)
         apply_paths(u, "TemporaryFileSystem", value);
+    else if (strcmp(key, "BindPaths") == 0)
+        apply_binds(u, "BindPaths", value);
+    else if (strcmp(key, "BindReadOnlyPaths") == 0)
+        apply_binds(u, "BindReadOnlyPaths", value);
     else if (strcmp(key, "NoExecPaths") == 0)
         apply_paths(u, "NoExecPaths", value);
     else if (strcmp(key, "ExecPaths") == 0)
@@ -319,9 +349,18 @@ static char *next_line(char **at)
     return line + strspn(line, WHITE);
 }
 
+/* An empty one of them takes all away. */
+static void apply_assert(struct unit *u, const char *key, const char *value)
+{
+    if (strncmp(key, "Assert", 6) == 0 && *value == '\0')
+        u->asserted[0] = '\0';
+    else if (strcmp(key, "AssertPathExists") == 0 && current(u) == u->ours)
+        snprintf(u->asserted, sizeof u->asserted, "%s", value);
+}
+
 void unit_apply_text(struct unit *u, char *text)
 {
-    bool service = false;
+    bool service = false, unit = false;
 
     if (strncmp(text, "\xef\xbb\xbf", 3) == 0)
         text += 3;
@@ -330,12 +369,14 @@ void unit_apply_text(struct unit *u, char *text)
 
         if (*line == '[')
             service = strcmp(line, "[Service]") == 0;
-        if (!service || *line == '[' || (equals = strchr(line, '=')) == NULL)
+        if (*line == '[')
+            unit = strcmp(line, "[Unit]") == 0;
+        if (!(service || unit) || *line == '[' || (equals = strchr(line, '=')) == NULL)
             continue;
         for (char *end = equals; end > line && strchr(WHITE, end[-1]) != NULL;)
             *--end = '\0';
         *equals++ = '\0';
-        unit_apply(u, line, equals + strspn(equals, WHITE));
+        (service ? unit_apply : apply_assert)(u, line, equals + strspn(equals, WHITE));
     }
 }
 

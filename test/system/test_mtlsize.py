@@ -84,7 +84,7 @@ def session(outcome, peer="192.0.2.1:443", **more):
     ([session("failed", reason="downgrade")], "false", 1, "downgrade"),
     ([session("failed", reason="path2-timeout"), session("verified")], "true", 0, "path2-timeout"),
     ([session("failed", role="server", reason="not-offered")], "true", 0, ""),
-    ([{"event": "unhooked", "program": "x", "why": "gnutls"}], "true", 2, "x: TLS that cannot be protected"),
+    ([{"event": "unhooked", "program": "x", "why": "gnutls"}], "true", 2, "x: TLS that is NOT protected"),
     ([{"event": "notice", "program": "x", "why": "y is linked statically"}], "true", 0, "x: started what is not watched: y"),
     ([{"event": "refused", "program": "x", "why": "static"}] * 2, "true", 2, "x: refused: static (2 times)\n"),
     (["no json\n"], "true", 2, "damaged"),
@@ -113,7 +113,8 @@ def test_run_unhooked_variable(home, said, flags, given):
     assert run_it(home, "printenv", "MTLSIZE_UNHOOKED", env=env, flags=flags).stdout == f"{given}\n"
     unhooked = [{"event": "unhooked", "program": "x", "why": "gnutls"}]
     run = run_it(home, "true", env=env, flags=flags, lines=unhooked, code=0 if given == "allow" else 2)
-    assert ("NOT protected" in run.stderr) == (given == "allow")
+    assert "TLS that is NOT protected: gnutls" in run.stderr
+    assert "refused, 1 unprotected" in run.stderr or given == "allow"
     run_it(home, "static", env=env, flags=flags, code=0 if given == "allow" else 1)
 
 
@@ -190,6 +191,46 @@ def test_run_json(home):
 def test_run_refuses(home, name, code):
     run = run_it(home, name, code=code)
     assert run.stdout == "" and run.stderr.count("\n") == 1 and run.stderr.startswith("mtlsize: "), run
+
+
+def test_run_says_what_happened_to_other_tls(home):
+    """A program that allowed itself what the run does not: it passed, and is not called refused."""
+    lines = [{"event": "unhooked", "program": "x", "peer": "192.0.2.1:443", "why": "gnutls"}]
+    run = run_it(home, "true", lines=lines, code=2)
+    assert "x: TLS that is NOT protected: 192.0.2.1:443: gnutls\n" in run.stderr
+    assert "0 failed, 0 refused, 1 unprotected\n" in run.stderr
+    *_, summary = jsons(run_it(home, "true", lines=lines, flags=["--json"], code=2).stderr)
+    assert (summary["unhooked"], summary["refused"], summary["exit"]) == (1, 0, 2)
+    run = run_it(home, "true", lines=[{**lines[0], "event": "refused"}], code=2)
+    assert "x: refused: 192.0.2.1:443: gnutls\n" in run.stderr and "unprotected" not in run.stderr
+
+
+@pytest.mark.parametrize("words", [["chroot", "/", "true"], ["systemd-run", "--pipe", "true"], ["nsenter", "-m", "true"],
+                                   ["unshare", "--root=/", "true"], ["sudo", "true"], ["su", "-", "-c", "true"]])
+def test_run_refuses_what_leaves_the_library_behind(home, words):
+    program = home / "bin" / words[0]
+    if not program.exists():
+        program.write_text("#!/bin/sh\necho ran\n")
+        program.chmod(0o755)
+    try:
+        run = run_it(home, *words, code=1)
+        assert f"through {words[0]}" in run.stderr and "allow-unhooked" in run.stderr and run.stdout == ""
+        run = run_it(home, *words, flags=["--allow-unhooked"])
+        assert "what it starts is NOT protected" in run.stderr and run.stdout == "ran\n"
+    finally:
+        program.unlink()
+
+
+def test_run_another_user_needs_a_library_for_everybody(home):
+    argv = ["setpriv", "--reuid=65534", "--clear-groups", "true"]
+    run_it(home, *argv)
+    library = home / "preload" / "libmtls-preload.so"
+    library.chmod(0o600)
+    try:
+        assert "not every user can read" in run_it(home, *argv, code=1).stderr
+        run_it(home, "true")
+    finally:
+        library.chmod(0o755)
 
 
 def test_run_unprotected_if_asked(home):

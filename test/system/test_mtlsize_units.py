@@ -49,6 +49,7 @@ def test_enable_and_disable(home, root):
     file = drop_in(root, "good.service")
     assert str(file) in run.stderr and "restart" in run.stderr
     assert file.read_text().splitlines()[1:] == [
+        "[Unit]", f"AssertPathExists={home}/preload/libmtls-preload.so",
         "[Service]", f'Environment="LD_PRELOAD=/x/other.so:{home}/preload/libmtls-preload.so"',
         'Environment="MTLS_CONFIG=path2=dev=lo,remote=192.0.2.1 policy=prefer"',
         'Environment="MTLSIZE_UNHOOKED=refuse"']
@@ -237,6 +238,13 @@ UNDOES = [
     ("override.conf", "InaccessiblePaths=-/LIBRARY", "InaccessiblePaths="),
     ("override.conf", "TemporaryFileSystem=/LIBRARY:ro", "TemporaryFileSystem="),
     ("override.conf", "NoExecPaths=/\nExecPaths=/LIBRARYS /usr", "NoExecPaths=/"),
+    ("override.conf", "BindPaths=/var/empty:/LIBRARY", "BindPaths=/"),
+    ("override.conf", "BindReadOnlyPaths=/usr -/dev/null:/LIBRARY/libmtls-preload.so:norbind", "BindReadOnlyPaths=/"),
+    ("override.conf", "TemporaryFileSystem=/tmp\nBindReadOnlyPaths=/LIBRARYS", "TemporaryFileSystem=/tmp"),
+    ("override.conf", "InaccessiblePaths=/tmp\nBindPaths=/LIBRARY", "InaccessiblePaths=/tmp"),
+    ("zzz.conf", "[Unit]\nAssertPathExists=", "AssertPathExists=/"),
+    ("zzz.conf", "[Unit]\nAssertACPower=", "AssertPathExists=/"),
+    ("override.conf", "ExecStart=\nExecStart=/usr/bin/systemd-run --pipe x", "systemd-run"),
     ("override.conf", "PrivateTmp=yes", "PrivateTmp=/tmp"),
     ("override.conf", "ExecStart=\nExecStart=/usr/bin/env -u LD_PRELOAD x", "removes LD_PRELOAD"),
     ("override.conf", "ExecStart=\nExecStart=-/usr/bin/env LD_PRELOAD= x", "replaces LD_PRELOAD"),
@@ -262,6 +270,11 @@ HOLDS = [
     ("override.conf", "EnvironmentFile=-/HERE/other"),
     ("override.conf", "NoExecPaths=/\nExecPaths=/usr /LIBRARY /BIN"),
     ("override.conf", "InaccessiblePaths=/LIBRARYS"),
+    ("override.conf", "BindPaths=/var/empty:/LIBRARYS /LIBRARY:/LIBRARY:rbind"),
+    ("override.conf", "BindPaths=/var/empty:/LIBRARY\nBindReadOnlyPaths="),
+    ("override.conf", "TemporaryFileSystem=/tmp:ro\nBindReadOnlyPaths=/LIBRARY"),
+    ("override.conf", "[Unit]\nAssertPathExists="),
+    ("zzz.conf", "[Unit]\nAssertPathExists=/usr\nAfter=\n[Service]\nAssertPathExists="),
     ("override.conf", "PassEnvironment=LD_PRELOAD"),
     ("override.conf", "ExecStart=\nExecStart=/usr/bin/env A=1 /BIN/with-ssl"),
     ("override.conf", "ExecStart=\nExecStart=/usr/bin/env -i /BIN/with-ssl"),
@@ -324,6 +337,22 @@ def test_nothing_lets_an_undone_drop_in_pass(home, root, ready):
         put(root, "override.conf", "ExecStart=", f"ExecStart={command}")
         run = mtlsize(home, "enable", "--allow-unhooked", "--root", root, "good", *PATH2)
         assert "environment of its own" in run.stderr or "changes our variables" in run.stderr
+    assert wrong(home, root) == ""
+
+
+def test_library_that_is_gone(home, root):
+    """The unit does not start then; status says so. A drop-in of old that lacks this is to be written again."""
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
+    library, file = home / "preload" / "libmtls-preload.so", drop_in(root, "good.service")
+    library.rename(home / "away")
+    try:
+        assert "is not there: it does not start" in wrong(home, root)
+    finally:
+        (home / "away").rename(library)
+    assert wrong(home, root) == ""
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "Assert" not in line))
+    assert "AssertPathExists=" in wrong(home, root)
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
     assert wrong(home, root) == ""
 
 

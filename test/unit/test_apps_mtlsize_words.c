@@ -9,6 +9,7 @@
 
 #include "apps/mtlsize_machine.h"
 #include "apps/mtlsize_settings.h"
+#include "apps/mtlsize_unit.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
@@ -72,11 +73,47 @@ static void test_machine_lacks(void **state)
     }
 }
 
+/* What starts a program elsewhere. */
+static void test_leaves(void **state)
+{
+    static const struct {
+        const char *argv[5];
+        bool is_public, leaves;
+    } rows[] = {
+        {{"/usr/sbin/chroot", "/", "x"}, true, true},
+        {{"chroot"}, true, true},
+        {{"sudo", "x"}, true, true},
+        {{"su", "-", "user"}, true, true},
+        {{"su", "user", "-c", "a \"b\\"}, true, false},
+        {{"su", "user", "-c", "-"}, true, true}, /* cautious */
+        {{"su", "user", "-c", "a - b"}, true, false},
+        {{"su", "user"}, false, true},
+        {{"setpriv", "--reuid", "1", "x"}, true, false},
+        {{"setpriv", "--reuid", "1", "x"}, false, true},
+        {{"systemd-run", "x"}, true, true},
+        {{"nsenter", "-t", "1", "-m", "x"}, true, true},
+        {{"curl", "chroot"}, false, false},
+        {{"sh", "-c", "LD_PRELOAD= x"}, true, false}, /* the library sees to that */
+    };
+    char why[512];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char *argv[6] = {NULL};
+
+        for (size_t k = 0; k < 5; k++)
+            argv[k] = (char *)(uintptr_t)rows[i].argv[k];
+        if (command_leaves(argv, rows[i].is_public, why, sizeof why) != rows[i].leaves ||
+            (why[0] != '\0') != rows[i].leaves)
+            fail_msg("%s %zu: %s", argv[0], i, why);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_settings_share),
         cmocka_unit_test(test_machine_lacks),
+        cmocka_unit_test(test_leaves),
     };
 
     unsetenv("MTLS_CONFIG");
