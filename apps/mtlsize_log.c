@@ -236,6 +236,7 @@ void log_line(struct log_summary *s, const char *line)
         member(line, "pid", event, sizeof event);
         s->loaded = s->loaded || (s->pid != 0 && strtoul(event, NULL, 10) == s->pid);
     } else if (strcmp(event, "notice") == 0) {
+        s->notices++;
         add_problem(s, line, event, "why");
     } else if (strcmp(event, "unhooked") == 0) {
         s->unhooked++;

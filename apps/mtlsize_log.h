@@ -38,6 +38,7 @@ struct log_summary {
     unsigned long verdicts[LOG_VERDICTS];           /* of the sessions that confirm=resume judged */
     unsigned long refused_peers; /* failed sessions of a server: somebody else's doing */
     unsigned long unhooked;      /* TLS that could not be hooked */
+    unsigned long notices;       /* programs that are not watched */
     unsigned long refused;       /* connections or programs that were refused for it */
     struct log_problem problems[LOG_PROBLEMS_MAX];
     size_t problem_count;

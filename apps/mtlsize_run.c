@@ -340,6 +340,7 @@ static void print_summary(const struct run *r, const struct log_summary *s, int 
     json_close(&j, '}');
     json_number(&j, "unhooked", s->unhooked);
     json_number(&j, "refused", s->refused);
+    json_number(&j, "notices", s->notices);
     json_number(&j, "program_exit", (uint64_t)program_code);
     json_number(&j, "exit", (uint64_t)code);
     print_json(json_end(&j));

@@ -23,7 +23,7 @@
 
 #include "preload.h"
 
-enum { PHDR_MAX = 128, SCRIPTS_MAX = 4 };
+enum { PHDR_MAX = 128, SCRIPTS_MAX = 4, NOTES_MAX = 16 };
 
 /* ---- can it be protected? ---- */
 
@@ -37,8 +37,32 @@ typedef Elf32_Ehdr elf_head;
 typedef Elf32_Phdr elf_part;
 #endif
 
-static bool has_interpreter(int fd, const elf_head *head)
+static const char brings_tls[] = "brings TLS of its own"; /* known by its address */
+
+/* Go makes its system calls itself, linked dynamically too. Several notes may share a segment. */
+static bool is_go_note(int fd, const elf_part *part)
 {
+    uint64_t at = part->p_offset, end = at + part->p_filesz;
+    struct {
+        Elf32_Nhdr head;
+        char name[4];
+    } note;
+    unsigned i;
+
+    for (i = 0; part->p_type == PT_NOTE && i < NOTES_MAX && at < end; i++) {
+        if (pread(fd, &note, sizeof(note), (off_t)at) != (ssize_t)sizeof(note))
+            return false;
+        if (note.head.n_namesz == sizeof(note.name) && memcmp(note.name, "Go", sizeof("Go")) == 0)
+            return true;
+        at += sizeof(note.head) + (((uint64_t)note.head.n_namesz + 3) & ~UINT64_C(3)) +
+              (((uint64_t)note.head.n_descsz + 3) & ~UINT64_C(3));
+    }
+    return false;
+}
+
+static bool has_interpreter(int fd, const elf_head *head, bool *go)
+{
+    bool found = false;
     elf_part part;
     unsigned i;
 
@@ -46,10 +70,10 @@ static bool has_interpreter(int fd, const elf_head *head)
         if (pread(fd, &part, sizeof(part), (off_t)(head->e_phoff + i * sizeof(part))) !=
             (ssize_t)sizeof(part))
             return true; /* not ours to judge */
-        if (part.p_type == PT_INTERP)
-            return true;
+        found = found || part.p_type == PT_INTERP;
+        *go = *go || is_go_note(fd, &part);
     }
-    return false;
+    return found;
 }
 
 /* Also where it may only be executed, not read. */
@@ -78,6 +102,7 @@ static int open_interpreter(int fd)
 /* is_elf: whether it is, and not "#!" perhaps. */
 static const char *why_not_file(int fd, bool *is_elf)
 {
+    bool go = false, dynamic;
     elf_head head;
     struct stat st;
 
@@ -95,7 +120,10 @@ static const char *why_not_file(int fd, bool *is_elf)
         return NULL;
     if (head.e_ident[EI_CLASS] != OUR_CLASS)
         return "is built for another machine";
-    return has_interpreter(fd, &head) ? NULL : "is linked statically";
+    dynamic = has_interpreter(fd, &head, &go);
+    if ((go || !dynamic) && preload_brings_tls(fd, go))
+        return brings_tls;
+    return dynamic ? NULL : "is linked statically";
 }
 
 static const char *why_not(int fd)
@@ -136,14 +164,17 @@ static __attribute__((noinline)) void tell(const char *event, const char *path, 
 static int look(int fd, const char *path, char *const envp[])
 {
     const char *why = fd >= 0 ? why_not(fd) : NULL, *lost = NULL;
-    bool refused = preload_settings.refuse_exec;
+    bool tls = why == brings_tls;
+    bool refused = preload_settings.refuse_exec || (tls && !preload_settings.allow);
 
     if (why == NULL && fd >= 0 && is_program(fd))
         lost = preload_env_lost(envp, &refused);
     if (why == NULL && lost == NULL)
         return 0;
-    tell(refused ? "refused" : "notice", path, why != NULL ? why : lost,
-         why != NULL ? ": cannot be protected" : "");
+    tell(refused ? "refused"
+         : tls   ? "unhooked"
+                 : "notice",
+         path, why != NULL ? why : lost, why != NULL ? ": cannot be protected" : "");
     if (!refused)
         return 0;
     errno = EACCES;

@@ -57,6 +57,8 @@ void preload_accept_start(void);
 /* single-port=on without tls-port=: on which connections path 2 would come is not known. */
 bool preload_accept_lacks_port(void);
 void preload_probe_start(void);
+/* Whether a program file brings TLS of its own; go: it is one of Go. */
+bool preload_brings_tls(int fd, bool go);
 /* TLS that is not hooked is to be refused. */
 bool preload_enforcing(void);
 /* Whether a word of the configuration begins so. NULL: none does. */

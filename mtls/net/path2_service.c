@@ -423,6 +423,17 @@ static struct listener *listener_find(const struct mtls_config *config, uint8_t 
     return NULL;
 }
 
+static struct {
+    struct mtls_addr addr;
+    int error;
+} unopened; /* under the engine's lock */
+
+const struct mtls_addr *mtls_service_unopened(int *error)
+{
+    *error = unopened.error;
+    return &unopened.addr;
+}
+
 int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
 {
     size_t first = service.nlisteners;
@@ -444,6 +455,10 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
                                            : mtls_path2_listen(&l->asked, &l->fd, &l->bound);
             if (err == 0)
                 service.nlisteners++;
+        }
+        if (err != 0) {
+            unopened.addr = config->listen[i];
+            unopened.error = l != NULL ? errno : 0;
         }
         if (err == 0)
             bound[i] = l->bound;

@@ -16,6 +16,8 @@ enum { MTLS_SERVICE_CONNS_MAX = 65536 };
  * listener that this process has opened for the same configured address and port (0 too) is
  * shared. Errors: MTLS_ERR_LISTEN, _NOMEM, _PROVIDER, ... (none is left open). */
 MTLS_NODISCARD int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound);
+/* After MTLS_ERR_LISTEN: which listener, and the errno of its failure (0: there are too many). */
+const struct mtls_addr *mtls_service_unopened(int *error);
 
 /* A fork child: takes up its parent's listeners. Errors: MTLS_ERR_NOT_HOOKED (none was opened),
  * _STOPPED, _NOMEM, _IO. */

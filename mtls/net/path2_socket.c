@@ -225,10 +225,11 @@ static int listen_on(const struct mtls_addr *addr, bool shared, int *fd, struct 
 {
     struct sockaddr_storage ss;
     socklen_t len;
-    int s;
+    int s, error;
 
     *fd = -1;
     mtls_addr_to_sockaddr(addr, &ss, &len);
+    errno = len > 0 ? 0 : EAFNOSUPPORT;
     s = len > 0 ? open_stream(addr) : -1;
     if (s < 0)
         return MTLS_ERR_LISTEN;
@@ -246,7 +247,9 @@ static int listen_on(const struct mtls_addr *addr, bool shared, int *fd, struct 
     *fd = s;
     return 0;
 fail:
+    error = errno;
     (void)close(s);
+    errno = error;
     return MTLS_ERR_LISTEN;
 }
 

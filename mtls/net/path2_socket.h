@@ -33,7 +33,8 @@ int mtls_path2_lost(int error);
 uint32_t mtls_path2_rtt_us(int fd); /* TCP_INFO; 0 = unknown */
 
 /* A non-blocking listener (SO_REUSEADDR, IPV6_V6ONLY for IPv6, TCP_FASTOPEN where the kernel
- * allows, TCP_NODELAY is inherited); *bound is the real address. Errors: MTLS_ERR_LISTEN. */
+ * allows, TCP_NODELAY is inherited); *bound is the real address. Errors: MTLS_ERR_LISTEN with
+ * errno. */
 MTLS_NODISCARD int mtls_path2_listen(const struct mtls_addr *addr, int *fd,
                                      struct mtls_addr *bound);
 /* The same with SO_REUSEPORT: other processes of this user may open it, too. */

@@ -113,7 +113,18 @@ static void ctx_settings(SSL_CTX *ctx, struct mtls_hook *hook)
         SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
 }
 
-static int engine_open(struct mtls_hook *hook)
+/* "192.0.2.1:914: Address already in use" */
+static void say_unopened(char *msg, size_t msg_len)
+{
+    char addr[64], why[96];
+    int error;
+
+    mtls_addr_format(mtls_service_unopened(&error), addr, sizeof(addr));
+    snprintf(msg, msg_len, "%s: %s", addr,
+             error != 0 ? strerror_r(error, why, sizeof(why)) : "too many listeners");
+}
+
+static int engine_open(struct mtls_hook *hook, char *msg, size_t msg_len)
 {
     int err, i;
 
@@ -121,6 +132,8 @@ static int engine_open(struct mtls_hook *hook)
     err = mtls_reactor_get() == NULL ? MTLS_ERR_STOPPED : mtls_engine_crypto(&hook->crypto);
     if (err == 0)
         err = mtls_service_open(&hook->config, hook->bound);
+    if (err == MTLS_ERR_LISTEN)
+        say_unopened(msg, msg_len);
     if (err == 0 && (hook->config.reactor_app || mtls_config_serves(&hook->config)))
         err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
     hook->generation = mtls_engine_generation();
@@ -190,7 +203,7 @@ static int hook_make(SSL_CTX *ctx, const char *config, char *msg, size_t msg_len
         err = MTLS_ERR_ARG;
         snprintf(msg, msg_len, "DTLS or QUIC");
     } else if (err == 0 && hook->config.policy != MTLS_POLICY_OFF) {
-        err = engine_open(hook);
+        err = engine_open(hook, msg, msg_len);
         if (err == 0)
             err = mtls_ext_register(ctx);
         if (err == 0 && SSL_CTX_set_ex_data(ctx, ctx_index, hook) != 1)

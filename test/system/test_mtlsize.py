@@ -96,6 +96,12 @@ def test_run_exit_code(home, lines, program, code, says):
         assert run.stderr == ""
 
 
+def test_run_counts_notices(home):
+    notice = {"event": "notice", "program": "x", "why": "y is linked statically"}
+    *_, summary = jsons(run_it(home, "true", flags=["--json"], lines=[notice, notice]).stderr)
+    assert (summary["notices"], summary["unhooked"], summary["refused"], summary["exit"]) == (2, 0, 0, 0)
+
+
 def test_run_allow_unhooked(home):
     """Opted out: said, but no failure."""
     run = run_it(home, "true", lines=[{"event": "unhooked", "program": "x", "why": "gnutls"}], flags=["--allow-unhooked"])
@@ -180,7 +186,7 @@ def test_run_json(home):
                  code=2)
     *problems, summary = jsons(run.stderr)
     assert [line["event"] for line in problems] == ["problem"]
-    assert summary["event"] == "run" and summary["verified"] == summary["failed"] == 1
+    assert summary["event"] == "run" and summary["verified"] == summary["failed"] == 1 and summary["notices"] == 0
     assert (summary["program_exit"], summary["exit"]) == (0, 2)
 
 

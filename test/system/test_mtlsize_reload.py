@@ -95,6 +95,7 @@ def test_reload(home, lab, pki, www, tmp_path, name, unit, start, more):
         done = lab.run(lab.server, wrap.argv(line))
         assert (done.wait() == 0) == shared, done.log()
     refused = wrap.lines("refused")
-    assert bool(refused) != shared and all("listener could not be opened" in line["why"] for line in refused), refused
+    assert bool(refused) != shared and all(
+        f"could not be opened: {where}: Address already in use" in line["why"] for line in refused), refused
     verified(lab, pki, service)
     verified(lab, pki, service)

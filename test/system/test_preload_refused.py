@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from conftest import SECRET
+from mtlsize_tools import compile_c
 from mtlslab import attack, stock, tools
 from preload_tools import Wrap, client_words, curl_argv
 
@@ -352,3 +353,41 @@ def test_script_of_a_static_interpreter(lab, tmp_path, static_program):
         assert proc.stdout.count(b"ran") == (2 if event == "notice" else 1), proc.log()
         (line,) = wrap.lines(event)
         assert "script is linked statically" in line["why"], line
+
+
+TLS_PROGRAMS = {
+    "openssl": ('#include <openssl/ssl.h>\nint main(void) { return puts("ran") < 0 || SSL_CTX_new(TLS_client_method()) == 0; }\n',
+                ["-static", "-lssl", "-lcrypto"]),
+    "rust": ('int main(void) { return puts("ran, rustls::client") < 0; }\n', ["-static"]),
+    # what the linker of Go writes: a note of its name, in a program that may be linked dynamically
+    "go": ('__asm__(".pushsection .note.go.buildid,\\"a\\",@note\\n.long 4,4,4\\n.ascii \\"Go\\\\0\\\\0id00\\"\\n.popsection");'
+           '\nint main(void) { return puts("ran, crypto/tls.(*Conn).Read") < 0; }\n', []),
+}
+NO_TLS = {
+    "static": (TLS_PROGRAMS["rust"][0].replace("rustls::client", "rust"), ["-static"]),
+    "dynamic": TLS_PROGRAMS["rust"][:1] + ([],),
+    "go": (TLS_PROGRAMS["go"][0].replace("crypto/tls", "crypto"), []),
+}
+
+
+@pytest.mark.parametrize("unhooked", ["refuse", "allow"])
+@pytest.mark.parametrize("kind", TLS_PROGRAMS)
+def test_program_with_tls_that_is_started(lab, tmp_path, kind, unhooked):
+    """A script starts what mtlsize check would refuse: refused as any TLS that cannot be hooked."""
+    text, flags = TLS_PROGRAMS[kind]
+    program = compile_c(tmp_path / "program", "#include <stdio.h>\n" + text, *flags)
+    wrap = Wrap(tmp_path, WORDS, MTLSIZE_UNHOOKED=unhooked)
+    proc = lab.run(lab.client, wrap.argv(["sh", "-c", f"{program}; echo $?"]))
+    assert proc.stdout.startswith(b"ran") == (unhooked == "allow"), proc.log()
+    (line,) = wrap.lines("refused" if unhooked == "refuse" else "unhooked")
+    assert "program brings TLS of its own: cannot be protected" in line["why"], line
+
+
+@pytest.mark.parametrize("kind", NO_TLS)
+def test_program_without_tls_that_is_started(lab, tmp_path, kind):
+    text, flags = NO_TLS[kind]
+    program = compile_c(tmp_path / "program", "#include <stdio.h>\n" + text, *flags)
+    wrap = Wrap(tmp_path, WORDS)
+    proc = lab.run(lab.client, wrap.argv(["sh", "-c", f"{program}; echo $?"]))
+    assert proc.stdout.startswith(b"ran"), proc.log()
+    assert [line["event"] for line in wrap.lines()] == ["notice"] * (kind != "dynamic")

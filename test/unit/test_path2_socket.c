@@ -477,12 +477,14 @@ static void test_listen(void **state)
     again = addr("::1", bound.port);
     assert_int_equal(try_connect(&s, &again, false, &sent, NULL), 0);
     assert_int_equal(mtls_path2_listen(&bound, &other, &again), MTLS_ERR_LISTEN); /* taken */
+    assert_int_equal(errno, EADDRINUSE);
     assert_int_equal(other, -1);
     close(fd);
     assert_int_equal(mtls_path2_listen(&bound, &fd, &again), 0);
     assert_int_equal(again.port, bound.port);
     close(fd);
     assert_int_equal(mtls_path2_listen(&elsewhere, &fd, &again), MTLS_ERR_LISTEN);
+    assert_int_equal(errno, EADDRNOTAVAIL);
     assert_int_equal(mtls_path2_listen(&none, &fd, &again), MTLS_ERR_LISTEN);
     assert_int_equal(fd, -1);
 }
