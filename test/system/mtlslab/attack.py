@@ -4,7 +4,9 @@ import json
 import os
 import sys
 
-from . import netns
+from cryptography.hazmat.primitives import serialization
+
+from . import netns, tools
 
 ATTACKERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "attackers")
 
@@ -42,6 +44,36 @@ def tls_mitm(lab, pki, tmp_path, port, path=1, cert=None, key=None, options=()):
     attacker = Attacker(proc, record)
     lab.redirect(path, port, attacker.port)
     return attacker
+
+
+class Stranger:
+    """A third party's program: what it keeps is read from its file."""
+
+    def __init__(self, proc, record, port):
+        self.proc, self.record_file, self.port = proc, record, port
+
+    @property
+    def record(self):
+        if not os.path.exists(self.record_file):
+            return b""
+        with open(self.record_file, "rb") as file:
+            return file.read()
+
+
+def mitmproxy(lab, pki, tmp_path, port, path=1):
+    """Somebody else's man in the middle, which makes a certificate for each name by the rogue authority."""
+    folder, own, record = tmp_path / "mitmproxy", lab.port(), str(tmp_path / f"flows-{port}")
+    folder.mkdir()
+    with open(pki.rogue.cafile, "rb") as cert, open(folder / "mitmproxy-ca.pem", "wb") as out:
+        out.write(pki.rogue.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()))
+        out.write(cert.read())
+    proc = lab.spawn(lab.routers[path], [
+        tools.which("mitmdump"), "--mode", "transparent", "--showhost", "--ssl-insecure", "--listen-port", str(own),
+        "--set", f"confdir={folder}", "--set", "flow_detail=0", "-w", record], name="mitmdump")
+    proc.wait_listening(own)
+    lab.redirect(path, port, own)
+    return Stranger(proc, record, own)
 
 
 def ext_mitm(lab, pki, tmp_path, binary, port, *options, path=1):
