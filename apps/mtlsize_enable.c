@@ -16,7 +16,7 @@
 #include "mtlsize_unit.h"
 #include "mtlsize_words.h"
 
-enum { O_DRY_RUN = O_OWN, O_ROOT, O_JSON, O_HELP };
+enum { O_DRY_RUN = O_OWN, O_ROOT, O_JSON, O_LOG, O_HELP };
 
 /* clang-format off: a table */
 #define COMMON_DEFS                                                                                \
@@ -28,7 +28,10 @@ enum { O_DRY_RUN = O_OWN, O_ROOT, O_JSON, O_HELP };
         0, 0, NULL, NULL, NULL, 0                                                                  \
     }
 
-static const struct option_def enable_defs[] = {WORDS_DEFS, COMMON_DEFS};
+static const struct option_def enable_defs[] = {
+    WORDS_DEFS,
+    {O_LOG, 0, "log", "FILE", "one JSON object a line of each session goes there", 0},
+    COMMON_DEFS};
 static const struct option_def disable_defs[] = {COMMON_DEFS};
 /* clang-format on */
 
@@ -43,7 +46,7 @@ struct job {
     const char *prog;
     struct settings settings;
     bool allow_unhooked, dry_run, json, help;
-    const char *root;
+    const char *root, *log;
     struct unit unit;
 };
 
@@ -54,6 +57,9 @@ static int handle(void *arg, int id, const char *value)
     if (id <= O_CONFIG)
         return words_flag(&job->settings, job->prog, id, value);
     switch (id) {
+    case O_LOG:
+        job->log = value;
+        return value[0] == '/' ? 0 : usage_error(job->prog, "--log: %s is no absolute path", value);
     case O_ROOT:
         job->root = value;
         return 0;
@@ -139,7 +145,7 @@ static char *make_text(struct job *job, const char *ours)
     preload =
         unit_escape(ours, library, sizeof library) ? preload_append(u->preload, library) : NULL;
     if (preload != NULL)
-        text = unit_drop_in(library, preload, job->settings.text, job->allow_unhooked);
+        text = unit_drop_in(library, preload, job->settings.text, job->allow_unhooked, job->log);
     free(preload);
     if (text == NULL) {
         message(job->json, "error", "a value holds a line break, or memory is out");

@@ -115,6 +115,35 @@ static void peer_of(const char *line, char *out, size_t cap)
     snprintf(out, cap, "%s%s", name, name[0] == '\0' ? remote : port != NULL ? port : "");
 }
 
+/* "dev=wwan0 to 192.0.2.1:914: path2-timeout" of each second path that failed, and what may help.
+ */
+static void paths_of(const char *line, char *out, size_t cap)
+{
+    char paths[2048], number[8], spec[256], remote[80], error[40];
+    size_t used = 0;
+    bool to;
+
+    out[0] = '\0';
+    member(line, "paths", paths, sizeof paths);
+    for (const char *at = strchr(paths, '{'); at != NULL && used < cap; at = strchr(at + 1, '{')) {
+        member(at, "path", number, sizeof number);
+        member(at, "error", error, sizeof error);
+        if (strcmp(number, "1") == 0 || error[0] == '\0')
+            continue;
+        member(at, "spec", spec, sizeof spec);
+        member(at, "remote", remote, sizeof remote);
+        to = remote[0] != '\0' && strstr(spec, remote) == NULL;
+        used += (size_t)snprintf(out + used, cap - used, "%s%s%s%s: %s", used > 0 ? "; " : "",
+                                 spec[0] != '\0' ? spec : "path 2", to ? " to " : "",
+                                 to ? remote : "", error);
+        if (used < cap && strstr(spec, "resolver=") == NULL &&
+            (strcmp(error, "path2-resolve") == 0 || strcmp(error, "path2-inadmissible") == 0))
+            used += (size_t)snprintf(out + used, cap - used,
+                                     ", no resolver of its network is known: resolver=ADDR or "
+                                     "remote=ADDR names one");
+    }
+}
+
 const char *const log_verdicts[LOG_VERDICTS] = {"verified", "consistent", "unproven", "alarm"};
 
 /* LOG_VERDICTS: none. */
@@ -140,6 +169,7 @@ static void add_problem(struct log_summary *s, const char *line, const char *wha
     member(line, "message", p.text, sizeof p.text);
     if (p.text[0] == '\0')
         member(line, "meaning", p.text, sizeof p.text);
+    paths_of(line, p.path, sizeof p.path);
     p.alarm = verdict_of(line) == LOG_ALARM;
     if (strcmp(what, "session") != 0) /* a script may do the same a thousand times */
         for (size_t i = 0; i < s->problem_count; i++)

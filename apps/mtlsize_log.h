@@ -19,6 +19,7 @@ struct log_problem {
     char what[16]; /* "session", "unhooked", "refused", "notice" (may be harmless) */
     char program[128], peer[300], why[128];
     char text[320];      /* why, for people; "" = as why */
+    char path[420];      /* which second path failed, and how; "" = not said */
     bool alarm;          /* path 2 contradicted path 1; nothing heals that */
     unsigned long count; /* the same again; sessions stand alone */
     bool healed;         /* a later session with the same peer was verified */

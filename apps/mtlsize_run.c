@@ -259,17 +259,42 @@ static void times_words(unsigned long count, char *out, size_t cap)
         snprintf(out, cap, " (%lu times)", count);
 }
 
+static void print_problem(const struct run *r, const struct log_problem *p)
+{
+    const struct {
+        const char *before, *text, *after;
+    } parts[] = {
+        {": ", p->peer, ""}, {": ", p->why, ""}, {" (", p->text, ")"}, {" [", p->path, "]"}};
+    char times[40], text[1600];
+    struct json j;
+    size_t n;
+
+    times_words(p->count, times, sizeof times);
+    n = (size_t)snprintf(text, sizeof text, "%s: %s", p->program, problem_words(p));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (parts[i].text[0] != '\0' && n < sizeof text)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s%s", parts[i].before,
+                                  parts[i].text, parts[i].after);
+    if (!r->json) {
+        message(false, "problem", "%s%s", text, times);
+        return;
+    }
+    json_begin(&j);
+    json_string(&j, "event", "problem");
+    json_string(&j, "message", text);
+    json_string(&j, "program", p->program);
+    json_string(&j, "peer", p->peer);
+    json_string(&j, "reason", p->why);
+    json_string(&j, "outcome", strcmp(p->what, "session") == 0 ? "failed" : p->what);
+    json_string(&j, "path", p->path);
+    json_number(&j, "count", p->count);
+    print_json(json_end(&j));
+}
+
 static void print_problems(const struct run *r, const struct log_summary *s)
 {
-    for (size_t i = 0; i < s->problem_count; i++) {
-        const struct log_problem *p = &s->problems[i];
-        char times[40];
-
-        times_words(p->count, times, sizeof times);
-        message(r->json, "problem", "%s: %s%s%s%s%s%s%s%s%s", p->program, problem_words(p),
-                p->peer[0] != '\0' ? ": " : "", p->peer, p->why[0] != '\0' ? ": " : "", p->why,
-                p->text[0] != '\0' ? " (" : "", p->text, p->text[0] != '\0' ? ")" : "", times);
-    }
+    for (size_t i = 0; i < s->problem_count; i++)
+        print_problem(r, &s->problems[i]);
     if (s->more > 0)
         message(r->json, "problem", "and %lu more", s->more);
     if (s->damaged > 0 || s->lost > 0)

@@ -427,9 +427,9 @@ bool unit_escape(const char *in, char *out, size_t cap)
 }
 
 /* One assignment; what ends a quoted string is escaped. */
-static void put_variable(FILE *out, enum unit_variable variable, const char *value)
+static void put_variable(FILE *out, const char *name, const char *value)
 {
-    fprintf(out, "Environment=\"%s=", unit_variables[variable]);
+    fprintf(out, "Environment=\"%s=", name);
     for (; *value != '\0'; value++) {
         if (*value == '"' || *value == '\\')
             putc('\\', out);
@@ -439,22 +439,25 @@ static void put_variable(FILE *out, enum unit_variable variable, const char *val
 }
 
 char *unit_drop_in(const char *library, const char *preload, const char *config,
-                   bool allow_unhooked)
+                   bool allow_unhooked, const char *log)
 {
-    char *text = NULL, words[UNIT_COMMAND_MAX * 2];
+    char *text = NULL, words[UNIT_COMMAND_MAX * 2], file[2 * PATH_MAX] = "";
     size_t len;
     FILE *out;
 
     if (strpbrk(library, "\r\n") != NULL || strpbrk(preload, "\r\n") != NULL ||
-        strpbrk(config, "\r\n") != NULL || !unit_escape(config, words, sizeof words))
+        strpbrk(config, "\r\n") != NULL || !unit_escape(config, words, sizeof words) ||
+        (log != NULL && (strpbrk(log, "\r\n") != NULL || !unit_escape(log, file, sizeof file))))
         return NULL;
     out = open_memstream(&text, &len);
     if (out == NULL)
         return NULL;
     fprintf(out, UNIT_MARK "[Unit]\nAssertPathExists=%s\n[Service]\n", library);
-    put_variable(out, UNIT_PRELOAD, preload);
-    put_variable(out, UNIT_CONFIG, words);
-    put_variable(out, UNIT_UNHOOKED, allow_unhooked ? "allow" : "refuse");
+    put_variable(out, unit_variables[UNIT_PRELOAD], preload);
+    put_variable(out, unit_variables[UNIT_CONFIG], words);
+    put_variable(out, unit_variables[UNIT_UNHOOKED], allow_unhooked ? "allow" : "refuse");
+    if (log != NULL)
+        put_variable(out, "MTLSIZE_LOG", file);
     if (fclose(out) != 0) {
         free(text);
         return NULL;

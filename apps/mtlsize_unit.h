@@ -75,10 +75,10 @@ void unit_resolve(struct unit *u);
  * why. */
 int unit_read(struct unit *u, const char *ours, char *why, size_t why_len);
 /* The drop-in: these variables, quoted as systemd wants it, and no start without the library;
- * library and preload have their % doubled already. The caller frees; NULL: no memory, or a value
- * that holds a line break. */
+ * library and preload have their % doubled already; log: MTLSIZE_LOG, NULL: none. The caller frees;
+ * NULL: no memory, or a value that holds a line break. */
 char *unit_drop_in(const char *library, const char *preload, const char *config,
-                   bool allow_unhooked);
+                   bool allow_unhooked, const char *log);
 /* Whether what stands at path was written by us. 1 yes, 0 there is nothing, -1 it is another's. */
 int unit_drop_in_is_ours(const char *path);
 /* Doubles each %. False: no room. */

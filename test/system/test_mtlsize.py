@@ -96,6 +96,30 @@ def test_run_exit_code(home, lines, program, code, says):
         assert run.stderr == ""
 
 
+PATHS = [{"path": 1, "remote": "192.0.2.1:443"},
+         {"path": 2, "remote": "", "spec": "dev=wwan0", "state": "failed", "error": "path2-resolve"},
+         {"path": 3, "remote": "192.0.2.1:914", "spec": "dev=p3", "state": "failed", "error": "path2-timeout"},
+         {"path": 4, "remote": "192.0.2.2:914", "spec": "dev=p4,remote=192.0.2.2:914", "error": "path2-refused"},
+         {"path": 5, "remote": "", "spec": "dev=p5,resolver=192.0.2.53:53", "error": "path2-resolve"},
+         {"path": 6, "remote": "192.0.2.1:914", "spec": "dev=p6", "state": "confirmed", "error": ""}]
+
+
+def test_run_names_the_paths_that_failed(home):
+    """Which second path, to where, and what would help; in JSON as members of their own."""
+    failed = session("failed", reason="path2-timeout", message="path 2 did not answer", paths=PATHS)
+    run = run_it(home, "true", lines=[failed], code=2)
+    assert ("refused: 192.0.2.1:443: path2-timeout (path 2 did not answer) [dev=wwan0: path2-resolve, no resolver of its "
+            "network is known: resolver=ADDR or remote=ADDR names one; dev=p3 to 192.0.2.1:914: path2-timeout; "
+            "dev=p4,remote=192.0.2.2:914: path2-refused; dev=p5,resolver=192.0.2.53:53: path2-resolve]\n") in run.stderr
+    line = jsons(run_it(home, "true", lines=[failed], flags=["--json"], code=2).stderr)[0]
+    assert (line["event"], line["program"], line["peer"], line["reason"], line["outcome"], line["count"]) == (
+        "problem", "true", "192.0.2.1:443", "path2-timeout", "failed", 1)
+    assert line["path"].startswith("dev=wwan0: path2-resolve") and "p6" not in line["path"]
+    line = jsons(run_it(home, "true", lines=[{"event": "unhooked", "program": "x", "why": "gnutls"}] * 2,
+                        flags=["--json"], code=2).stderr)[0]
+    assert (line["outcome"], line["reason"], line["path"], line["count"]) == ("unhooked", "gnutls", "", 2)
+
+
 def test_run_counts_notices(home):
     notice = {"event": "notice", "program": "x", "why": "y is linked statically"}
     *_, summary = jsons(run_it(home, "true", flags=["--json"], lines=[notice, notice]).stderr)

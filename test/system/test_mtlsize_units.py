@@ -105,6 +105,15 @@ def test_enable_shares_the_listeners(home, root):
     assert words_of(root, "good.service") == [f"path2={PATH2[1]}"]
 
 
+def test_enable_log(home, root):
+    mtlsize(home, "enable", "--root", root, "good", *PATH2, "--log", "/var/log/100%.jsonl")
+    assert drop_in(root, "good.service").read_text().splitlines()[-1] == 'Environment="MTLSIZE_LOG=/var/log/100%%.jsonl"'
+    assert wrong(home, root) == ""
+    mtlsize(home, "enable", "--root", root, "good", *PATH2)
+    assert "MTLSIZE_LOG" not in drop_in(root, "good.service").read_text()
+    assert "no absolute path" in mtlsize(home, "enable", "--root", root, "good", *PATH2, "--log", "x", code=1).stderr
+
+
 def test_enable_notes_the_words(home, root):
     """A listener for every TLS port of the host, an address and a device that are not there."""
     run = mtlsize(home, "enable", "--root", root, "good", "--listen", "203.0.113.9:914",

@@ -691,7 +691,7 @@ static void test_commands(void **state)
 static void test_drop_in(void **state)
 {
     char *text = unit_drop_in("/c%%d.so", "/a b.so:/c%%d.so",
-                              "path2=via=socks5h://h:1 name=\"x%y\\z\"", false);
+                              "path2=via=socks5h://h:1 name=\"x%y\\z\"", false, NULL);
 
     assert_string_equal(
         text,
@@ -700,15 +700,15 @@ static void test_drop_in(void **state)
                   "Environment=\"MTLS_CONFIG=path2=via=socks5h://h:1 name=\\\"x%%y\\\\z\\\"\"\n"
                   "Environment=\"MTLSIZE_UNHOOKED=refuse\"\n");
     free(text);
-    text = unit_drop_in("/c.so", "/c.so", "need=1", true);
+    text = unit_drop_in("/c.so", "/c.so", "need=1", true, NULL);
     assert_string_equal(text, UNIT_MARK "[Unit]\nAssertPathExists=/c.so\n"
                                         "[Service]\nEnvironment=\"LD_PRELOAD=/c.so\"\n"
                                         "Environment=\"MTLS_CONFIG=need=1\"\n"
                                         "Environment=\"MTLSIZE_UNHOOKED=allow\"\n");
     free(text);
-    assert_null(unit_drop_in("/c.so\nx", "/c.so", "", false));
-    assert_null(unit_drop_in("/c.so", "/c.so\n[Install]", "", false));
-    assert_null(unit_drop_in("/c.so", "/c.so", "a=b\nc=d", false));
+    assert_null(unit_drop_in("/c.so\nx", "/c.so", "", false, NULL));
+    assert_null(unit_drop_in("/c.so", "/c.so\n[Install]", "", false, NULL));
+    assert_null(unit_drop_in("/c.so", "/c.so", "a=b\nc=d", false, NULL));
 }
 
 /* ---- Programs and scripts */
@@ -771,20 +771,33 @@ static void test_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_member),          cmocka_unit_test(test_good_runs),
-        cmocka_unit_test(test_bad_runs),        cmocka_unit_test(test_unhooked),
-        cmocka_unit_test(test_loaded),          cmocka_unit_test(test_notices),
-        cmocka_unit_test(test_plain_peers),     cmocka_unit_test(test_record),
-        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_record_damage),
-        cmocka_unit_test(test_record_lock),     cmocka_unit_test(test_peers),
-        cmocka_unit_test(test_log_bounds),      cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_settings_bounds), cmocka_unit_test(test_settings_check),
-        cmocka_unit_test(test_config_file),     cmocka_unit_test(test_unit_names),
-        cmocka_unit_test(test_unit_keys),       cmocka_unit_test(test_unit_environment),
-        cmocka_unit_test(test_unit_families),   cmocka_unit_test(test_unit_lines),
-        cmocka_unit_test(test_unit_specifiers), cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_member),
+        cmocka_unit_test(test_good_runs),
+        cmocka_unit_test(test_bad_runs),
+        cmocka_unit_test(test_unhooked),
+        cmocka_unit_test(test_loaded),
+        cmocka_unit_test(test_notices),
+        cmocka_unit_test(test_plain_peers),
+        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_record_damage),
+        cmocka_unit_test(test_record_lock),
+        cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_log_bounds),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_settings_bounds),
+        cmocka_unit_test(test_settings_check),
+        cmocka_unit_test(test_config_file),
+        cmocka_unit_test(test_unit_names),
+        cmocka_unit_test(test_unit_keys),
+        cmocka_unit_test(test_unit_environment),
+        cmocka_unit_test(test_unit_families),
+        cmocka_unit_test(test_unit_lines),
+        cmocka_unit_test(test_unit_specifiers),
+        cmocka_unit_test(test_commands),
         cmocka_unit_test(test_drop_in),
-        cmocka_unit_test(test_interpreters),    cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_interpreters),
+        cmocka_unit_test(test_rest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
