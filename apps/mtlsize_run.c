@@ -248,7 +248,7 @@ static const char *problem_words(const struct log_problem *p)
     if (strcmp(p->what, "refused") == 0)
         return "refused";
     if (strcmp(p->what, "notice") == 0)
-        return "started what is not watched";
+        return strncmp(p->why, "DTLS", 4) == 0 ? "other protocols" : "started what is not watched";
     return "TLS that is NOT protected"; /* "unhooked": allowed in that program, if not by us */
 }
 

@@ -134,12 +134,25 @@ static SSL_CTX *made_for_library(void *symbol, const SSL_METHOD *method)
     return ctx;
 }
 
+/* Once is enough. */
+static void note_other(void)
+{
+    static bool noted; /* atomic */
+
+    if (!preload_settings.off && !__atomic_exchange_n(&noted, true, __ATOMIC_RELAXED))
+        preload_log_event("notice", "", "DTLS and QUIC are left alone: NOT protected");
+}
+
 /* Hooked, or none at all. */
 static SSL_CTX *made(SSL_CTX *ctx, const SSL_METHOD *method, void *real_new, const void *code)
 {
     preload_log_open();
-    if (ctx == NULL || for_library || !is_tls(method, code))
+    if (ctx == NULL || for_library)
         return ctx;
+    if (!is_tls(method, code)) {
+        note_other();
+        return ctx;
+    }
     if (!preload_library_ready(true) || !preload_library_fits(real_new)) {
         if (preload_settings.allow || preload_settings.off) {
             preload_log_event("unhooked", "", preload_library_error());

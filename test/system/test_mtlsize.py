@@ -86,6 +86,7 @@ def session(outcome, peer="192.0.2.1:443", **more):
     ([session("failed", role="server", reason="not-offered")], "true", 0, ""),
     ([{"event": "unhooked", "program": "x", "why": "gnutls"}], "true", 2, "x: TLS that is NOT protected"),
     ([{"event": "notice", "program": "x", "why": "y is linked statically"}], "true", 0, "x: started what is not watched: y"),
+    ([{"event": "notice", "program": "x", "why": "DTLS is left alone"}], "true", 0, "x: other protocols: DTLS is left"),
     ([{"event": "refused", "program": "x", "why": "static"}] * 2, "true", 2, "x: refused: static (2 times)\n"),
     (["no json\n"], "true", 2, "damaged"),
 ])

@@ -208,7 +208,11 @@ def test_datagram_tls_is_left_alone(lab, pki, tmp_path):
         "openssl", "s_client", "-dtls1_2", "-connect", f"{lab.addr}:{port}", "-CAfile", pki.cafile,
         "-verify_return_error"]), stdin=True)
     client.wait_text("Verify return code: 0 (ok)")
-    assert wrap.lines() == []
+    (line,) = wrap.lines()
+    assert line["event"] == "notice" and "DTLS and QUIC are left alone" in line["why"], line
+    wrap = Wrap(tmp_path, "policy=require path2=dev=p2", name="tls")
+    made = "import ssl; ssl.create_default_context(); ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
+    assert lab.run(lab.client, wrap.argv(["/usr/bin/python3", "-c", made])).wait() == 0 and wrap.lines() == []
 
 
 CLOSES = """
