@@ -5,14 +5,16 @@
  * TLS, where the client speaks first, nobody sees. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "preload.h"
 
-enum { PORTS_MAX = 16, DEFER_SECONDS = 10, PREFACE_LEN = 8 };
+enum { PORTS_MAX = 16, DEFER_SECONDS = 10, PREFACE_LEN = 8, TAKEN_MAX = 1024, LISTENERS = 64 };
 
 static const uint8_t preface[PREFACE_LEN] = {0xF0, 0x4D, 0x54, 0x4C, 0x53, 0x32, 0x0D, 0x0A};
 static uint16_t ports[PORTS_MAX];
@@ -111,13 +113,49 @@ static bool taken(int listener, int fd)
     return true;
 }
 
-/* A program that waits for edges has to be told EAGAIN by the kernel, not by us: so on until there
- * is one for it, or none. */
+static bool is_readable(int listener)
+{
+    struct pollfd p = {.fd = listener, .events = POLLIN};
+
+    return REAL(poll)(&p, 1, 0) > 0;
+}
+
+/* Listeners on which accept() was called when there was nothing yet: such a program wants to block.
+ * One that asks first (select) never does that. */
+static uint64_t waited[LISTENERS]; /* atomic; by inode */
+
+static bool may_block(int listener, bool readable)
+{
+    uint64_t who = preload_identity(listener), *at = &waited[(who >> 8) % LISTENERS];
+
+    if (!readable)
+        __atomic_store_n(at, who, __ATOMIC_RELAXED);
+    return __atomic_load_n(at, __ATOMIC_RELAXED) == who;
+}
+
+/* A program that was told that there is a connection does not expect accept() to block: if there
+ * was one, and it was not for the program, it has gone (accept(2) knows that). With O_NONBLOCK it
+ * is told EAGAIN by the kernel, which those who wait for edges need. */
+static bool goes_on(int listener, bool told, unsigned times)
+{
+    int flags = fcntl(listener, F_GETFL);
+
+    if (times < TAKEN_MAX &&
+        (is_readable(listener) || !told || flags < 0 || (flags & O_NONBLOCK) != 0))
+        return true;
+    errno = ECONNABORTED;
+    return false;
+}
+
+/* So on until there is one for the program, or none. */
 static int accept_for(int listener, struct sockaddr *from, socklen_t *fromlen, const int *flags,
                       const void *code)
 {
     socklen_t room = fromlen != NULL ? *fromlen : 0;
+    bool told = nports > 0 && !preload_is_library(code) && is_ours(listener) &&
+                !may_block(listener, is_readable(listener));
     int fd, saved = errno;
+    unsigned times = 0;
 
     for (;;) {
         fd = flags == NULL ? REAL(accept)(listener, from, fromlen)
@@ -128,6 +166,8 @@ static int accept_for(int listener, struct sockaddr *from, socklen_t *fromlen, c
             break;
         if (fromlen != NULL)
             *fromlen = room;
+        if (!goes_on(listener, told, ++times))
+            return -1;
     }
     errno = saved;
     return fd;

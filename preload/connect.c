@@ -202,14 +202,28 @@ static void replaced(int from, int to, const void *code)
     errno = saved;
 }
 
+/* What is printed into standard output and error is not seen; where a socket becomes one of them
+ * while plaintext may not leave on it, it does not. */
+static bool may_stand(int from, int to)
+{
+    if (to < 0 || to > STDERR_FILENO || from == to || !preload_guard_is_on(from, NULL))
+        return true;
+    (void)preload_guard_refuse(from);
+    return false;
+}
+
 PRELOAD_PUBLIC int dup2(int from, int to)
 {
+    if (!may_stand(from, to))
+        return -1;
     replaced(from, to, __builtin_return_address(0));
     return REAL(dup2)(from, to);
 }
 
 PRELOAD_PUBLIC int dup3(int from, int to, int flags)
 {
+    if (!may_stand(from, to))
+        return -1;
     replaced(from, to, __builtin_return_address(0));
     return REAL(dup3)(from, to, flags);
 }

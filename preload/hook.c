@@ -74,8 +74,8 @@ static void outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *js
         return;
     if (what != MTLS_OUTCOME_FAILED)
         preload_guard_decided(fd);
-    else if (reason != MTLS_ERR_ABANDONED && reason != MTLS_ERR_FORKED)
-        preload_guard_failed(remote, fd); /* not where libssl ended it, or we did in a fork */
+    else if (reason != MTLS_ERR_FORKED)
+        preload_guard_failed(remote, fd);
 }
 
 /* ---- new SSL_CTXs ---- */

@@ -1,5 +1,6 @@
 /* Concept: the interposed calls that send. Each looks whether anything is under way and is the real
  * one otherwise. What is in a file or a pipe is not looked at: it passes where anything does. */
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -186,6 +187,45 @@ PRELOAD_PUBLIC ssize_t splice(int in, off64_t *in_at, int fd, off64_t *at, size_
     if (may_send_unseen(fd, __builtin_return_address(0)) != 0)
         return -1;
     return REAL(splice)(in, in_at, fd, at, len, flags);
+}
+
+/* libc's own threads write later. */
+PRELOAD_PUBLIC int aio_write(struct aiocb *cb)
+{
+    if (may_send_unseen(cb->aio_fildes, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(aio_write)(cb);
+}
+
+PRELOAD_PUBLIC int aio_write64(struct aiocb64 *cb)
+{
+    if (may_send_unseen(cb->aio_fildes, __builtin_return_address(0)) != 0)
+        return -1;
+    return REAL(aio_write64)(cb);
+}
+
+/* Where one may not leave, none does. */
+PRELOAD_PUBLIC int lio_listio(int mode, struct aiocb *const list[], int n, struct sigevent *event)
+{
+    int i;
+
+    for (i = 0; i < n; i++)
+        if (list[i] != NULL && list[i]->aio_lio_opcode == LIO_WRITE &&
+            may_send_unseen(list[i]->aio_fildes, __builtin_return_address(0)) != 0)
+            return -1;
+    return REAL(lio_listio)(mode, list, n, event);
+}
+
+PRELOAD_PUBLIC int lio_listio64(int mode, struct aiocb64 *const list[], int n,
+                                struct sigevent *event)
+{
+    int i;
+
+    for (i = 0; i < n; i++)
+        if (list[i] != NULL && list[i]->aio_lio_opcode == LIO_WRITE &&
+            may_send_unseen(list[i]->aio_fildes, __builtin_return_address(0)) != 0)
+            return -1;
+    return REAL(lio_listio64)(mode, list, n, event);
 }
 
 /* The stream's own writes are inside libc and cannot be interposed. */

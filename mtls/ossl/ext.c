@@ -250,7 +250,8 @@ static bool without_tls13(SSL *ssl)
 /* Under require libssl offers TLS 1.3 alone: with a server that has less, or an application that
  * wants less, it ends the handshake by itself. Whoever reads the outcomes is to know that this was
  * our doing. */
-static void client_alert(SSL *ssl, const struct mtls_hook *hook, const uint8_t *alert, size_t len)
+static void client_alert(SSL *ssl, const struct mtls_hook *hook, const uint8_t *alert, size_t len,
+                         bool written)
 {
     struct mtls_session *s = mtls_session_find(ssl);
 
@@ -260,6 +261,8 @@ static void client_alert(SSL *ssl, const struct mtls_hook *hook, const uint8_t *
     if (s != NULL && len == 2 && alert[1] == SSL_AD_PROTOCOL_VERSION &&
         s->phase == MTLS_PHASE_HELLO && s->hook->config.policy == MTLS_POLICY_REQUIRE)
         mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
+    else if (s != NULL && !written && len == 2 && alert[0] == SSL3_AL_FATAL)
+        mtls_interpose_peer_ended(s);
 }
 
 void mtls_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
@@ -274,7 +277,7 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
     mtls_interpose_message(write_p, version, content_type, buf, len, ssl, arg);
     if (content_type == SSL3_RT_ALERT && !server)
-        client_alert(ssl, hook, msg, len);
+        client_alert(ssl, hook, msg, len, write_p != 0);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))
         return;
     if (msg[0] != SSL3_MT_CLIENT_HELLO) {

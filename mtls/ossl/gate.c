@@ -233,6 +233,8 @@ static int gate_read(BIO *b, char *out, int len)
     n = pass_read(b, out, s->server ? len : mtls_gate_record_part(s->gate, len));
     if (n > 0 && !s->server)
         mtls_gate_record_got(s->gate, out, n);
+    else if (n <= 0 && !BIO_should_retry(b))
+        mtls_interpose_peer_ended(s);
     return n;
 }
 

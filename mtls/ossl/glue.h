@@ -99,6 +99,9 @@ bool mtls_interpose_hold(struct mtls_session *s, int how);
 /* A client's failure is decided; and later: the peer has been told, nothing more is to pass on path
  * 1. */
 void mtls_interpose_failing(struct mtls_session *s);
+/* The peer has ended the handshake: in a wrapped client under require that is a failure, so that
+ * the program does not go on in plaintext. */
+void mtls_interpose_peer_ended(struct mtls_session *s);
 void mtls_interpose_shut(struct mtls_session *s);
 bool mtls_interpose_idle(const struct mtls_session *s);
 void mtls_interpose_message(int write_p, int version, int content_type, const void *buf, size_t len,

@@ -162,6 +162,13 @@ void mtls_interpose_failing(struct mtls_session *s)
         s->gate->doomed = socket_of(mtls_session_fd(s));
 }
 
+void mtls_interpose_peer_ended(struct mtls_session *s)
+{
+    if (ops() != NULL && !s->server && s->phase == MTLS_PHASE_HELLO &&
+        s->hook->config.policy == MTLS_POLICY_REQUIRE && s->generation == mtls_engine_generation())
+        mtls_session_decide(s, MTLS_OUTCOME_FAILED, MTLS_ERR_ABANDONED);
+}
+
 /* The program may fall back to plaintext on the socket itself, or on a copy of it. */
 void mtls_interpose_shut(struct mtls_session *s)
 {

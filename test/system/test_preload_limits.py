@@ -107,3 +107,44 @@ def test_little_room(lab, tmp_path, name):
     for argv in ([program], Wrap(tmp_path, WORDS).argv([program])):
         proc = lab.run(lab.client, argv)
         assert proc.wait() == 0, proc.log()
+
+
+SITES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+static int asked;
+int dladdr(const void *at, Dl_info *info)
+{
+    int (*real)(const void *, Dl_info *) = dlsym(RTLD_NEXT, "dladdr");
+    asked++;
+    return real(at, info);
+}
+int main(void)
+{
+    SSL *ssl = SSL_new(SSL_CTX_new(TLS_client_method()));
+    int i, before = 0;
+    char c[1];
+    if (ssl == NULL)
+        return 1;
+    for (i = 0; i < 2; i++) {
+        before = asked;
+#define ONE SSL_read(ssl, c, 1);
+#define TEN ONE ONE ONE ONE ONE ONE ONE ONE ONE ONE
+        TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+        printf("%d\n", asked - before);
+    }
+    return 0;
+}
+"""
+
+
+def test_many_places_that_read(lab, tmp_path):
+    """Which function the program means is looked up once for each place that calls."""
+    source, program = tmp_path / "sites.c", tmp_path / "sites"
+    source.write_text(SITES)
+    subprocess.run(["cc", "-w", "-rdynamic", "-o", program, source, "-lssl", "-lcrypto"], check=True)
+    proc = lab.run(lab.client, Wrap(tmp_path, WORDS).argv([program]))
+    first, second = (int(line) for line in proc.stdout.split())
+    assert first >= 100 and second == 0, proc.log()

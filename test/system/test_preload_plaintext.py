@@ -2,6 +2,8 @@
 its copies, nor on a new one to the same server. Each beside the same program without an
 interceptor."""
 
+import pytest
+
 from mtlslab import attack
 from preload_tools import Wrap, client_words
 
@@ -49,7 +51,32 @@ def from_file(call):
 def at_2(fd):
     os.dup2(fd, 60)
     return libc.write(60, TEXT, len(TEXT))
+class Aio(ctypes.Structure):  # struct aiocb of libc
+    _fields_ = [("fd", ctypes.c_int), ("opcode", ctypes.c_int), ("priority", ctypes.c_int),
+                ("buf", ctypes.c_char_p), ("len", ctypes.c_size_t), ("rest", ctypes.c_char * 200)]
+kept = []
+def aio(call, *before):
+    def run(fd):
+        one = Aio(fd=fd, opcode=1, buf=TEXT, len=len(TEXT))
+        kept.append(one)
+        one.rest = b""
+        list1 = (ctypes.c_void_p * 1)(ctypes.addressof(one))
+        kept.append(list1)
+        ctypes.set_errno(0)
+        if before:
+            return call(0, list1, 1, None)
+        return call(ctypes.byref(one))
+    return run
+def onto_1(fd):
+    # what libc prints into it is not seen
+    copy = os.dup(1)
+    rc = libc.dup2(fd, 1)
+    if rc >= 0:
+        libc.dup2(copy, 1)
+    return rc
 WAYS = {
+    "aio": aio(libc.aio_write), "aio64": aio(libc.aio_write64), "lio": aio(libc.lio_listio, 0),
+    "lio64": aio(libc.lio_listio64, 0), "stdout": onto_1,
     "write": lambda fd: libc.write(fd, TEXT, len(TEXT)),
     "send": lambda fd: libc.send(fd, TEXT, len(TEXT), 0),
     "sendto": lambda fd: libc.sendto(fd, TEXT, len(TEXT), 0, None, 0),
@@ -119,7 +146,7 @@ def test_on_a_new_connection(lab, pki, server, tmp_path):
     wrap = Wrap(tmp_path, client_words(lab, server))
     pairs, proc = run(lab, pki, server, wrap, NEW)
     assert pairs[0] == ["tls", "refused"] and {word for _, word in pairs[1:]} == {"Software"}, proc.log()
-    assert len(wrap.lines("refused")) == len(pairs) - 1 >= 17
+    assert len(wrap.lines("refused")) == len(pairs) - 1 >= 22
     assert {line["peer"] for line in wrap.lines("refused")} == {f"{server.host}:{server.port}"} | {
         ""}, wrap.lines("refused")  # not connected yet: a Fast Open
 
@@ -136,6 +163,44 @@ def test_on_the_failed_connection(lab, pki, server, tmp_path):
     assert [word for what, word in pairs if what == "tls"] == ["refused"] * 4, proc.log()
     assert dict(pairs) == {"tls": "refused", "write": "Software", "stdio": "Software",
                            "splice": "Software", "raw": "Broken"}, proc.log()
+
+
+CUT = COMMON + """
+import struct
+try:
+    conn = context.wrap_socket(socket.create_connection((host, port), timeout=20), server_hostname=name)
+except OSError as e:
+    print("tls", "refused", flush=True)
+conn = socket.create_connection((host, port), timeout=20)
+report("plaintext", libc.send(conn.fileno(), TEXT, len(TEXT), 0))
+"""
+
+CUTTER = """
+import socket, sys
+host, port, how = sys.argv[1:]
+listener = socket.create_server((host, int(port)))
+while True:
+    conn = listener.accept()[0]
+    if conn.recv(4096)[:1] == b"\\x16":
+        conn.send({"alert": b"\\x15\\x03\\x03\\x00\\x02\\x02\\x28", "end": b""}[how])
+    conn.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["alert", "end"])
+def test_after_a_handshake_that_was_cut(lab, pki, tmp_path, how):
+    """An interceptor need not shake hands to make a program fall back to plaintext: under require
+    a handshake that the other end ended is a failure. Under prefer it is TLS's own."""
+    port = lab.port()
+    proc = lab.spawn(lab.server, [PYTHON, "-c", CUTTER, lab.addr, str(port), how], name="cutter")
+    proc.wait_listening(port)
+    for policy, said in (("prefer", "sent"), ("require", "Software")):
+        wrap = Wrap(tmp_path, f"policy={policy} path2=dev=p2", name=policy)
+        proc = lab.run(lab.client, wrap.argv([PYTHON, "-c", CUT, pki.bundle, pki.name, lab.addr, port]))
+        assert proc.stdout.decode().splitlines() == ["tls refused", f"plaintext {said}"], proc.log()
+        assert len(wrap.lines("refused")) == (policy == "require")
+        assert [line["reason"] for line in wrap.lines("session")
+                if line["outcome"] == "failed"] == (["abandoned"] if policy == "require" else [])
 
 
 HELLO_THEN_PLAINTEXT = COMMON + """

@@ -29,6 +29,16 @@ SERVER = textwrap.dedent("""
     def start(sock):
         threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
+    if how == "select": # and accept on a listener that blocks: the watch must go on
+        while True:
+            ready = select.select([listener, sys.stdin], [], [])[0]
+            if sys.stdin in ready:
+                print("awake", sys.stdin.readline().strip(), flush=True)
+            if listener in ready:
+                try:
+                    start(listener.accept()[0])
+                except ConnectionAbortedError:
+                    print("aborted", flush=True)
     if how == "edges":
         listener.setblocking(False)
         epoll = select.epoll()
@@ -126,6 +136,36 @@ def test_needs_a_port(lab, tmp_path, words, code):
     assert run.wait() == code, run.log()
     assert [line["why"] for line in wrap.lines("refused")] == code * [
         "Multipath TLS: single-port=on needs tls-port=PORT"]
+
+
+def test_accept_after_select(lab, pki, www, tmp_path):
+    """A program that was told of a connection does not stand still in accept(), which blocks, because
+    it was path 2's: it is told that the connection has gone."""
+    script = tmp_path / "server.py"
+    script.write_text(SERVER, encoding="utf-8")
+    spawned = []
+
+    def start(port, wrap):
+        spawned.append(lab.spawn(lab.server, wrap.argv([
+            sys.executable, script, pki.cert, pki.key, port, www / "file", "select"]),
+            name="python", stdin=True))
+        return spawned[0]
+
+    server = single_port(lab, pki, tmp_path, start)
+    assert tools.curl(lab, pki, lab.addr, server.port).stdout == (www / "file").read_bytes()
+    stranger = lab.spawn(lab.client, ["/usr/bin/python3", "-c", f"""
+import socket, sys
+conn = socket.create_connection(("{lab.addr}", {server.port}))
+conn.sendall(bytes.fromhex("f04d544c53320d0a"))
+print("there", flush=True)
+sys.stdin.readline()
+"""], name="stranger", stdin=True)
+    stranger.wait_text("there")
+    spawned[0].wait_text("aborted")
+    spawned[0].write(b"now\n")
+    spawned[0].wait_text("awake now")
+    assert tools.curl(lab, pki, lab.addr, server.port).stdout == (www / "file").read_bytes()
+    check.verified(client(lab, pki, server), None, (www / "file").read_bytes())
 
 
 def test_off(lab, pki, www, tmp_path):
