@@ -20,6 +20,7 @@
 #include "../provider/provider.h"
 #include "mtlsize.h"
 #include "mtlsize_file.h"
+#include "mtlsize_machine.h"
 #include "mtlsize_settings.h"
 #include "mtlsize_unit.h"
 #include "options.h"
@@ -62,6 +63,14 @@ static void row(struct status *s, const char *key, const char *label, const char
         json_string(&s->j, key, value);
     else
         printf("%-18s%s\n", label, value[0] != '\0' ? value : "-");
+}
+
+static void number(struct status *s, const char *key, const char *label, unsigned value)
+{
+    if (s->json)
+        json_number(&s->j, key, value);
+    else
+        printf("%-18s%u\n", label, value);
 }
 
 static void problem(struct status *s, const char *key, const char *text)
@@ -109,12 +118,28 @@ static const char *policy_name(enum mtls_policy policy)
                                           : "off";
 }
 
+/* Not wrong: a modem may come later. */
+static void show_lacks(struct status *s, const struct mtls_config *config)
+{
+    char text[256];
+
+    if (s->json)
+        json_open(&s->j, "lacks", '[');
+    for (unsigned i = 0; machine_lacks(config, i, text, sizeof text); i++)
+        if (text[0] != '\0' && s->json)
+            json_string(&s->j, NULL, text);
+        else if (text[0] != '\0')
+            printf("%-18s(%s)\n", "", text);
+    if (s->json)
+        json_close(&s->j, ']');
+}
+
 static void show_configuration(struct status *s)
 {
     static struct mtls_config config;
     static const struct settings none;
     const char *env = secure_getenv("MTLS_CONFIG");
-    char why[512] = "", number[16];
+    char why[512] = "";
     int err = mtls_settings_load(&config, none.text, why, sizeof why);
 
     row(s, "mtls_config", "MTLS_CONFIG", env != NULL ? env : "");
@@ -123,10 +148,9 @@ static void show_configuration(struct status *s)
         return;
     }
     row(s, "policy", "Policy", policy_name(config.policy));
-    snprintf(number, sizeof number, "%u", config.npath2);
-    row(s, "paths", "Second paths", number);
-    snprintf(number, sizeof number, "%u", config.nlisten);
-    row(s, "listeners", "Listeners", number);
+    number(s, "paths", "Second paths", config.npath2);
+    number(s, "listeners", "Listeners", config.nlisten);
+    show_lacks(s, &config);
     show_memory_file(s, &config);
 }
 
@@ -248,6 +272,32 @@ static void judge_unit(struct status *s, struct unit *u)
     unit_judge(u, library, report, &j);
 }
 
+/* Its name, the words of its drop-in, and what they come to. */
+static void show_unit(struct status *s, struct unit *u, const char *name)
+{
+    static struct mtls_config config;
+    char why[PATH_MAX + 256] = "", words[UNIT_COMMAND_MAX];
+    const char *policy = "unknown";
+    size_t n = 0;
+
+    (void)unit_read(u, NULL, why, sizeof why); /* judge_unit() says why not */
+    for (const char *at = u->our_config; *at != '\0'; at += at[0] == '%' && at[1] == '%' ? 2 : 1)
+        words[n++] = *at;
+    words[n] = '\0';
+    mtls_config_init(&config);
+    if (mtls_config_apply(&config, words, NULL, 0) == 0 &&
+        mtls_config_finish(&config, NULL, 0) == 0)
+        policy = policy_name(config.policy);
+    if (s->json)
+        json_open(&s->j, NULL, '{');
+    row(s, "unit", "Enabled unit", name);
+    row(s, "policy", "  its policy", policy);
+    row(s, "words", "  its words", words);
+    show_lacks(s, &config);
+    if (s->json)
+        json_close(&s->j, '}');
+}
+
 static void each_unit(struct status *s, const glob_t *found, bool judge)
 {
     static struct unit u;
@@ -258,10 +308,8 @@ static void each_unit(struct status *s, const glob_t *found, bool judge)
         if (unit_drop_in_is_ours(found->gl_pathv[i]) <= 0 ||
             unit_name(&u, s->root, name, why, sizeof why) < 0)
             continue;
-        if (!judge && s->json)
-            json_string(&s->j, NULL, name);
-        else if (!judge)
-            printf("%-18s%s\n", "Enabled unit", name);
+        if (!judge)
+            show_unit(s, &u, name);
         else
             judge_unit(s, &u);
     }
@@ -311,8 +359,12 @@ int mtlsize_status(int argc, char **argv)
         json_string(&s.j, "event", "status");
     }
     row(&s, "version", "Version", MTLS_VERSION_STRING);
+    if (!s.json)
+        puts("Programs started by hand:");
     show_openssl_cnf(&s);
     show_configuration(&s);
+    if (!s.json)
+        puts("On this machine:");
     show_module(&s);
     show_preload(&s);
     show_units(&s);

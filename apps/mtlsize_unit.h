@@ -50,6 +50,7 @@ struct unit {
     struct unit_assigned variables[UNIT_VARIABLES];
     char preload[PATH_MAX]; /* LD_PRELOAD by files other than ours, specifiers as they stand */
     char our_preload[2 * PATH_MAX];
+    char our_config[UNIT_COMMAND_MAX];                /* its MTLS_CONFIG, % still doubled */
     bool our_allow;                                   /* our drop-in says MTLSIZE_UNHOOKED=allow */
     char environment_files[UNIT_FILES_MAX][PATH_MAX]; /* optional ones too */
     size_t environment_file_count;

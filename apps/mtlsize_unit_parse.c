@@ -75,6 +75,8 @@ static void assign(struct unit *u, int variable, const char *value)
     if (variable == UNIT_PRELOAD)
         snprintf(ours ? u->our_preload : u->preload,
                  ours ? sizeof u->our_preload : sizeof u->preload, "%s", value);
+    if (variable == UNIT_CONFIG && ours)
+        snprintf(u->our_config, sizeof u->our_config, "%s", value);
     if (variable == UNIT_UNHOOKED && ours)
         u->our_allow = strcmp(value, "allow") == 0;
 }

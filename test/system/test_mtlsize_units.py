@@ -58,7 +58,11 @@ def test_enable_and_disable(home, root):
     other.write_text("[Service]\nEnvironment=LD_PRELOAD=/y.so\n")
     mtlsize(home, "enable", "--root", root, "good.service", "--listen", "192.0.2.1:914")  # again: replaced
     assert "MTLS_CONFIG=listen=192.0.2.1:914" in file.read_text() and "LD_PRELOAD=/y.so:" in file.read_text()
-    assert json.loads(mtlsize(home, "status", "--json", "--root", root).stdout)["units"] == ["good.service"]
+    assert json.loads(mtlsize(home, "status", "--json", "--root", root).stdout)["units"] == [
+        {"unit": "good.service", "policy": "require", "words": "listen=192.0.2.1:914 share=good",
+         "lacks": ["this machine has no address 192.0.2.1 now (listen=)"]}]
+    text = mtlsize(home, "status", "--root", root).stdout
+    assert text.index("by hand:") < text.index("Policy") < text.index("Enabled unit") < text.index(" share=good")
     mtlsize(home, "disable", "--root", root, "good")
     assert not file.exists() and other.exists()
     mtlsize(home, "disable", "--root", root, "good", code=1)
@@ -182,7 +186,7 @@ def test_status(home, tmp_path):
            "MTLS_CONFIG": f"need=1 hosts={hosts}"}
     line = json.loads(mtlsize(home, "status", "--json", "--root", tmp_path, env=env).stdout)
     assert line["openssl_cnf"] == str(cnf) and line["openssl_cnf_words"] == "policy=prefer path2=dev=lo"
-    assert (line["policy"], line["paths"], line["listeners"]) == ("prefer", "1", "0")
+    assert (line["policy"], line["paths"], line["listeners"]) == ("prefer", 1, 0)
     assert line["preload"] == f"{home}/preload/libmtls-preload.so, version {version()}"
     if tools.sanitizer() is None:
         assert line["module"].endswith(f"mtls.so, version {version()}")
