@@ -31,27 +31,48 @@ int settings_add(struct settings *s, const char *key, const char *value)
     return 0;
 }
 
-int settings_add_file(struct settings *s, const char *file)
+/* Why a word of a file cannot be right by itself; false: it may be. */
+static bool word_is_wrong(const char *word, char *msg, size_t msg_len)
 {
-    char *line = NULL, *rest;
+    static struct mtls_config scratch;
+    const char *equals = strchr(word, '=');
+
+    if (equals == NULL || equals == word || equals[1] == '\0') {
+        snprintf(msg, msg_len, "\"%s\" is not of the form word=value (no blanks around \"=\")",
+                 word);
+        return true;
+    }
+    mtls_config_init(&scratch);
+    return mtls_config_apply(&scratch, word, msg, msg_len) != 0;
+}
+
+int settings_add_file(struct settings *s, const char *file, char *msg, size_t msg_len)
+{
+    char *line = NULL, *rest, why[256] = "";
+    unsigned number = 0;
     size_t size = 0;
-    int rv = 0;
+    bool failed;
     FILE *f = fopen(file, "re");
 
-    if (f == NULL)
+    if (f == NULL) {
+        snprintf(msg, msg_len, "%s: %s (words have a \"=\")", file, strerror(errno));
         return -1;
-    while (rv == 0 && getline(&line, &size, f) > 0) {
-        line[strcspn(line, "#")] = '\0';
-        for (char *w = strtok_r(line, WHITE, &rest); w != NULL && rv == 0;
-             w = strtok_r(NULL, WHITE, &rest))
-            if ((rv = settings_add(s, NULL, w)) < 0)
-                errno = EFBIG;
     }
-    if (rv == 0 && ferror(f))
-        rv = -1;
+    for (; why[0] == '\0' && getline(&line, &size, f) > 0; number++) {
+        line[strcspn(line, "#")] = '\0';
+        for (char *w = strtok_r(line, WHITE, &rest); w != NULL && why[0] == '\0';
+             w = strtok_r(NULL, WHITE, &rest))
+            if (!word_is_wrong(w, why, sizeof why) && settings_add(s, NULL, w) < 0)
+                snprintf(why, sizeof why, "too long");
+    }
+    if (why[0] != '\0')
+        snprintf(msg, msg_len, "%s:%u: %s", file, number, why);
+    else if (ferror(f))
+        snprintf(msg, msg_len, "%s: %s (words have a \"=\")", file, strerror(errno));
+    failed = why[0] != '\0' || ferror(f);
     free(line);
     fclose(f);
-    return rv;
+    return failed ? -1 : 0;
 }
 
 int settings_add_config(struct settings *s, const char *value, char *msg, size_t msg_len)
@@ -62,10 +83,7 @@ int settings_add_config(struct settings *s, const char *value, char *msg, size_t
         snprintf(msg, msg_len, "too long");
         return -1;
     }
-    if (settings_add_file(s, value) == 0)
-        return 0;
-    snprintf(msg, msg_len, "%s: %s (words have a \"=\")", value, strerror(errno));
-    return -1;
+    return settings_add_file(s, value, msg, msg_len);
 }
 
 /* Whether one of the words in text has the key of this one. */

@@ -14,8 +14,8 @@ struct settings {
 
 /* Adds key=value; key NULL: value is words. -1: white space in the value, or too long. */
 int settings_add(struct settings *s, const char *key, const char *value);
-/* Adds words from a file: lines, # begins a comment. -1 with errno, EFBIG for too long. */
-int settings_add_file(struct settings *s, const char *file);
+/* Adds words from a file: lines, # begins a comment. -1: said why in msg, with file and line. */
+int settings_add_file(struct settings *s, const char *file, char *msg, size_t msg_len);
 /* --config: a value with "=" is words, any other a file. -1: said why in msg. */
 int settings_add_config(struct settings *s, const char *value, char *msg, size_t msg_len);
 /* Puts the words of an earlier layer before, without those that ours replace. -1: too long. */

@@ -79,13 +79,21 @@ static int bad(const struct layer *l, const struct word *w, const char *value, c
     return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value, "%s", what);
 }
 
+static const char *unit_of(const char *name)
+{
+    if (strcmp(name, "deadline") == 0 || strcmp(name, "grace") == 0)
+        return " (milliseconds)";
+    return strcmp(name, "memory") == 0 || strcmp(name, "resume") == 0 ? " (seconds)" : "";
+}
+
 static int set_u32(struct layer *l, const struct word *w, char *value)
 {
     uint32_t *to = member(l, w);
 
     if (!config_number(value, w->min, w->max, to))
         return config_fail(&l->say, MTLS_ERR_CONFIG_VALUE, w->name, value,
-                           "must be a number from %u to %u", (unsigned)w->min, (unsigned)w->max);
+                           "must be a number from %u to %u%s", (unsigned)w->min, (unsigned)w->max,
+                           unit_of(w->name));
     return 0;
 }
 

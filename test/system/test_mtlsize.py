@@ -206,6 +206,18 @@ def test_run_config_file(home, tmp_path):
     assert run.stdout == "path2=dev=lo,remote=192.0.2.7 policy=prefer\n"
 
 
+@pytest.mark.parametrize("text, says", [
+    ("policy=prefer\n\npolicy = require\n", ':3: "policy" is not of the form word=value (no blanks around "=")'),
+    ("# a\ndeadline=5\n", ":2: deadline=5: must be a number from 100 to 120000 (milliseconds)"),
+    ("polisy=prefer\n", ":1: polisy: unknown word"), ("memory=x", ":1: memory=x: must be a number from 0 to 315360000 (seconds)"),
+])
+def test_run_config_file_errors(home, tmp_path, text, says):
+    words = tmp_path / "words"
+    words.write_text(text)
+    run = mtlsize(home, "run", "--config", words, *PATH2, "true", code=1)
+    assert f"{words}{says}" in run.stderr, run.stderr
+
+
 def test_run_json(home):
     run = run_it(home, "true", flags=["--json"], lines=[session("verified"), session("failed", peer="h:1", reason="r")],
                  code=2)
