@@ -117,6 +117,12 @@ def mosquitto_rr(place):
             "-m", "the text that nobody on path 1 may read", "-W", "20"]
 
 
+def mosquitto_sub(place):
+    """What the broker says of itself is retained: there is something to read at once."""
+    return ["mosquitto_sub", "-h", place.pki.name, "-p", place.port, "--cafile", place.cafile, "-t", "$SYS/broker/version",
+            "-C", "1", "-W", "20"]
+
+
 def psql(place):
     return ["psql", f"host={place.pki.name} port={place.port} user=postgres dbname=postgres sslmode=verify-full "
             f"sslrootcert={place.cafile} connect_timeout=20", "-At", "-c", "select 'the text that nobody may read'"]
@@ -378,6 +384,7 @@ CLIENTS = [
             hint="sslmode=verify-full; STARTTLS-like negotiation (direct TLS is newer than PostgreSQL 15)"),
     Program("redis-cli", "redis-tools", redis_cli, protocol="redis", expect=b"the text that nobody"),
     Program("mosquitto_pub", "mosquitto-clients", mosquitto_pub, protocol="mqtt", expect=b"PUBACK"),
+    Program("mosquitto_sub", "mosquitto-clients", mosquitto_sub, protocol="mqtt", expect=b"mosquitto version"),
     Program("mosquitto_rr", "mosquitto-clients", mosquitto_rr, protocol="mqtt", expect=b"the text that nobody"),
     Program("Node.js (https.get)", "libnode108", node_client),
 ]
