@@ -399,14 +399,6 @@ static void test_settings_check(void **state)
     s = (struct settings){.len = 0};
     assert_int_equal(settings_add(&s, "listen", "192.0.2.1:914"), 0);
     assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
-    s = (struct settings){.len = 0};
-    assert_int_equal(settings_add(&s, NULL, "single-port=on tls-port=443"), 0);
-    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
-    s = (struct settings){.len = 0};
-    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), -1);
-    assert_non_null(strstr(msg, "MTLS_CONFIG"));
-    assert_int_equal(settings_check(&s, true, &config, msg, sizeof msg), -1);
-    assert_null(strstr(msg, "MTLS_CONFIG"));
 }
 
 static void write_text(const char *path, const char *text)

@@ -13,6 +13,22 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
+static void test_single_port(void **state)
+{
+    static struct mtls_config config;
+    struct settings s;
+    char msg[256] = "";
+
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_add(&s, NULL, "single-port=on tls-port=443"), 0);
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), 0);
+    s = (struct settings){.len = 0};
+    assert_int_equal(settings_check(&s, false, &config, msg, sizeof msg), -1);
+    assert_non_null(strstr(msg, "MTLS_CONFIG"));
+    assert_int_equal(settings_check(&s, true, &config, msg, sizeof msg), -1);
+    assert_null(strstr(msg, "MTLS_CONFIG"));
+}
+
 static void test_settings_share(void **state)
 {
     static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
@@ -111,6 +127,7 @@ static void test_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_single_port),
         cmocka_unit_test(test_settings_share),
         cmocka_unit_test(test_machine_lacks),
         cmocka_unit_test(test_leaves),
