@@ -32,6 +32,7 @@ struct client_config {
     const char *servername; /* for SNI and the certificate; NULL: the server's address is checked */
     const char *get;        /* path of --get or --head */
     const char *forward;    /* where to listen */
+    const char *peers;      /* smkexize's file: what became of the connections of --forward */
     const char *cafile, *capath, *cert, *key, *sess_in, *sess_out, *hosts;
     const char *device;
     struct addr local, connect;
@@ -82,6 +83,7 @@ struct client {
     int confirm;             /* TLS: enum mtls_confirm_mode */
     struct addr_name server;
     struct listeners *listeners; /* --forward */
+    struct smkexize_shared *peers; /* or NULL */
     struct client_session *sessions;
     size_t session_count;
     char *late_json; /* a downgrade that was found out after the fact, or NULL */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "client_outcome.h"
 #include "complain.h"
 #include "linger.h"
 /* Where path 1 goes. A failed look-up is the session's failure, and reported as such. */
@@ -135,13 +136,14 @@ int main(int argc, char **argv)
                              .picture = c->config.verbose || isatty(STDERR_FILENO)};
     signal(SIGPIPE, SIG_IGN);
     c->loop = ev_loop_new(EVFLAG_AUTO);
-    if (c->loop != NULL && client_protocol_setup(c) == 0) {
+    if (c->loop != NULL && client_outcome_setup(c) == 0 && client_protocol_setup(c) == 0) {
         if (c->config.mode == CLIENT_CHECK)
             rv = client_protocol_check(c);
         else
             rv = find_server(c) < 0 ? EXIT_NETWORK : run(c);
     }
     client_sessions_free(c);
+    client_outcome_free(c);
     listeners_free(c->listeners);
     client_protocol_free(c);
     if (c->loop != NULL) {

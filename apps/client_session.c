@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "client_outcome.h"
 #include "connector.h"
 #include "http_get.h"
 #include "relay.h"
@@ -111,6 +112,8 @@ static void end_session(struct client_session *cs, const char *reason, const cha
         show(cs, &r);
     if (c->config.mode != CLIENT_FORWARD || rv == EXIT_VERIFY)
         c->exit_code = c->exit_code == EXIT_FINE ? (int)rv : c->exit_code;
+    if (!cs->ready)
+        client_outcome_note(c, cs->plain_fd, reason != NULL ? reason : "closed", message);
     session_free(cs, reason == NULL);
     client_session_gone(c);
 }
@@ -206,6 +209,7 @@ static void go_on(struct client_session *cs)
     cs->ready = true;
     r = make_report(cs, "", "session");
     show(cs, &r);
+    client_outcome_note(cs->client, cs->plain_fd, NULL, NULL);
     if (cs->get == NULL && !start_mode(cs))
         tls_conn_abort(cs->conn, "out of memory");
 }

@@ -54,7 +54,7 @@ struct server {
     bool hooked;             /* TLS: by the library; SMKEX: always */
     struct listeners *listeners;
     int www_root;
-    struct smkexize_peer *peers; /* 65536 of them, by port; or NULL */
+    struct smkexize_shared *peers; /* or NULL */
     struct addr_name backend;
     struct server_session *sessions; /* all of them */
     size_t session_count;

@@ -43,7 +43,7 @@ static int setup_service(struct server *s)
 /* A descriptor of a file that cannot be used is worse than none: addresses would be wrong. */
 static int setup_peers(struct server *s)
 {
-    size_t size = SMKEXIZE_PORTS * sizeof(struct smkexize_peer);
+    size_t size = sizeof(struct smkexize_shared);
     int fd;
 
     if (s->config.peers == NULL)

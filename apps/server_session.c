@@ -97,7 +97,7 @@ static void note_peer(void *arg, int fd, const struct addr *to)
     if (to->sa.ss_family != AF_INET || bind(fd, (struct sockaddr *)&own, sizeof own) < 0 ||
         getsockname(fd, (struct sockaddr *)&own, &len) < 0)
         return;
-    p = &ss->server->peers[ntohs(own.sin_port)];
+    p = &ss->server->peers->peer[ntohs(own.sin_port)];
     p->family = ss->from.sa.ss_family;
     if (p->family == AF_INET) {
         const struct sockaddr_in *in = (const void *)&ss->from.sa;

@@ -11,6 +11,7 @@ enum {
     O_GET = 1,
     O_HEAD,
     O_FORWARD,
+    O_PEERS,
     O_PATH2,
     O_NEED,
     O_SINGLE,
@@ -39,6 +40,7 @@ enum {
 /* clang-format off */
 static const struct option_def defs[] = {
     CLIENT_WHAT_ROWS("SMKEX"),
+    {O_PEERS, 0, "peers", "FILE", "smkexize's: tell the program what became of --forward", 0},
     {0, 0, "SMKEX:", NULL, NULL, 0},
     CLIENT_PATH2_ROWS,
     {O_SINGLE, 0, "single-path", NULL,
@@ -93,6 +95,9 @@ static int handle(void *arg, int id, const char *value)
         return client_set_request(c, PROG, CLIENT_HEAD, value);
     case O_FORWARD:
         return client_set_forward(c, PROG, value);
+    case O_PEERS:
+        c->peers = value;
+        return 0;
     case O_PATH2:
         return client_add_path(c, PROG, value);
     case O_SINGLE:

@@ -85,7 +85,7 @@ static int make_peers(struct run *r)
         return 0;
     strcpy(r->peers, "/tmp/smkexize-XXXXXX");
     fd = mkstemp(r->peers);
-    if (fd < 0 || ftruncate(fd, SMKEXIZE_PORTS * sizeof(struct smkexize_peer)) != 0) {
+    if (fd < 0 || ftruncate(fd, sizeof(struct smkexize_shared)) != 0) {
         complain(PROG, "%s: %s", r->peers, strerror(errno));
         r->peers[0] = '\0';
         return -1;
@@ -119,7 +119,7 @@ static int add_to(struct run *r, char *target, char **flags, int nflags)
         complain(PROG, "%s: %s", hp.host, why);
         return -1;
     }
-    if (draw_loop(loop) < 0)
+    if (make_peers(r) < 0 || draw_loop(loop) < 0)
         return -1;
     for (size_t i = 0; i < list.count; i++)
         if (add_rule(r, "OUT", &list.at[i], loop) < 0)
@@ -130,6 +130,8 @@ static int add_to(struct run *r, char *target, char **flags, int nflags)
         argv[n++] = flags[i];
     argv[n++] = (char *)"--forward";
     argv[n++] = forward;
+    argv[n++] = (char *)"--peers";
+    argv[n++] = r->peers;
     argv[n++] = target;
     argv[n] = NULL;
     return start_helper(r, argv);

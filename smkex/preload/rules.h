@@ -10,7 +10,7 @@
  * LOOP;..." for listeners on PORT, which are moved to LOOP:PORT and stand for ADDR:PORT; "PLAIN;"
  * lets other connections pass. ADDR: IPv4 or IPv6, LOOP: in 127.0.0.0/8. */
 #define SMKEXIZE_RULES_ENV "SMKEXIZE_RULES"
-/* File of 65536 struct smkexize_peer by the port of the helper's connection to the program. */
+/* File of a struct smkexize_shared. */
 #define SMKEXIZE_PEERS_ENV "SMKEXIZE_PEERS"
 
 enum { SMKEXIZE_RULES_MAX = 32, SMKEXIZE_PORTS = 65536 };
@@ -19,6 +19,15 @@ struct smkexize_peer { /* who is behind it; family 0: nobody */
     uint16_t family;   /* AF_INET, AF_INET6 */
     uint16_t port;     /* network order */
     uint8_t addr[16];  /* IPv4: the first 4 */
+};
+
+enum { SMKEXIZE_OPEN = 0, SMKEXIZE_MADE = 1 }; /* any other outcome is an errno */
+
+struct smkexize_shared {
+    struct smkexize_peer peer[SMKEXIZE_PORTS]; /* by the port of the helper's connection to the
+                                                  program */
+    uint32_t outcome[SMKEXIZE_PORTS];          /* by the port of the program's connection to the
+                                                  helper; a futex */
 };
 
 struct smkexize_rule {

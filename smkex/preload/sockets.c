@@ -14,18 +14,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "outcome.h"
 #include "rules.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
 static struct smkexize_rules rules;
-static const struct smkexize_peer *peers;
+static struct smkexize_shared *shared;
+static bool writable; /* shared is: a program may have changed its user */
 static int (*real_connect)(int, const struct sockaddr *, socklen_t);
 static int (*real_bind)(int, const struct sockaddr *, socklen_t);
 static int (*real_accept)(int, struct sockaddr *, socklen_t *);
 static int (*real_accept4)(int, struct sockaddr *, socklen_t *, int);
 static int (*real_getpeername)(int, struct sockaddr *, socklen_t *);
 static int (*real_getsockname)(int, struct sockaddr *, socklen_t *);
+static int (*real_getsockopt)(int, int, int, void *, socklen_t *);
 
 static void say(const char *text)
 {
@@ -34,18 +37,22 @@ static void say(const char *text)
     (void)n;
 }
 
-static void map_peers(void)
+static void map_shared(void)
 {
     const char *file = getenv(SMKEXIZE_PEERS_ENV);
-    int fd = file != NULL ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = file != NULL ? open(file, O_RDWR | O_CLOEXEC) : -1;
     void *at;
 
+    writable = fd >= 0;
+    if (fd < 0 && file != NULL)
+        fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    at = mmap(NULL, SMKEXIZE_PORTS * sizeof(*peers), PROT_READ, MAP_SHARED, fd, 0);
+    at = mmap(NULL, sizeof(*shared), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
+              0);
     close(fd);
     if (at != MAP_FAILED)
-        peers = at;
+        shared = at;
 }
 
 /* Before main(), and before any socket of the program's: fails closed. */
@@ -57,15 +64,16 @@ __attribute__((constructor)) static void start(void)
     *(void **)&real_bind = dlsym(RTLD_NEXT, "bind");
     *(void **)&real_accept = dlsym(RTLD_NEXT, "accept");
     *(void **)&real_accept4 = dlsym(RTLD_NEXT, "accept4");
+    *(void **)&real_getsockopt = dlsym(RTLD_NEXT, "getsockopt");
     *(void **)&real_getpeername = dlsym(RTLD_NEXT, "getpeername");
     *(void **)&real_getsockname = dlsym(RTLD_NEXT, "getsockname");
     if (real_connect == NULL || real_bind == NULL || real_accept == NULL || real_accept4 == NULL ||
-        real_getpeername == NULL || real_getsockname == NULL || text == NULL ||
-        smkexize_rules_parse(&rules, text) != 0) {
+        real_getpeername == NULL || real_getsockname == NULL || real_getsockopt == NULL ||
+        text == NULL || smkexize_rules_parse(&rules, text) != 0) {
         say("smkexize: rules are missing or damaged: not run\n");
         _exit(1);
     }
-    map_peers();
+    map_shared();
 }
 
 /* ---- Addresses ---- */
@@ -75,7 +83,7 @@ static bool is_tcp(int fd)
     int type = 0;
     socklen_t len = sizeof(type);
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+    return real_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
 /* IPv4 in IPv6's clothes is IPv4. */
@@ -163,10 +171,70 @@ static void both_families(int fd, int family)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 }
 
-EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
+static bool own_end(int fd, struct smkexize_peer *p)
 {
     struct sockaddr_storage ss;
-    struct smkexize_peer to, loop;
+    socklen_t len = sizeof(ss);
+
+    return real_getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+           read_addr((struct sockaddr *)&ss, len, p);
+}
+
+/* Where the helper will write what became of this connection: by the socket's port, which it gets
+ * now if it has none yet. NULL: it cannot. */
+static uint32_t *outcome_cell(int fd, int family)
+{
+    struct smkexize_peer own, here = {.family = AF_INET, .addr = {127, 0, 0, 1}};
+    struct sockaddr_storage ss;
+
+    if (shared == NULL || !writable)
+        return NULL;
+    /* Fails where it has one. (After a disconnection getsockname() shows one that it has no more.)
+     */
+    (void)real_bind(fd, (struct sockaddr *)&ss, write_addr(&ss, family, &here));
+    if (!own_end(fd, &own))
+        return NULL;
+    return own.port != 0 ? &shared->outcome[ntohs(own.port)] : NULL;
+}
+
+/* The program may use the socket again, as after any connect() that failed. */
+static void disconnect(int fd)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    int saved = errno;
+
+    (void)real_connect(fd, &none, sizeof(none));
+    errno = saved;
+}
+
+/* A blocking connect() waits for the protected connection; one that does not block learns of a
+ * failure by SO_ERROR, or by the end of the connection. */
+static int connect_by_helper(int fd, int family, const struct smkexize_rule *r)
+{
+    struct smkexize_peer loop = loop_of(r);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    uint32_t *cell;
+    int rc;
+
+    both_families(fd, family);
+    /* One that is connected is asked a second time: the kernel says so. */
+    cell =
+        real_getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ? outcome_cell(fd, family) : NULL;
+    if (cell != NULL)
+        smkexize_outcome_reset(cell);
+    rc = real_connect(fd, (struct sockaddr *)&ss, write_addr(&ss, family, &loop));
+    if (rc != 0 || cell == NULL || (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0)
+        return rc;
+    rc = smkexize_outcome_wait(cell, fd);
+    if (rc != 0 && errno != EINTR)
+        disconnect(fd);
+    return rc;
+}
+
+EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+    struct smkexize_peer to;
     const struct smkexize_rule *r;
 
     if (!read_addr(sa, len, &to) || !is_tcp(fd))
@@ -179,9 +247,7 @@ EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
         errno = EACCES;
         return -1;
     }
-    loop = loop_of(r);
-    both_families(fd, sa->sa_family);
-    return real_connect(fd, (struct sockaddr *)&ss, write_addr(&ss, sa->sa_family, &loop));
+    return connect_by_helper(fd, sa->sa_family, r);
 }
 
 EXPORT int bind(int fd, const struct sockaddr *sa, socklen_t len)
@@ -226,15 +292,6 @@ static const struct smkexize_rule *behind(bool in, const struct smkexize_peer *p
     return NULL;
 }
 
-static bool own_end(int fd, struct smkexize_peer *p)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-
-    return real_getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
-           read_addr((struct sockaddr *)&ss, len, p);
-}
-
 /* sa, of *len bytes, of which cap were the program's: the helper's address becomes the peer's. */
 static void reveal_peer(int fd, struct sockaddr *sa, socklen_t *len, socklen_t cap)
 {
@@ -248,9 +305,9 @@ static void reveal_peer(int fd, struct sockaddr *sa, socklen_t *len, socklen_t c
         show(&r->addr, sa->sa_family, sa, len, cap);
         return;
     }
-    if (peers == NULL || !own_end(fd, &own) || behind(true, &own) == NULL)
+    if (shared == NULL || !own_end(fd, &own) || behind(true, &own) == NULL)
         return;
-    own = peers[ntohs(p.port)];
+    own = shared->peer[ntohs(p.port)];
     if (own.family != 0 && (own.family == AF_INET || sa->sa_family == AF_INET6))
         show(&own, sa->sa_family, sa, len, cap);
 }
@@ -296,4 +353,37 @@ EXPORT int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
     if (conn >= 0)
         reveal_peer(conn, sa, len, cap);
     return conn;
+}
+
+/* A connection to a helper, or what is left of one: then its own end is all that can be asked. */
+static bool went_to_helper(int fd, const struct smkexize_peer *own)
+{
+    struct smkexize_peer peer;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    if (real_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+        return read_addr((struct sockaddr *)&ss, len, &peer) && behind(false, &peer) != NULL;
+    return own->family == AF_INET && own->addr[0] == 127 && is_tcp(fd);
+}
+
+/* SO_ERROR after a connect() that did not block. */
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    int rc = real_getsockopt(fd, level, name, value, len), error;
+    struct smkexize_peer own;
+    uint32_t *cell;
+
+    if (rc != 0 || level != SOL_SOCKET || name != SO_ERROR || *len < (socklen_t)sizeof(error) ||
+        shared == NULL || !writable || !own_end(fd, &own) || own.port == 0 ||
+        !went_to_helper(fd, &own))
+        return rc;
+    cell = &shared->outcome[ntohs(own.port)];
+    memcpy(&error, value, sizeof(error));
+    if ((error == 0 || error == ECONNRESET) && smkexize_outcome_error(cell) != 0) {
+        error = smkexize_outcome_error(cell);
+        smkexize_outcome_reset(cell); /* told once, as the kernel tells it */
+        memcpy(value, &error, sizeof(error));
+    }
+    return rc;
 }

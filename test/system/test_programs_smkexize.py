@@ -185,6 +185,49 @@ def test_sockets_as_programs_use_them(lab):
     assert b"would not be protected" in done.stderr
 
 
+# What becomes of connections that cannot be made, as programs ask for it.
+OUTCOMES = """
+import errno, select, socket, sys
+at, expected = (sys.argv[1], int(sys.argv[2])), getattr(errno, sys.argv[3]) if sys.argv[3] != "0" else 0
+conn = socket.socket()
+code = conn.connect_ex(at)
+assert code == expected, (code, expected)
+again = conn.connect_ex(at)  # the same socket
+assert again == (expected or errno.EISCONN), again
+conn.close()
+conn = socket.socket()
+conn.setblocking(False)
+assert conn.connect_ex(at) in (0, errno.EINPROGRESS)
+if expected:  # the helper ends it; until then it looks made
+    poll = select.poll()
+    poll.register(conn, select.POLLIN)
+    assert poll.poll(20000)
+code = conn.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+assert code == expected, (code, expected)
+assert conn.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+print("all well")
+"""
+
+
+def outcomes(service, port, expected):
+    lab = service.lab
+    done = lab.run(lab.client, [
+        tools.tool("smkexize"), "run", "--to", f"{lab.addr}:{port}", "--path2", tools.spec(lab, service), "--",
+        sys.executable, "-c", OUTCOMES, lab.addr, str(port), expected], name="smkexize", env=tools._SANITIZER)
+    tools.check_sanitizer(done)
+    assert done.wait() == 0 and done.stdout == b"all well\n", done.log()
+
+
+def test_connect_ends_as_it_would_without_a_helper(lab, redis):
+    outcomes(redis, redis.port, "0")
+    outcomes(redis, lab.port(), "ECONNREFUSED")
+
+
+def test_connect_to_a_man_in_the_middle_is_refused(lab, redis, tmp_path):
+    smkex.mitm(lab, tmp_path, redis.port)
+    outcomes(redis, redis.port, "EACCES")
+
+
 def test_program_that_cannot_be_protected(lab, redis, tmp_path):
     source = tmp_path / "static.c"
     source.write_text("int main(void) { return 0; }\n")
