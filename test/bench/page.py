@@ -22,7 +22,7 @@ What Multipath TLS and SMKEX cost, beside what a user would pick instead. Every 
 `test/bench/page.py` from `evaluation/results.json` (and `evaluation/setup.csv`, one line a sample), which one run made:
 
 ```sh
-scripts/bench --full --record      # as root; about {minutes} minutes; scripts/bench alone is a quick look
+{command}      # as root; {minutes} minutes
 ```
 
 How each part measures is in [benchmark.md](benchmark.md). Ratios are formed within a round, then the median taken; in parentheses the
@@ -197,7 +197,7 @@ patched kernel as well; its figure 10 is the first picture above, drawn from our
 
 def page(result):
     """The whole page."""
-    text = [INTRO.format(minutes=max(1, round(result["seconds"] / 60))), environment(result["environment"]) + "\n",
+    text = [INTRO.format(command=result["command"], minutes=max(1, round(result["seconds"] / 60))), environment(result["environment"]) + "\n",
             "## Targets\n", targets(result) + "\n"]
     text += [write(result[name]) for name, write in PARTS if result.get(name)]
     return "\n".join([*text, QUOTED])

@@ -93,7 +93,7 @@ def main():
     """Runs the parts and prints them."""
     args = arguments()
     size = SIZES["full" if args.full else "quick"]
-    result = {"environment": common.environment(), "size": size}
+    result = {"command": " ".join(["scripts/bench", *sys.argv[1:]]), "environment": common.environment(), "size": size}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # servers give up root
