@@ -82,7 +82,7 @@ struct client {
     bool hooked;             /* TLS: by the library, or confirmed by it; SMKEX: always */
     int confirm;             /* TLS: enum mtls_confirm_mode */
     struct addr_name server;
-    struct listeners *listeners; /* --forward */
+    struct listeners *listeners;   /* --forward */
     struct smkexize_shared *peers; /* or NULL */
     struct client_session *sessions;
     size_t session_count;
