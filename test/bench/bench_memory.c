@@ -207,6 +207,7 @@ static SSL *accept_one(SSL_CTX *ctx, int listener, bool pending)
     struct pollfd p = {.fd = fd, .events = POLLIN};
     SSL *ssl = SSL_new(ctx);
 
+    bench_nodelay(fd);
     SSL_set_fd(ssl, fd);
     if (pending) {
         bench_check(poll(&p, 1, -1) == 1 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "poll");
