@@ -21,6 +21,8 @@ enum {
 
 enum { MESSAGE_HEADER_LEN = 4, RANDOM_LEN = 32, SESSION_ID_MAX = 32 };
 
+enum { KEPT_ROOM = 1024 /* behind the ClientHello: a whole flight without certificate */ };
+
 enum { EXT_PRE_SHARED_KEY = 41, EXT_SUPPORTED_VERSIONS = 43, EXT_KEY_SHARE = 51 };
 
 /* What comes next. */
@@ -38,10 +40,12 @@ struct mtls_transcript {
     struct mtls_crypto *crypto;
     enum state state;
     int err;
-    uint8_t *hello; /* first ClientHello, until the hash runs */
-    size_t hello_len;
-    EVP_MD_CTX *hash; /* runs from ServerHello or HelloRetryRequest to Finished */
+    uint8_t *kept; /* the messages from the first ClientHello on, until the hash runs */
+    size_t kept_len, kept_size;
+    EVP_MD_CTX *hash; /* runs from the message that kept has no room for, or from
+                         HelloRetryRequest, else only once somebody asks */
     size_t hlen;
+    bool hashed; /* th is there */
     uint8_t th[MTLS_HASH_MAX];
     struct mtls_transcript_facts facts;
 };
@@ -61,7 +65,7 @@ void mtls_transcript_reset(struct mtls_transcript *t)
 {
     struct mtls_crypto *crypto = t->crypto;
 
-    OPENSSL_free(t->hello);
+    OPENSSL_free(t->kept);
     EVP_MD_CTX_free(t->hash);
     OPENSSL_cleanse(t, sizeof *t);
     t->crypto = crypto;
@@ -190,16 +194,44 @@ static size_t suite_hash_len(uint16_t suite)
     }
 }
 
-static int hash_add(struct mtls_transcript *t, const uint8_t *data, size_t len)
-{
-    return EVP_DigestUpdate(t->hash, data, len) == 1 ? 0 : MTLS_ERR_CRYPTO;
-}
-
 static int hash_init(struct mtls_transcript *t)
 {
     return EVP_DigestInit_ex2(t->hash, mtls_crypto_md(t->crypto, t->hlen), NULL) == 1
                ? 0
                : MTLS_ERR_CRYPTO;
+}
+
+/* Hashes what was kept and lets go of it. */
+static int hash_start(struct mtls_transcript *t)
+{
+    int rc;
+
+    t->hash = EVP_MD_CTX_new();
+    if (t->hash == NULL)
+        return MTLS_ERR_NOMEM;
+    rc = hash_init(t);
+    if (rc == 0 && EVP_DigestUpdate(t->hash, t->kept, t->kept_len) != 1)
+        rc = MTLS_ERR_CRYPTO;
+    OPENSSL_free(t->kept);
+    t->kept = NULL;
+    t->kept_len = t->kept_size = 0;
+    return rc;
+}
+
+/* The suite is known. */
+static int hash_add(struct mtls_transcript *t, const uint8_t *data, size_t len)
+{
+    int rc;
+
+    if (t->hash == NULL && len <= t->kept_size - t->kept_len) {
+        memcpy(t->kept + t->kept_len, data, len);
+        t->kept_len += len;
+        return 0;
+    }
+    rc = t->hash == NULL ? hash_start(t) : 0;
+    if (rc == 0 && EVP_DigestUpdate(t->hash, data, len) != 1)
+        rc = MTLS_ERR_CRYPTO;
+    return rc;
 }
 
 /* Puts message_hash in the first ClientHello's place: RFC 8446 section 4.4.1. */
@@ -214,33 +246,28 @@ static int hash_fold(struct mtls_transcript *t)
     return hash_add(t, message, MESSAGE_HEADER_LEN + t->hlen);
 }
 
-/* The suite is known: hashes the buffered ClientHello and lets go of it. */
-static int hash_start(struct mtls_transcript *t, uint16_t suite, bool retry)
+static int hash_suite(struct mtls_transcript *t, uint16_t suite, bool retry)
 {
     int rc;
 
     t->hlen = suite_hash_len(suite);
     if (t->hlen == 0)
         return MTLS_ERR_TRANSCRIPT_SUITE;
-    t->hash = EVP_MD_CTX_new();
-    if (t->hash == NULL)
-        return MTLS_ERR_NOMEM;
-    rc = hash_init(t);
-    if (rc == 0)
-        rc = hash_add(t, t->hello, t->hello_len);
-    OPENSSL_free(t->hello);
-    t->hello = NULL;
-    if (rc == 0 && retry)
-        rc = hash_fold(t);
-    return rc;
+    if (!retry)
+        return 0;
+    rc = hash_start(t);
+    return rc != 0 ? rc : hash_fold(t);
 }
 
 static int hash_finish(struct mtls_transcript *t)
 {
-    int rc = EVP_DigestFinal_ex(t->hash, t->th, NULL) == 1 ? 0 : MTLS_ERR_CRYPTO;
+    int rc = t->hash == NULL ? hash_start(t) : 0;
 
+    if (rc == 0 && EVP_DigestFinal_ex(t->hash, t->th, NULL) != 1)
+        rc = MTLS_ERR_CRYPTO;
     EVP_MD_CTX_free(t->hash);
     t->hash = NULL;
+    t->hashed = rc == 0;
     return rc;
 }
 
@@ -256,10 +283,12 @@ static int add_client_hello(struct mtls_transcript *t, const uint8_t *msg, size_
     }
     if (t->state != WANT_CLIENT_HELLO)
         return MTLS_ERR_TRANSCRIPT_ORDER;
-    t->hello = OPENSSL_memdup(msg, len);
-    if (t->hello == NULL)
+    t->kept = OPENSSL_malloc(len + KEPT_ROOM);
+    if (t->kept == NULL)
         return MTLS_ERR_NOMEM;
-    t->hello_len = len;
+    memcpy(t->kept, msg, len);
+    t->kept_len = len;
+    t->kept_size = len + KEPT_ROOM;
     t->state = WANT_SERVER_HELLO;
     return 0;
 }
@@ -290,7 +319,7 @@ static int add_server_hello(struct mtls_transcript *t, const uint8_t *msg, size_
     if (!t->facts.tls13)
         return MTLS_ERR_TLS_VERSION;
     if (!last)
-        rc = hash_start(t, sh.suite, sh.retry);
+        rc = hash_suite(t, sh.suite, sh.retry);
     t->state = sh.retry ? WANT_SECOND_CLIENT_HELLO : WANT_ENCRYPTED_EXTENSIONS;
     return rc != 0 ? rc : hash_add(t, msg, len);
 }
@@ -319,7 +348,8 @@ static int add_flight(struct mtls_transcript *t, const uint8_t *msg, size_t len)
     if (msg[0] != FINISHED)
         return 0;
     t->state = COMPLETE;
-    rc = hash_finish(t);
+    if (t->hash != NULL) /* else nobody may ever ask */
+        rc = hash_finish(t);
     t->facts.complete = rc == 0;
     return rc;
 }
@@ -355,10 +385,14 @@ int mtls_transcript_message(struct mtls_transcript *t, bool from_server, const u
     return t->err;
 }
 
-int mtls_transcript_get(const struct mtls_transcript *t, uint8_t *th, size_t *hlen)
+int mtls_transcript_get(struct mtls_transcript *t, uint8_t *th, size_t *hlen)
 {
     if (t->err != 0 || t->state != COMPLETE)
         return MTLS_ERR_TRANSCRIPT;
+    if (!t->hashed)
+        t->err = hash_finish(t);
+    if (t->err != 0)
+        return t->err;
     memcpy(th, t->th, t->hlen);
     *hlen = t->hlen;
     return 0;

@@ -1,6 +1,7 @@
 /* Concept: the handshake's transcript hash, ClientHello .. server Finished (RFC 8446 section 4.4.1,
  * with the message_hash rule after a HelloRetryRequest), from whole handshake messages.
- * Owns a copy of the ClientHello until the hash is known, then one hash context. */
+ * Owns a copy of the ClientHello and, where there is room, of what follows; then one hash context.
+ * A flight without certificate, of a resumed session, is hashed only if somebody asks. */
 #ifndef MTLS_CORE_TRANSCRIPT_H
 #define MTLS_CORE_TRANSCRIPT_H
 
@@ -30,8 +31,8 @@ MTLS_NODISCARD int mtls_transcript_message(struct mtls_transcript *t, bool from_
 void mtls_transcript_reset(struct mtls_transcript *t);
 
 /* TH; th has room for MTLS_HASH_MAX. Errors: MTLS_ERR_TRANSCRIPT when server Finished has not been
- * added or an earlier error stands. */
-MTLS_NODISCARD int mtls_transcript_get(const struct mtls_transcript *t, uint8_t *th, size_t *hlen);
+ * added or an earlier error stands; MTLS_ERR_NOMEM, MTLS_ERR_CRYPTO. */
+MTLS_NODISCARD int mtls_transcript_get(struct mtls_transcript *t, uint8_t *th, size_t *hlen);
 
 /* Facts read on the way: messages seen so far. tls13 and suite are set by HelloRetryRequest
  * already, key_share and psk by ServerHello alone. */

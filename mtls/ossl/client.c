@@ -203,12 +203,26 @@ void mtls_client_answered(struct mtls_session *s)
     mtls_engine_unlock();
 }
 
+/* Resumed, and path 2 was not asked: there is no proof that keys could be needed for, and no claim
+ * begins any more. */
+static bool keyless(const struct mtls_handshake *hs)
+{
+    struct mtls_transcript_facts facts;
+    uint8_t i;
+
+    mtls_transcript_facts(hs->transcript, &facts);
+    for (i = 0; i < hs->npaths; i++)
+        if (hs->paths[i].claim != NULL)
+            return false;
+    return hs->resumed_ok && facts.complete;
+}
+
 int mtls_client_arm(struct mtls_session *s)
 {
     struct mtls_keys keys;
     int err;
 
-    if (s->hs->keys_ready)
+    if (s->hs->keys_ready || keyless(s->hs))
         return 0;
     if (s->times[MTLS_STEP_FINISHED] == 0)
         s->times[MTLS_STEP_FINISHED] = mtls_now();

@@ -269,13 +269,16 @@ void mtls_message(int write_p, int version, int content_type, const void *buf, s
                   void *arg)
 {
     const uint8_t *msg = buf;
-    bool server = SSL_is_server(ssl) == 1;
     struct mtls_hook *hook = mtls_hook_of(SSL_get_SSL_CTX(ssl));
     struct mtls_session *s;
+    bool server;
 
     if (hook != NULL && hook->msg_cb != NULL)
         hook->msg_cb(write_p, version, content_type, buf, len, ssl, hook->msg_arg);
     mtls_interpose_message(write_p, version, content_type, buf, len, ssl, arg);
+    if (content_type != SSL3_RT_HANDSHAKE && content_type != SSL3_RT_ALERT)
+        return; /* most: record headers, inner types */
+    server = SSL_is_server(ssl) == 1;
     if (content_type == SSL3_RT_ALERT && !server)
         client_alert(ssl, hook, msg, len, write_p != 0);
     if (content_type != SSL3_RT_HANDSHAKE || len < 4 || SSL_is_dtls(ssl))

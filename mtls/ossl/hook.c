@@ -12,7 +12,7 @@
 #include "glue.h"
 
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
-static int ctx_index = -1;
+static int ctx_index = -1; /* atomic */
 
 static void hook_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
                          void *argp)
@@ -22,7 +22,9 @@ static void hook_ex_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, l
 
 static void index_make(void)
 {
-    ctx_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, hook_ex_free);
+    int index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, hook_ex_free);
+
+    __atomic_store_n(&ctx_index, index, __ATOMIC_RELEASE);
 }
 
 const char *mtls_version(void)
@@ -32,9 +34,11 @@ const char *mtls_version(void)
 
 struct mtls_hook *mtls_hook_of(const SSL_CTX *ctx)
 {
-    if (ctx == NULL || CRYPTO_THREAD_run_once(&once, index_make) != 1 || ctx_index < 0)
-        return NULL;
-    return SSL_CTX_get_ex_data(ctx, ctx_index);
+    int index = __atomic_load_n(&ctx_index, __ATOMIC_ACQUIRE);
+
+    if (index < 0 && CRYPTO_THREAD_run_once(&once, index_make) == 1)
+        index = __atomic_load_n(&ctx_index, __ATOMIC_ACQUIRE);
+    return ctx != NULL && index >= 0 ? SSL_CTX_get_ex_data(ctx, index) : NULL;
 }
 
 void mtls_hook_unref(struct mtls_hook *hook)
@@ -71,10 +75,17 @@ static bool amid(int op)
     return op == SSL_SECOP_SIGALG_CHECK || op == SSL_SECOP_CIPHER_CHECK;
 }
 
-static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
-                    void *ex)
+/* Most questions are about what is configured, dozens of them for each handshake. */
+static bool of_interest(const struct mtls_hook *hook, int op)
 {
-    struct mtls_hook *hook = mtls_hook_of(ssl != NULL ? SSL_get_SSL_CTX(ssl) : ctx);
+    return amid(op) || (hook != NULL && hook->config.policy == MTLS_POLICY_REQUIRE &&
+                        (op == SSL_SECOP_VERSION || op == SSL_SECOP_CIPHER_SHARED ||
+                         op == SSL_SECOP_SIGALG_SHARED || op == SSL_SECOP_TICKET));
+}
+
+/* Whether the handshake may go on. */
+static bool allowed(const SSL *ssl, const struct mtls_hook *hook, int op, int nid)
+{
     struct mtls_session *s = mtls_session_find(ssl);
     int reason = refused(ssl, hook, op, nid);
 
@@ -92,8 +103,16 @@ static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int ni
         mtls_raise(reason, NULL);
     if (reason == MTLS_ERR_NOT_OFFERED && s != NULL && s->phase == MTLS_PHASE_START)
         mtls_session_fail(s, reason); /* versions, in contrast, are only asked about */
-    if (reason != 0 ||
-        (amid(op) && s != NULL && s->phase != MTLS_PHASE_FAILED && !mtls_gate_enforce(s)))
+    return reason == 0 &&
+           !(amid(op) && s != NULL && s->phase != MTLS_PHASE_FAILED && !mtls_gate_enforce(s));
+}
+
+static int security(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+                    void *ex)
+{
+    struct mtls_hook *hook = mtls_hook_of(ssl != NULL ? SSL_get_SSL_CTX(ssl) : ctx);
+
+    if (of_interest(hook, op) && !allowed(ssl, hook, op, nid))
         return 0;
     return hook != NULL && hook->security_cb != NULL
                ? hook->security_cb(ssl, ctx, op, bits, nid, other, ex)

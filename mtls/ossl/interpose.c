@@ -292,12 +292,13 @@ int mtls_interpose_ssl_msg_callback(SSL *ssl, mtls_interpose_msg_cb *cb)
 void mtls_interpose_message(int write_p, int version, int content_type, const void *buf, size_t len,
                             SSL *ssl, void *arg)
 {
-    mtls_msg_cb **chained = chained_of(SSL_get_SSL_CTX(ssl));
+    mtls_msg_cb **chained;
     mtls_interpose_msg_cb *cb;
     void *value;
 
     if (!mtls_interposed() || index_get() < 0)
         return;
+    chained = chained_of(SSL_get_SSL_CTX(ssl));
     value = SSL_get_ex_data(ssl, msg_index);
     memcpy(&cb, &value, sizeof(cb));
     if (cb == NULL && chained != NULL)

@@ -15,7 +15,7 @@
 #include "glue.h"
 
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
-static int ssl_index = -1;
+static int ssl_index = -1; /* atomic */
 
 static struct mtls_handshake *handshake_new(struct mtls_crypto *crypto)
 {
@@ -47,7 +47,8 @@ static void handshake_end(struct mtls_session *s)
     mtls_transcript_free(hs->transcript);
     mtls_evidence_free(hs->evidence);
     pthread_cond_destroy(&hs->changed);
-    OPENSSL_cleanse(hs, sizeof(*hs));
+    OPENSSL_cleanse(hs->secret, sizeof(hs->secret)); /* the rest is no secret */
+    mtls_keys_wipe(&hs->keys);
     free(hs);
 }
 
@@ -88,14 +89,18 @@ static int session_ex_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void *
 
 static void index_make(void)
 {
-    ssl_index = SSL_get_ex_new_index(0, NULL, NULL, session_ex_dup, session_ex_free);
+    int index = SSL_get_ex_new_index(0, NULL, NULL, session_ex_dup, session_ex_free);
+
+    __atomic_store_n(&ssl_index, index, __ATOMIC_RELEASE);
 }
 
 struct mtls_session *mtls_session_find(const SSL *ssl)
 {
-    if (ssl == NULL || CRYPTO_THREAD_run_once(&once, index_make) != 1 || ssl_index < 0)
-        return NULL;
-    return SSL_get_ex_data(ssl, ssl_index);
+    int index = __atomic_load_n(&ssl_index, __ATOMIC_ACQUIRE);
+
+    if (index < 0 && CRYPTO_THREAD_run_once(&once, index_make) == 1)
+        index = __atomic_load_n(&ssl_index, __ATOMIC_ACQUIRE);
+    return ssl != NULL && index >= 0 ? SSL_get_ex_data(ssl, index) : NULL;
 }
 
 static int session_init(struct mtls_session *s)

@@ -184,6 +184,39 @@ static void longest_client_hello(void **state)
     assert_int_equal(long_hello(MTLS_TRANSCRIPT_HELLO_MAX + 1), MTLS_ERR_LIMIT);
 }
 
+/* The flight is kept up to a bound and hashed from there on: the hash is the same wherever that is,
+ * however often it is asked for. */
+static void kept_or_running(void **state)
+{
+    uint8_t whole[4 * MESSAGE_MAX], want[MTLS_HASH_MAX], th[MTLS_HASH_MAX];
+
+    for (size_t size = 4; size <= 1200; size++) {
+        struct handshake h = simple(0x1302);
+        size_t len = 0, hlen;
+
+        for (size_t i = 0; i < h.n; i++) {
+            struct message *m = &h.m[i];
+
+            if (m->bytes[0] == 11) { /* Certificate */
+                memset(m->bytes + 4, (int)size, size);
+                m->bytes[2] = (uint8_t)(size >> 8);
+                m->bytes[3] = (uint8_t)size;
+                m->len = size + 4;
+            }
+            if (i <= last_of(&h)) {
+                memcpy(whole + len, m->bytes, m->len);
+                len += m->len;
+            }
+        }
+        assert_int_equal(EVP_Digest(whole, len, want, NULL, EVP_sha384(), NULL), 1);
+        assert_int_equal(hash(&h, th, &hlen), 0);
+        assert_int_equal(hlen, 48);
+        assert_memory_equal(th, want, hlen);
+        assert_int_equal(mtls_transcript_get(transcript, th, &hlen), 0);
+        assert_memory_equal(th, want, hlen);
+    }
+}
+
 static void free_at_every_point(void **state)
 {
     struct handshake h = retried(0x1301, 0x1301);
@@ -246,6 +279,7 @@ int main(void)
         TEST(every_bit_of_rfc8448_flipped),
         TEST(every_bit_of_sha384_flipped),
         TEST(longest_client_hello),
+        TEST(kept_or_running),
         TEST(free_at_every_point),
         TEST(allocations_fail_cleanly),
     };
