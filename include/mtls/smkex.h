@@ -54,7 +54,7 @@ MTLS_API const char *smkex_ctx_get0_listener(const struct smkex_ctx *ctx, size_t
 MTLS_API int smkex_announce(struct smkex_ctx *ctx, const char *host, uint16_t port);
 
 /* fd: a TCP socket that is connected. name: the server's name or literal address as the user gave
- * it: path 2 may look it up, the memory goes by it; NULL: neither. */
+ * it: path 2 may look it up, the memory goes by it; NULL: neither. The first message leaves now. */
 MTLS_API int smkex_client_new(struct smkex **out, struct smkex_ctx *ctx, int fd, const char *name);
 MTLS_API int smkex_server_new(struct smkex **out, struct smkex_ctx *ctx, int fd);
 MTLS_API void smkex_free(struct smkex *s);

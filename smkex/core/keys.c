@@ -66,6 +66,20 @@ int smkex_crypto_sha256(const struct smkex_crypto *c, const struct mtls_bytes *p
     return ok ? 0 : MTLS_ERR_CRYPTO;
 }
 
+int smkex_crypto_join(const struct smkex_crypto *c, const uint8_t secret[MTLS_SECRET_LEN],
+                      uint8_t join[MTLS_JOIN_LEN])
+{
+    static const char label[] = "mtls1 join"; /* with its 00 */
+    struct mtls_bytes pieces[] = {{(const uint8_t *)label, sizeof(label)},
+                                  {secret, MTLS_SECRET_LEN}};
+    uint8_t digest[MTLS_SHA256_LEN];
+    int rc = smkex_crypto_sha256(c, pieces, 2, digest);
+
+    if (rc == 0)
+        memcpy(join, digest, MTLS_JOIN_LEN);
+    return rc;
+}
+
 int smkex_crypto_random(const struct smkex_crypto *c, uint8_t *out, size_t len)
 {
     return RAND_bytes_ex(c->libctx, out, len, 0) == 1 ? 0 : MTLS_ERR_CRYPTO;

@@ -17,6 +17,10 @@ const EVP_CIPHER *smkex_crypto_cipher(const struct smkex_crypto *c, uint8_t suit
 MTLS_NODISCARD int smkex_crypto_sha256(const struct smkex_crypto *c,
                                        const struct mtls_bytes *pieces, size_t n,
                                        uint8_t out[MTLS_SHA256_LEN]);
+/* The join of a secret [EXT-2]. */
+MTLS_NODISCARD int smkex_crypto_join(const struct smkex_crypto *c,
+                                     const uint8_t secret[MTLS_SECRET_LEN],
+                                     uint8_t join[MTLS_JOIN_LEN]);
 MTLS_NODISCARD int smkex_crypto_random(const struct smkex_crypto *c, uint8_t *out, size_t len);
 
 /* A fresh key pair of a group and its share. Errors: MTLS_ERR_CRYPTO, MTLS_ERR_ARG (no such

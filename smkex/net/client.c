@@ -4,10 +4,52 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "mtls/net/route.h"
 
 enum { WRITE_WAIT_US = 50000 /* keys are there and no byte is left to wait for */ };
+
+/* ---- OFFER ---- */
+
+static int socket_end(int fd, int (*of)(int, struct sockaddr *, socklen_t *), struct mtls_addr *end)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    return of(fd, (struct sockaddr *)&ss, &len) == 0
+               ? mtls_addr_from_sockaddr(end, (struct sockaddr *)&ss, len)
+               : MTLS_ERR_IO;
+}
+
+/* The ends of path 1; what is between them is asked while ANSWER travels. */
+static int path1_ends(struct smkex *s)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+
+    if (getsockopt(s->fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM ||
+        socket_end(s->fd, getpeername, &s->path1.remote) != 0 ||
+        socket_end(s->fd, getsockname, &s->path1.local) != 0)
+        return MTLS_ERR_PATH_UNKNOWN;
+    return 0;
+}
+
+static int path1_facts(struct smkex *s)
+{
+    return s->path1.known || mtls_route_of_socket(s->fd, &s->path1) == 0 ? 0
+                                                                         : MTLS_ERR_PATH_UNKNOWN;
+}
+
+/* Whether the choice of paths depends on what path 1 is. */
+static bool plan_needs_facts(const struct smkex *s)
+{
+    bool needed = s->ctx->words.over_mptcp;
+
+    for (int i = 0; i < s->ctx->config.npath2; i++)
+        needed = needed || s->ctx->config.path2[i].is_auto;
+    return needed && s->ctx->words.mode == SMKEX_MODE_MULTIPATH;
+}
 
 /* The name is admissible for path 2 because somebody typed it [PATH-1]. */
 static int take_name(struct smkex *s, const char *name)
@@ -32,12 +74,7 @@ static int draw_join(struct smkex *s, uint8_t join[MTLS_JOIN_LEN])
     if (s->ctx->words.mode == SMKEX_MODE_SINGLE) /* [SPM-1] */
         return smkex_crypto_random(s->ctx->crypto, join, MTLS_JOIN_LEN);
     rc = smkex_crypto_random(s->ctx->crypto, s->secret, sizeof(s->secret));
-    if (rc == 0) {
-        mtls_engine_lock();
-        rc = mtls_crypto_join(s->ctx->proofs, s->secret, join);
-        mtls_engine_unlock();
-    }
-    return rc;
+    return rc == 0 ? smkex_crypto_join(s->ctx->crypto, s->secret, join) : rc;
 }
 
 static int make_machine(struct smkex *s)
@@ -58,10 +95,10 @@ static int make_machine(struct smkex *s)
 int smkex_client_begin(struct smkex *s, const char *name)
 {
     bool two = s->ctx->words.mode == SMKEX_MODE_MULTIPATH;
-    int rc = mtls_route_of_socket(s->fd, &s->path1);
+    int rc = plan_needs_facts(s) ? path1_facts(s) : path1_ends(s);
 
     if (rc != 0)
-        return MTLS_ERR_PATH_UNKNOWN;
+        return rc;
     s->port = s->path1.remote.port;
     rc = take_name(s, name);
     if (rc == 0)
@@ -72,12 +109,17 @@ int smkex_client_begin(struct smkex *s, const char *name)
         smkex_over_begin(s);
     if (rc == 0)
         rc = make_machine(s);
-    if (rc == 0 && two && s->over == NULL && !s->over_missing) {
-        mtls_engine_lock();
-        smkex_paths_start(s);
-        mtls_engine_unlock();
-    }
+    if (rc == 0 && !s->over_missing)
+        (void)!smkex_flush_out(s); /* before the lock, which path 2's connect may hold just now; the
+                                      handshake tells what comes of it */
     return rc;
+}
+
+/* Lock held. */
+void smkex_client_claim(struct smkex *s)
+{
+    if (s->ctx->words.mode == SMKEX_MODE_MULTIPATH && s->over == NULL && !s->over_missing)
+        smkex_paths_start(s);
 }
 
 /* ---- What is known, to the decision ---- */
@@ -165,13 +207,14 @@ static int decide(struct smkex *s)
             return decide_verified(s);
         if (d.verdict != MTLS_WAIT)
             break;
-        /* Every proof so far was another session's. */
-        if (mtls_reactor_get() == NULL || (!blocking && mtls_now() >= until)) {
+        if (blocking && (d.reason = smkex_hold(s, d.next)) == 0)
+            continue;
+        /* Not blocking: every proof so far was another session's. */
+        if (!blocking && (mtls_reactor_get() == NULL || mtls_now() >= until))
             d.reason = MTLS_ERR_PROOF_MISSING;
+        if (d.reason != 0)
             break;
-        }
-        mtls_reactor_wait(mtls_reactor_get(), &s->changed,
-                          blocking || until > d.next ? d.next : until);
+        mtls_reactor_wait(mtls_reactor_get(), &s->changed, until > d.next ? d.next : until);
     }
     mtls_engine_unlock();
     return d.reason != 0 ? d.reason : MTLS_ERR_INTERNAL;
@@ -211,7 +254,9 @@ static bool means_no(const struct smkex *s, int rc)
 
 /* ---- ANSWER ---- */
 
-/* All but the last byte of ANSWER is here; it waits in the kernel until path 2 has proofs. */
+/* All but the last byte of ANSWER is here. A socket that is polled for path 2 leaves it in the
+ * kernel until path 2 has proofs; a blocking one waits behind it, and the keys are made meanwhile.
+ */
 static int hold_tail(struct smkex *s)
 {
     struct mtls_decision d;
@@ -221,6 +266,8 @@ static int hold_tail(struct smkex *s)
         return 0;
     if (s->over != NULL)
         return smkex_over_grow(s);
+    if (smkex_is_blocking(s))
+        return 0;
     mtls_engine_lock();
     s->waiting = false;
     for (;;) {
@@ -265,6 +312,8 @@ static int exchange(struct smkex *s)
         s->silent = false;
         mtls_engine_unlock();
     }
+    if (rc == 0)
+        rc = path1_facts(s);
     while (rc == 0) {
         rc = smkex_fill(s, 1);
         if (rc == SMKEX_WANT_READ)

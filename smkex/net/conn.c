@@ -176,6 +176,8 @@ static int enter_engine(struct smkex *s)
         rc = mtls_timer_new(&s->timer, r, on_timer, s);
     if (rc == 0)
         mtls_timer_set(s->timer, s->deadline_at);
+    if (rc == 0 && !s->server)
+        smkex_client_claim(s);
     mtls_engine_unlock();
     return rc;
 }
@@ -212,10 +214,8 @@ static int start(struct smkex *s, const char *name)
 
     if (s->ctx->config.policy == MTLS_POLICY_OFF)
         return plain_at_once(s);
-    rc = enter_engine(s);
-    if (rc == 0)
-        rc = s->server ? smkex_server_begin(s) : smkex_client_begin(s, name);
-    return rc;
+    rc = s->server ? smkex_server_begin(s) : smkex_client_begin(s, name);
+    return rc == 0 ? enter_engine(s) : rc;
 }
 
 static int conn_start(struct smkex **out, struct smkex_ctx *ctx, int fd, bool server,

@@ -121,6 +121,7 @@ bool smkex_is_blocking(const struct smkex *s);
 
 /* client.c, server.c: one step of the handshake: 0 done, SMKEX_WANT_*, an error. */
 int smkex_client_begin(struct smkex *s, const char *name);
+void smkex_client_claim(struct smkex *s); /* lock held: path 2 begins */
 int smkex_client_step(struct smkex *s);
 /* What a waiting client would be told now (lock held). */
 struct mtls_decision smkex_client_evaluate(struct smkex *s, bool at_write, mtls_tstamp now);

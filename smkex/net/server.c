@@ -114,8 +114,10 @@ static int answer(struct smkex *s)
 
     if (rc == 0)
         rc = smkex_machine_answer(s->m);
-    if (rc == 0)
-        rc = prove(s);
+    if (rc != 0)
+        return rc;
+    (void)!smkex_flush_out(s); /* the client makes its keys while PROOF is made; decide() tells */
+    rc = prove(s);
     if (rc != 0)
         return rc;
     s->times[SMKEX_STEP_ANSWER] = mtls_now();

@@ -52,6 +52,78 @@ static void verified_on_blocking_sockets(void **state)
     smkex_ctx_free(server);
 }
 
+static void offer_leaves_at_once(void **state)
+{
+    struct smkex_ctx *single = context("mode=single"), *off = context("policy=off");
+    struct pair p = {0};
+    uint8_t first[2];
+
+    connect_pair(p.fd);
+    assert_int_equal(smkex_client_new(&p.s[0], off, p.fd[0], NULL), 0);
+    assert_int_equal(recv(p.fd[1], first, 2, 0), -1);
+    smkex_free(p.s[0]);
+    assert_int_equal(smkex_client_new(&p.s[0], single, p.fd[0], NULL), 0);
+    set_blocking(p.fd[1], true);
+    assert_int_equal(recv(p.fd[1], first, 2, MSG_WAITALL), 2);
+    assert_memory_equal(first, "\xf0S", 2);
+    pair_free(&p);
+    smkex_ctx_free(single);
+    smkex_ctx_free(off);
+}
+
+static int silent_path2(uint16_t *port)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET};
+    socklen_t len = sizeof sa;
+    int fd;
+
+    netns_go_there();
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    netns_go_here();
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    *port = ntohs(sa.sin_port);
+    return fd;
+}
+
+static void *blocking_client(void *arg)
+{
+    struct pair *p = arg;
+
+    p->rc[0] = smkex_handshake(p->s[0]);
+    return NULL;
+}
+
+/* ANSWER is here, the keys are made, path 2 is silent: who then sees path 1 end says that, and
+ * does not wait for the deadline. */
+static void blocking_client_sees_the_end_behind_answer(void **state)
+{
+    struct smkex_ctx *server = server_context(""), *client;
+    struct pair p = {0};
+    pthread_t thread;
+    uint16_t port;
+    int silent = silent_path2(&port);
+    struct pollfd fd = {.events = POLLIN};
+
+    client = context("path2=dev=v1,remote=203.0.113.1:%u deadline=20000", port);
+    connect_pair(p.fd);
+    set_blocking(p.fd[0], true);
+    assert_int_equal(smkex_client_new(&p.s[0], client, p.fd[0], "203.0.113.1"), 0);
+    assert_int_equal(smkex_server_new(&p.s[1], server, p.fd[1]), 0);
+    fd.fd = p.fd[1];
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+    assert_int_equal(smkex_handshake(p.s[1]), SMKEX_WANT_READ);
+    assert_int_equal(pthread_create(&thread, NULL, blocking_client, &p), 0);
+    shutdown(p.fd[1], SHUT_WR);
+    pthread_join(thread, NULL);
+    assert_int_equal(p.rc[0], MTLS_ERR_PEER_CLOSED);
+    pair_free(&p);
+    close(silent);
+    smkex_ctx_free(client);
+    smkex_ctx_free(server);
+}
+
 static void contexts_may_go_first(void **state)
 {
     struct smkex_ctx *server = server_context(""), *client = client_context(server, "");
@@ -456,6 +528,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verified_without_blocking_or_spinning),
         cmocka_unit_test(verified_on_blocking_sockets),
+        cmocka_unit_test(offer_leaves_at_once),
+        cmocka_unit_test(blocking_client_sees_the_end_behind_answer),
         cmocka_unit_test(contexts_may_go_first),
         cmocka_unit_test(same_device_is_no_second_path),
         cmocka_unit_test(without_proof_nothing_is_sent_or_delivered),
