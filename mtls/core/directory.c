@@ -46,6 +46,7 @@ int mtls_dir_enter(struct mtls_dir *d, const struct mtls_dir_proc *who, mtls_mem
         return MTLS_ERR_LIMIT;
     p = *who;
     p.leaving = p.refs = 0;
+    p.serves = 0;
     p.self = (mtls_member)generation << INDEX_BITS | (n + 1);
     mtls_dir_wr(&d->mem->generation, generation);
     mtls_dir_words(&d->mem->procs[n], &p, sizeof(p));
@@ -61,18 +62,37 @@ void mtls_dir_set_leaving(struct mtls_dir *d, mtls_member m)
         mtls_dir_wr(&d->mem->procs[index_of(m)].leaving, 1);
 }
 
-mtls_member mtls_dir_heir(const struct mtls_dir *d, mtls_member m)
+void mtls_dir_set_serves(struct mtls_dir *d, mtls_member m, uint64_t listeners)
+{
+    struct mtls_dir_proc p;
+
+    if (mtls_dir_proc(d, m, &p))
+        __atomic_store_n(&d->mem->procs[index_of(m)].serves, listeners, __ATOMIC_RELAXED);
+}
+
+/* The latest that stays. serves: 0: whatever it serves. */
+static mtls_member latest(const struct mtls_dir *d, mtls_member besides, uint64_t serves)
 {
     mtls_member best = 0;
     struct mtls_dir_proc p;
     unsigned i;
 
     for (i = 0; i < MTLS_DIR_PROCS_MAX; i++) {
-        if (mtls_dir_proc_at(d, i, &p) && index_of(p.self) == i && p.self != m && p.leaving == 0 &&
-            p.self > best)
+        if (mtls_dir_proc_at(d, i, &p) && index_of(p.self) == i && p.self != besides &&
+            p.leaving == 0 && (serves == 0 || p.serves == serves) && p.self > best)
             best = p.self;
     }
     return best;
+}
+
+mtls_member mtls_dir_heir(const struct mtls_dir *d, mtls_member m)
+{
+    return latest(d, m, 0);
+}
+
+mtls_member mtls_dir_server(const struct mtls_dir *d, mtls_member m, uint64_t listeners)
+{
+    return listeners != 0 ? latest(d, m, listeners) : 0;
 }
 
 /* ---- Joins ---- */

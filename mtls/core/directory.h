@@ -31,6 +31,7 @@ struct mtls_dir_proc {
     uint64_t net_ns, pid_ns;         /* the namespaces that its name and its pid belong to */
     uint32_t leaving;                /* hands over what it has; nothing new goes there */
     uint32_t refs;                   /* owners and holders that name it */
+    uint64_t serves;                 /* the listeners that it answers path 2 on; 0: it does not */
     uint8_t name[MTLS_DIR_NAME_LEN]; /* of its socket */
 };
 
@@ -59,6 +60,7 @@ MTLS_NODISCARD int mtls_dir_enter(struct mtls_dir *d, const struct mtls_dir_proc
 /* False: it is no member (any more). */
 bool mtls_dir_proc(const struct mtls_dir *d, mtls_member m, struct mtls_dir_proc *out);
 void mtls_dir_set_leaving(struct mtls_dir *d, mtls_member m);
+void mtls_dir_set_serves(struct mtls_dir *d, mtls_member m, uint64_t listeners);
 /* Forgets it with all that it had; its sessions have ended at now. */
 void mtls_dir_remove(struct mtls_dir *d, mtls_member m, mtls_tstamp now, mtls_tstamp ttl);
 /* The index-th place (0 .. MTLS_DIR_PROCS_MAX - 1). False: it is free. Without the lock it may be
@@ -66,6 +68,8 @@ void mtls_dir_remove(struct mtls_dir *d, mtls_member m, mtls_tstamp now, mtls_ts
 bool mtls_dir_proc_at(const struct mtls_dir *d, unsigned index, struct mtls_dir_proc *out);
 /* A member other than m that is not leaving, the one that has entered last; 0: none. */
 mtls_member mtls_dir_heir(const struct mtls_dir *d, mtls_member m);
+/* The same of those that serve these very listeners. */
+mtls_member mtls_dir_server(const struct mtls_dir *d, mtls_member m, uint64_t listeners);
 
 /* ---- Joins ---- */
 

@@ -45,5 +45,11 @@ void mtls_conn_read(struct conn *c, mtls_tstamp now);
 /* Whoever was woken for a connection may have died before it took it. */
 void mtls_conns_accept(mtls_tstamp now);
 void mtls_conns_arm(void);
+/* What stands for the index-th listener in every process that has inherited it; 0: unknown;
+ * MTLS_NO_LISTENER: there are not so many. */
+#define MTLS_NO_LISTENER UINT64_MAX
+uint64_t mtls_conns_listener_id(size_t index);
+/* The listeners are watched again. */
+void mtls_conns_return(mtls_tstamp now);
 
 #endif

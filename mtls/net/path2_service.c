@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "path2_conns.h"
 #include "path2_socket.h"
+#include "path2_stand.h"
 #include "path2_workers.h"
 #include "reactor.h"
 #include "route.h"
@@ -20,6 +21,7 @@
 enum {
     LISTENERS_MAX = 64,
     ACCEPT_BATCH = 64,
+    BACKLOG_BATCHES = 16,
     SECOND = 1000000,
     HELLO_TTL_US = 10 * SECOND,
     CLAIM_TTL_US = 10 * SECOND,
@@ -31,6 +33,7 @@ enum {
 
 struct listener {
     int fd;
+    uint64_t id; /* of the socket, in whatever process; 0: unknown */
     struct mtls_addr asked, bound;
     struct mtls_watch *watch;
 };
@@ -183,21 +186,6 @@ static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     arm_expiry();
 }
 
-/* The address that a connection of this listener was made to. */
-static int local_of(const struct listener *l, int fd, struct mtls_addr *local)
-{
-    static const uint8_t any[sizeof(l->bound.ip)];
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-
-    *local = l->bound;
-    if (memcmp(l->bound.ip, any, sizeof(any)) != 0)
-        return 0;
-    return getsockname(fd, (struct sockaddr *)&ss, &len) != 0
-               ? MTLS_ERR_IO
-               : mtls_addr_from_sockaddr(local, (struct sockaddr *)&ss, len);
-}
-
 static void conn_new(const struct listener *l, int fd, const struct sockaddr *peer, socklen_t len,
                      mtls_tstamp now)
 {
@@ -207,7 +195,8 @@ static void conn_new(const struct listener *l, int fd, const struct sockaddr *pe
     if (c == NULL || r == NULL)
         goto refuse;
     c->fd = fd;
-    if (mtls_addr_from_sockaddr(&c->peer, peer, len) != 0 || local_of(l, fd, &c->local) != 0 ||
+    if (mtls_addr_from_sockaddr(&c->peer, peer, len) != 0 ||
+        mtls_path2_local(fd, &l->bound, &c->local) != 0 ||
         mtls_p2s_conn_new(&c->p2s, service.p2s, &c->peer, c, now) != 0)
         goto refuse;
     if (mtls_watch_new(&c->watch, r, fd, EPOLLIN | EPOLLRDHUP, conn_event, c) != 0) {
@@ -254,14 +243,14 @@ static void out_of_files(struct listener *l, mtls_tstamp now)
     mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
 }
 
-static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
+/* False: there may be more. */
+static bool accept_some(struct listener *l, mtls_tstamp now)
 {
-    struct listener *l = arg;
     struct sockaddr_storage ss;
     socklen_t len;
     int i, fd = -1;
+    bool none;
 
-    limit_conns(now);
     for (i = 0; i < ACCEPT_BATCH; i++) {
         len = sizeof(ss);
         fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -269,8 +258,38 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
             break;
         conn_new(l, fd, (struct sockaddr *)&ss, len, now);
     }
+    none = fd < 0 && errno == EAGAIN;
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
         out_of_files(l, now);
+    return none;
+}
+
+/* The watches go first: what comes from then on wakes another process, what came before would wake
+ * nobody. */
+static void stand_back(mtls_tstamp now)
+{
+    size_t i;
+    int batch;
+
+    for (i = 0; i < service.nlisteners; i++) {
+        mtls_watch_free(service.listeners[i].watch);
+        service.listeners[i].watch = NULL;
+    }
+    for (i = 0; i < service.nlisteners; i++) {
+        for (batch = 0; batch < BACKLOG_BATCHES && !accept_some(&service.listeners[i], now);)
+            batch++;
+        if (batch == BACKLOG_BATCHES)
+            mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    }
+}
+
+static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
+{
+    limit_conns(now);
+    if (mtls_stand_back(now))
+        stand_back(now);
+    else
+        (void)accept_some(arg, now);
     arm_expiry();
 }
 
@@ -336,20 +355,6 @@ static int service_init(const struct mtls_config *config)
     return table_make();
 }
 
-static bool listener_is_ours(const struct listener *l)
-{
-    struct sockaddr_storage ss;
-    struct mtls_addr a;
-    socklen_t len = sizeof(int), sslen = sizeof(ss);
-    int listens = 0;
-
-    return getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens != 0 &&
-           getsockname(l->fd, (struct sockaddr *)&ss, &sslen) == 0 &&
-           mtls_addr_from_sockaddr(&a, (struct sockaddr *)&ss, sslen) == 0 &&
-           a.family == l->bound.family && a.port == l->bound.port &&
-           memcmp(a.ip, l->bound.ip, sizeof(a.ip)) == 0;
-}
-
 /* Another process's reactor, or one whose descriptors the program has closed, has taken timers and
  * watches with it; listeners that it has closed as well are forgotten. */
 static void reactor_changed(struct mtls_reactor *r)
@@ -362,7 +367,7 @@ static void reactor_changed(struct mtls_reactor *r)
     for (i = 0; i < service.nlisteners; i++) {
         if (mtls_watch_lost(service.listeners[i].watch)) /* a parent's is the parent's to free */
             mtls_watch_free(service.listeners[i].watch);
-        if (!listener_is_ours(&service.listeners[i]))
+        if (!mtls_path2_listens(service.listeners[i].fd, &service.listeners[i].bound))
             continue;
         service.listeners[n] = service.listeners[i];
         service.listeners[n++].watch = NULL;
@@ -453,8 +458,10 @@ int mtls_service_open(const struct mtls_config *config, struct mtls_addr *bound)
             l->asked = config->listen[i];
             err = config->share[0] != '\0' ? mtls_path2_listen_shared(&l->asked, &l->fd, &l->bound)
                                            : mtls_path2_listen(&l->asked, &l->fd, &l->bound);
-            if (err == 0)
+            if (err == 0) {
+                l->id = mtls_path2_socket_id(l->fd);
                 service.nlisteners++;
+            }
         }
         if (err != 0) {
             unopened.addr = config->listen[i];
@@ -613,6 +620,16 @@ void mtls_conns_accept(mtls_tstamp now)
 void mtls_conns_arm(void)
 {
     arm_expiry();
+}
+
+uint64_t mtls_conns_listener_id(size_t i)
+{
+    return i < service.nlisteners ? service.listeners[i].id : MTLS_NO_LISTENER;
+}
+
+void mtls_conns_return(mtls_tstamp now)
+{
+    accept_again(NULL, now);
 }
 
 int mtls_conn_watch(struct conn *c)

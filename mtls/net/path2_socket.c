@@ -262,3 +262,39 @@ int mtls_path2_listen_shared(const struct mtls_addr *addr, int *fd, struct mtls_
 {
     return listen_on(addr, true, fd, bound);
 }
+
+int mtls_path2_local(int fd, const struct mtls_addr *bound, struct mtls_addr *local)
+{
+    static const uint8_t any[sizeof(bound->ip)];
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    *local = *bound;
+    if (memcmp(bound->ip, any, sizeof(any)) != 0)
+        return 0;
+    return getsockname(fd, (struct sockaddr *)&ss, &len) != 0
+               ? MTLS_ERR_IO
+               : mtls_addr_from_sockaddr(local, (struct sockaddr *)&ss, len);
+}
+
+bool mtls_path2_listens(int fd, const struct mtls_addr *bound)
+{
+    struct sockaddr_storage ss;
+    struct mtls_addr a;
+    socklen_t len = sizeof(int), sslen = sizeof(ss);
+    int listens = 0;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens != 0 &&
+           getsockname(fd, (struct sockaddr *)&ss, &sslen) == 0 &&
+           mtls_addr_from_sockaddr(&a, (struct sockaddr *)&ss, sslen) == 0 &&
+           a.family == bound->family && a.port == bound->port &&
+           memcmp(a.ip, bound->ip, sizeof(a.ip)) == 0;
+}
+
+uint64_t mtls_path2_socket_id(int fd)
+{
+    uint64_t id = 0;
+    socklen_t len = sizeof(id);
+
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &id, &len) == 0 ? id : 0;
+}

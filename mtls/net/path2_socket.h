@@ -41,6 +41,14 @@ MTLS_NODISCARD int mtls_path2_listen(const struct mtls_addr *addr, int *fd,
 MTLS_NODISCARD int mtls_path2_listen_shared(const struct mtls_addr *addr, int *fd,
                                             struct mtls_addr *bound);
 
+/* The address that a connection of the listener bound there was made to. Errors: MTLS_ERR_IO,
+ * MTLS_ERR_ARG. */
+MTLS_NODISCARD int mtls_path2_local(int fd, const struct mtls_addr *bound, struct mtls_addr *local);
+/* Whether fd is still a listener, bound there. */
+bool mtls_path2_listens(int fd, const struct mtls_addr *bound);
+/* The same in every process that has this very socket; 0: unknown. */
+uint64_t mtls_path2_socket_id(int fd);
+
 /* The specs that `auto` stands for, most different first: other devices that are up with a usable
  * address and a default route (or an on-link one to dst), never path 1's device, never a loopback,
  * never a tunnel or a device on path 1's link [PATH-7], and none at all where path 1 uses a VPN

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "path2_stand.h"
 #include "peers.h"
 #include "share.h"
 #include "share_ends.h"
@@ -146,6 +147,7 @@ static int session_add(void *arg, const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp
     if (d == NULL)
         return MTLS_ERR_IO;
     err = mtls_dir_session_add(d, mtls_share_self(), join, now, slot, &view);
+    mtls_stand_serves(d, now);
     mtls_share_unlock();
     if (err != 0)
         return err;
@@ -247,18 +249,20 @@ static bool move(struct conn *c, mtls_member to)
     static struct mtls_handover m; /* large; engine lock */
     struct mtls_dir_proc p;
     struct mtls_dir *d;
-    bool sent;
+    int err = MTLS_ERR_IO;
     unsigned i;
 
     memset(&m, 0, sizeof(m));
     m.type = MTLS_HANDOVER_CONN;
     if (c->fd < 0 || !mtls_p2s_conn_export(c->p2s, &m.conn) || (d = mtls_share_lock()) == NULL)
         return false;
-    sent = mtls_dir_proc(d, to, &p) && p.leaving == 0 && mtls_peers_send(&p, &m, c->fd) == 0;
-    for (i = 0; sent && i < m.conn.nclaims; i++)
+    if (mtls_dir_proc(d, to, &p) && p.leaving == 0 &&
+        (err = mtls_peers_send(&p, &m, c->fd)) == MTLS_ERR_IO)
+        note_unreachable(to);
+    for (i = 0; err == 0 && i < m.conn.nclaims; i++)
         mtls_dir_claim_move(d, mtls_share_self(), to, m.conn.claims[i].join, mtls_now());
     mtls_share_unlock();
-    if (!sent)
+    if (err != 0)
         return false;
     workers.stats.moved_out++;
     mtls_p2s_conn_moved(c->p2s);
@@ -462,6 +466,7 @@ static void lost(mtls_member peer, mtls_tstamp now)
         mtls_share_unlock();
         workers.stats.lost++;
     }
+    mtls_stand_lost(peer, now);
     mtls_conns_accept(now);
     mtls_conns_arm();
 }
@@ -483,6 +488,7 @@ int mtls_workers_open(const struct mtls_config *config)
     struct mtls_crypto *crypto;
     int err = mtls_engine_crypto(&crypto);
 
+    mtls_stand_open(config);
     return err == 0 ? mtls_share_open(config->share, config->max_pending, crypto) : err;
 }
 
@@ -495,6 +501,7 @@ void mtls_workers_enter(struct mtls_reactor *r, struct mtls_p2s *p2s, mtls_tstam
         return;
     mtls_timer_free(workers.later);
     workers.later = NULL;
+    mtls_stand_reset();
     workers.reactor = r;
     workers.ended_ttl = ended_ttl;
     if (mtls_engine_crypto(&crypto) != 0 || mtls_timer_new(&workers.later, r, on_later, NULL) != 0)
@@ -577,6 +584,7 @@ void mtls_workers_fork_child(void)
     free(workers.known.slots);
     free(workers.known.old);
     memset(&workers, 0, sizeof(workers));
+    mtls_stand_reset();
     mtls_peers_fork_child();
     mtls_ends_fork_child();
     mtls_share_fork_child();

@@ -304,15 +304,16 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
 
 bool mtls_peers_hear(mtls_member peer, mtls_tstamp now)
 {
+    bool may = false;
     struct link *l;
 
     if (peers.fd >= 0)
         accept_event(NULL, 0, now);
     for (l = peers.links; l != NULL; l = l->next) {
         if (l->peer == peer && !l->outgoing && !l->dead)
-            return true;
+            l->spoke = may = true; /* with this one's end it is lost */
     }
-    return false;
+    return may;
 }
 
 bool mtls_peers_linked(mtls_member peer)
@@ -469,6 +470,13 @@ static int link_to(const struct mtls_dir_proc *to, struct link **out)
     if (err == 0 && (err = link_new(out, fd, to->self, true, outgoing_event)) != 0)
         close(fd);
     return err;
+}
+
+int mtls_peers_follow(const struct mtls_dir_proc *to)
+{
+    struct link *l;
+
+    return peers.fd >= 0 ? link_to(to, &l) : MTLS_ERR_IO;
 }
 
 int mtls_peers_send(const struct mtls_dir_proc *to, const struct mtls_handover *m, int fd)

@@ -26,6 +26,8 @@ bool mtls_peers_is_open(const struct mtls_reactor *r);
  * cannot be reached), MTLS_ERR_LIMIT (it takes nothing now). */
 MTLS_NODISCARD int mtls_peers_send(const struct mtls_dir_proc *to, const struct mtls_handover *m,
                                    int fd);
+/* A link, so that its end is heard of. Errors: as mtls_peers_send(). */
+MTLS_NODISCARD int mtls_peers_follow(const struct mtls_dir_proc *to);
 /* Whether the process behind the name is there, or cannot be asked (another network namespace). */
 bool mtls_peers_probe(const struct mtls_dir_proc *p);
 

@@ -15,7 +15,7 @@
 #include "reactor.h"
 #include "share_lock.h"
 
-enum { SECOND = 1000000, REPAIR_EVERY_US = 100000, ENDED_MAX = 65536, LAYOUT = 2 };
+enum { SECOND = 1000000, REPAIR_EVERY_US = 100000, ENDED_MAX = 65536, LAYOUT = 3 };
 
 struct head { /* before the directory */
     uint32_t ready, layout;

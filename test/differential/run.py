@@ -121,7 +121,7 @@ def environments(given):
         sys.exit(f"{preload} is missing: build first")
     port = free_port()
     words = given.hook.replace("127.0.0.1:0", f"127.0.0.1:{port}") + f" share=differential-{port}"
-    atexit.register(forget, f"/dev/shm/mtls2-{os.geteuid()}-differential-{port}")
+    atexit.register(forget, f"/dev/shm/mtls3-{os.geteuid()}-differential-{port}")
     return [{}, {"LD_PRELOAD": preload, "MTLSIZE_LIBRARY": os.path.join(BUILD, "mtls", "libmtls.so"),
                  "MTLS_CONFIG": words}]
 

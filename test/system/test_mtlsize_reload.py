@@ -72,7 +72,7 @@ def name():
     """Of a unit of the test's own; what its programs share is gone afterwards."""
     own = f"test-{secrets.token_hex(4)}"
     yield own
-    shared = f"/dev/shm/mtls2-{os.geteuid()}-{own}"
+    shared = f"/dev/shm/mtls3-{os.geteuid()}-{own}"
     if os.path.exists(shared):
         os.unlink(shared)
 

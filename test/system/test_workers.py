@@ -72,7 +72,7 @@ def share():
     """A name that processes share, gone after the test."""
     name = f"test{secrets.token_hex(4)}"
     yield f"share={name}"
-    os.unlink(f"/dev/shm/mtls2-{os.geteuid()}-{name}")
+    os.unlink(f"/dev/shm/mtls3-{os.geteuid()}-{name}")
 
 
 def load(*args, **words):
@@ -195,3 +195,15 @@ def test_path_2_on_the_tls_port_is_off(lab, pki, www):
     path2 = f"dev=p2,remote={tools.join(lab.addr, server.port)}"
     result = tools.client(lab, pki, server, path2=[path2], policy="require")
     assert result.outcome == tools.FAILED, result
+
+
+def test_what_lands_in_the_parent(lab, pki):
+    """Once its only worker has sessions the parent leaves path 2 to it: hardly a connection moves. With no worker there yet
+    the parent answers, and hands over what is the first session's."""
+    server = Workers(lab, pki, workers=1)
+    first = load(lab, pki, server, words="reuse=off tfo=off", count=1, threads=1)
+    assert first["verified"] == 1, first
+    done = load(lab, pki, server, words="reuse=off tfo=off", count=300, threads=4)
+    assert done["verified"] == 300, done
+    sums = server.stop()
+    assert sums["verified"] == 301 and 1 <= handed_over(sums) < 30, sums

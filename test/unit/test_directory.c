@@ -230,7 +230,14 @@ static void heirs_and_room_for_processes(void **state)
 
     assert_true(mtls_dir_heir(f->d, f->a) == f->b);
     assert_true(mtls_dir_heir(f->d, f->b) == f->a);
+    assert_true(mtls_dir_server(f->d, f->a, 7) == 0);
+    mtls_dir_set_serves(f->d, f->b, 7);
+    assert_true(mtls_dir_server(f->d, f->a, 7) == f->b);
+    assert_true(mtls_dir_server(f->d, f->b, 7) == 0);
+    assert_true(mtls_dir_server(f->d, f->a, 8) == 0);
+    assert_true(mtls_dir_server(f->d, f->a, 0) == 0);
     mtls_dir_set_leaving(f->d, f->b);
+    assert_true(mtls_dir_server(f->d, f->a, 7) == 0);
     assert_true(mtls_dir_heir(f->d, f->a) == 0);
     for (i = 2; i < MTLS_DIR_PROCS_MAX; i++)
         last = enter(f->d, 100 + i);

@@ -181,7 +181,7 @@ static char path[64], name[32];
 static int name_new(void **state)
 {
     (void)snprintf(name, sizeof(name), "unit%ld", (long)getpid());
-    (void)snprintf(path, sizeof(path), "/dev/shm/mtls2-%lu-%s", (unsigned long)geteuid(), name);
+    (void)snprintf(path, sizeof(path), "/dev/shm/mtls3-%lu-%s", (unsigned long)geteuid(), name);
     return 0;
 }
 

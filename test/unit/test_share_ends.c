@@ -84,7 +84,7 @@ static int open_all(void **state)
     int err;
 
     (void)snprintf(name, sizeof(name), "ends%ld", (long)getpid());
-    (void)snprintf(path, sizeof(path), "/dev/shm/mtls2-%lu-%s", (unsigned long)geteuid(), name);
+    (void)snprintf(path, sizeof(path), "/dev/shm/mtls3-%lu-%s", (unsigned long)geteuid(), name);
     mtls_engine_lock();
     err = enter();
     mtls_engine_unlock();
