@@ -96,6 +96,20 @@ PRELOAD_PUBLIC int SSL_do_handshake(SSL *ssl)
     return proceeds(&t, ssl, MTLS_INTERPOSE_OTHER, &rv) ? real(ssl) : rv;
 }
 
+/* Programs that name their descriptor before each try (wrk) change nothing by it, but for the gate:
+ * libssl would put a fresh BIO in its place. */
+PRELOAD_PUBLIC int SSL_set_fd(SSL *ssl, int fd)
+{
+    static struct site site = {.name = "SSL_set_fd"};
+    struct target t = target(&site, __builtin_return_address(0));
+    int (*real)(SSL *, int);
+
+    memcpy(&real, &t.fn, sizeof(real));
+    if (real == NULL)
+        return 0;
+    return t.followed && preload_libmtls.has_fd(ssl, fd) == 1 ? 1 : real(ssl, fd);
+}
+
 /* ---- data; each may begin a handshake ---- */
 
 typedef int read_fn(SSL *, void *, int);

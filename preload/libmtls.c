@@ -120,6 +120,7 @@ static bool take(void *lib)
         {&m->set_outcome_callback, "mtls_ssl_ctx_set_outcome_callback"},
         {&m->descriptor, "mtls_interpose_descriptor"},
         {&m->confirm, "mtls_interpose_confirm"},
+        {&m->has_fd, "mtls_interpose_has_fd"},
         {&m->session_callback, "mtls_interpose_session_callback"},
     };
     size_t i;

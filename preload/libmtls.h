@@ -20,6 +20,7 @@ struct preload_libmtls {
     __typeof__(&mtls_ssl_ctx_set_outcome_callback) set_outcome_callback;
     __typeof__(&mtls_interpose_descriptor) descriptor;
     __typeof__(&mtls_interpose_confirm) confirm;
+    __typeof__(&mtls_interpose_has_fd) has_fd;
     __typeof__(&mtls_interpose_session_callback) session_callback;
 };
 extern struct preload_libmtls preload_libmtls; /* all set once preload_library_ready() */

@@ -238,6 +238,20 @@ void mtls_interpose_learned(void *who, int fd)
     s->hs->later_error = err;
 }
 
+int mtls_interpose_has_fd(const SSL *ssl, int fd)
+{
+    const struct mtls_session *s = mtls_session_find(ssl);
+    BIO *r, *w;
+
+    if (s == NULL || fd < 0 || s->generation != mtls_engine_generation() || !mtls_gate_stands(s))
+        return 0;
+    r = BIO_next(s->gate->rfilter);
+    w = BIO_next(s->gate->wfilter);
+    return BIO_method_type(r) == BIO_TYPE_SOCKET && BIO_method_type(w) == BIO_TYPE_SOCKET &&
+           BIO_get_close(r) == BIO_NOCLOSE && BIO_get_fd(r, NULL) == fd &&
+           BIO_get_fd(w, NULL) == fd;
+}
+
 /* ---- message call-backs ---- */
 
 static void index_make(void)

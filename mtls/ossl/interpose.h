@@ -57,6 +57,11 @@ MTLS_API void mtls_interpose_closed(int fd);
 /* Path 1's descriptor, in the outcome call-back; -1: unknown. */
 MTLS_API int mtls_interpose_descriptor(const SSL *ssl);
 
+/* 1: this SSL is in a handshake of ours and on this descriptor, both ways, by libssl's own socket
+ * BIO, so that SSL_set_fd() would change nothing but take the gate away. 0: it is not. Raises
+ * nothing. */
+MTLS_API int mtls_interpose_has_fd(const SSL *ssl, int fd);
+
 /* The program's own message call-back of a hooked SSL_CTX, or of an SSL made from one; its argument
  * stays in libssl. 1, or 0: not hooked, or cb is libmtls's own: to be passed on to libssl. Raises
  * nothing. */

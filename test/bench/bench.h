@@ -79,11 +79,13 @@ static inline void bench_nodelay(int fd)
     bench_check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0, "TCP_NODELAY");
 }
 
-/* bench_bare.c: the server's end on a thread of its own, returns its port; the client's, before and
- * after the handshake. */
-unsigned bench_bare_serve(void);
-int bench_bare_begin(unsigned port);
-void bench_bare_end(int fd);
+/* bench_bare.c: the server's end on a thread of its own, returns its port; the client's, over a
+ * device or NULL: a new connection, its first message, and the rest of the exchange; keep: the
+ * connection stays for the next one, or else it is closed. */
+unsigned bench_bare_serve(const char *host);
+int bench_bare_connect(const char *host, unsigned port, const char *device);
+void bench_bare_begin(int fd);
+void bench_bare_end(int fd, bool keep);
 
 /* words NULL: plain TLS. */
 static inline SSL_CTX *bench_ctx(bool server, const char *words)

@@ -7,17 +7,17 @@
 #include "bench.h"
 
 /* Sizes of HELLO; READY and PROOF; CONFIRM. */
-enum { HELLO = 83, READY = 81, PROOF = 42, CONFIRM = 43, EVENTS = 64 };
+enum { HELLO = 83, READY = 81, PROOF = 42, CONFIRM = 43, CONFIRM_KEPT = 44, EVENTS = 64 };
 
 static void answer(int fd)
 {
     uint8_t buf[256];
     ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 
-    if (n == HELLO) {
+    if (n == HELLO || n == CONFIRM_KEPT + HELLO) {
         bench_check(send(fd, buf, READY, MSG_NOSIGNAL) == READY, "send");
         bench_check(send(fd, buf, PROOF, MSG_NOSIGNAL) == PROOF, "send");
-    } else if (n >= 0 || errno != EAGAIN) {
+    } else if (n != CONFIRM_KEPT && (n >= 0 || errno != EAGAIN)) {
         close(fd); /* CONFIRM, and the end right behind it */
     }
 }
@@ -47,10 +47,10 @@ static void *bare_main(void *arg)
     return NULL;
 }
 
-unsigned bench_bare_serve(void)
+unsigned bench_bare_serve(const char *host)
 {
     static int listener;
-    struct sockaddr_in sin = bench_addr("127.0.1.1", 0);
+    struct sockaddr_in sin = bench_addr(host, 0);
     socklen_t len = sizeof(sin);
     pthread_t thread;
 
@@ -62,24 +62,35 @@ unsigned bench_bare_serve(void)
     return ntohs(sin.sin_port);
 }
 
-int bench_bare_begin(unsigned port)
+int bench_bare_connect(const char *host, unsigned port, const char *device)
 {
-    struct sockaddr_in sin = bench_addr("127.0.1.1", port);
-    uint8_t hello[HELLO] = {0};
+    struct sockaddr_in sin = bench_addr(host, port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    bench_check(fd >= 0 && connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0, "connect");
+    bench_check(fd >= 0 &&
+                    (device == NULL || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device,
+                                                  (socklen_t)strlen(device)) == 0) &&
+                    connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0,
+                "connect");
     bench_nodelay(fd);
-    bench_check(send(fd, hello, sizeof(hello), 0) == (ssize_t)sizeof(hello), "send");
     return fd;
 }
 
-void bench_bare_end(int fd)
+void bench_bare_begin(int fd)
+{
+    uint8_t hello[HELLO] = {0};
+
+    bench_check(send(fd, hello, sizeof(hello), 0) == (ssize_t)sizeof(hello), "send");
+}
+
+void bench_bare_end(int fd, bool keep)
 {
     uint8_t buf[READY + PROOF] = {0};
+    size_t confirm = keep ? CONFIRM_KEPT : CONFIRM;
 
     bench_check(recv(fd, buf, sizeof(buf), MSG_WAITALL) == (ssize_t)sizeof(buf) &&
-                    send(fd, buf, CONFIRM, 0) == CONFIRM,
+                    send(fd, buf, confirm, 0) == (ssize_t)confirm,
                 "bare");
-    close(fd);
+    if (!keep)
+        close(fd);
 }

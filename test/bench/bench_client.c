@@ -14,7 +14,7 @@ static struct {
     const char *host, *words, *cafile;
     unsigned port, bare; /* bare: port of the second connection without a protocol, 0 = none */
     SSL_CTX *ctx;
-    bool announce, resume, confirm;
+    bool announce, resume, confirm, keep;
     int count, threads, warm, hold;
     uint64_t bytes;
 } client = {.host = "127.0.0.1", .count = 100, .threads = 4};
@@ -57,12 +57,18 @@ static void ssl_end(SSL *ssl)
 
 static SSL *handshake(SSL_SESSION *session)
 {
+    static _Thread_local int bare = -1;
     SSL *ssl = ssl_new(tcp_connect(), session);
-    int bare = client.bare != 0 ? bench_bare_begin(client.bare) : -1;
 
+    if (client.bare != 0 && bare < 0)
+        bare = bench_bare_connect("127.0.1.1", client.bare, NULL);
+    if (bare >= 0)
+        bench_bare_begin(bare);
     bench_check(SSL_connect(ssl) == 1, "SSL_connect");
     if (bare >= 0)
-        bench_bare_end(bare);
+        bench_bare_end(bare, client.keep);
+    if (!client.keep)
+        bare = -1;
     return ssl;
 }
 
@@ -322,6 +328,9 @@ static void option(int opt)
     case 'B':
         client.bare = (unsigned)atoi(optarg);
         break;
+    case 'K':
+        client.keep = true;
+        break;
     case 'A':
         client.announce = true;
         break;
@@ -338,21 +347,15 @@ static void option(int opt)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"port", required_argument, NULL, 'P'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cafile", required_argument, NULL, 'a'},
-                                            {"cpu", required_argument, NULL, 'p'},
-                                            {"count", required_argument, NULL, 'n'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"warm", required_argument, NULL, 'W'},
-                                            {"hold", required_argument, NULL, 'H'},
-                                            {"bytes", required_argument, NULL, 'b'},
-                                            {"announce", no_argument, NULL, 'A'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {"bare", required_argument, NULL, 'B'},
-                                            {"confirm", no_argument, NULL, 'C'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
+        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
+        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
+        {"hold", required_argument, NULL, 'H'},    {"bytes", required_argument, NULL, 'b'},
+        {"announce", no_argument, NULL, 'A'},      {"resume", no_argument, NULL, 'r'},
+        {"bare", required_argument, NULL, 'B'},    {"keep-bare", no_argument, NULL, 'K'},
+        {"confirm", no_argument, NULL, 'C'},       {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)

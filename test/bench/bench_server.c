@@ -1,17 +1,18 @@
-/* Concept: the benchmark's server: one thread, non-blocking sockets, level-triggered epoll, as an
- * ordinary event-driven server has it; plain or hooked by its command line alone. It says its ports
- * in its first line, and for each line that it reads what it has done and spent so far; it ends
- * with its standard input. */
+/* Concept: the benchmark's server: one thread or several, each with non-blocking sockets and
+ * level-triggered epoll, as ordinary event-driven servers have it; plain or hooked by its command
+ * line alone. It says its ports in its first line, and for each line that it reads what it has done
+ * and spent so far; it ends with its standard input. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 
 #include "bench.h"
 
-enum { EVENTS = 64, BACKLOG = 1024 };
+enum { EVENTS = 64, BACKLOG = 1024, THREADS_MAX = 16 };
 
 struct conn {
-    int fd;
+    int fd, epoll;
     SSL *ssl;
     bool ready;
     uint8_t order[BENCH_ORDER_LEN];
@@ -21,29 +22,35 @@ struct conn {
 };
 
 static struct {
-    int epoll, listener, path2; /* path2: what is polled for path 2, with reactor=app */
+    int listener, path2; /* path2: what is polled for path 2, with reactor=app */
     SSL_CTX *ctx;
-    uint64_t done, failed, resumed, verified, resumed_verified, open;
+    bool exporter; /* one for each handshake, as a hooked server needs it */
+    uint64_t done, failed, resumed, verified, resumed_verified, open; /* atomic */
 } server;
 
 static uint8_t block[BENCH_RECORD];
+
+static void add(uint64_t *counter, uint64_t by)
+{
+    __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
+}
 
 static void conn_close(struct conn *c)
 {
     SSL_free(c->ssl);
     close(c->fd);
     free(c);
-    server.open--;
+    add(&server.open, (uint64_t)-1);
 }
 
 static void count(const struct conn *c)
 {
     enum mtls_outcome outcome = mtls_get_outcome(c->ssl);
 
-    server.done++;
-    server.resumed += SSL_session_reused(c->ssl) == 1;
-    server.verified += outcome == MTLS_OUTCOME_VERIFIED;
-    server.resumed_verified += outcome == MTLS_OUTCOME_RESUMED_VERIFIED;
+    add(&server.resumed, SSL_session_reused(c->ssl) == 1);
+    add(&server.verified, outcome == MTLS_OUTCOME_VERIFIED);
+    add(&server.resumed_verified, outcome == MTLS_OUTCOME_RESUMED_VERIFIED);
+    add(&server.done, 1);
 }
 
 /* rc: what libssl returned; 1 go on, 0 wait, -1 over. */
@@ -66,7 +73,7 @@ static int judge(struct conn *c, int rc)
         return -1;
     }
     if (ev.events != c->events)
-        bench_check(epoll_ctl(server.epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0, "epoll_ctl");
+        bench_check(epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0, "epoll_ctl");
     c->events = ev.events;
     return 0;
 }
@@ -126,15 +133,20 @@ static int serve(struct conn *c)
 
 static void conn_event(struct conn *c)
 {
+    uint8_t key[32];
     int go = 1;
 
     if (!c->ready) {
         go = judge(c, SSL_accept(c->ssl));
         if (go == 1) {
             c->ready = true;
+            bench_check(!server.exporter ||
+                            SSL_export_keying_material(c->ssl, key, sizeof(key), "EXPORTER-bench",
+                                                       14, NULL, 0, 0) == 1,
+                        "exporter");
             count(c);
         } else if (go == -1) {
-            server.failed++;
+            add(&server.failed, 1);
         }
     }
     if (go == 1)
@@ -145,7 +157,7 @@ static void conn_event(struct conn *c)
     }
 }
 
-static void accept_some(void)
+static void accept_some(int epoll)
 {
     struct epoll_event ev = {.events = EPOLLIN};
     struct conn *c;
@@ -159,10 +171,11 @@ static void accept_some(void)
         bench_nodelay(fd);
         SSL_set_accept_state(c->ssl);
         c->fd = fd;
+        c->epoll = epoll;
         c->events = ev.events;
         ev.data.ptr = c;
-        server.open++;
-        bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &ev) == 0, "epoll_ctl");
+        add(&server.open, 1);
+        bench_check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) == 0, "epoll_ctl");
     }
 }
 
@@ -195,24 +208,30 @@ static void listen_on(const char *host, int transport, const char *path2, unsign
            path2 != NULL ? path2 : "", bare);
 }
 
-static void loop(void)
+static void watch(int epoll, int fd, uint32_t what, void *ptr)
 {
-    struct epoll_event events[EVENTS], ev = {.events = EPOLLIN, .data.ptr = &server.listener};
+    struct epoll_event ev = {.events = what, .data.ptr = ptr};
 
-    server.epoll = epoll_create1(EPOLL_CLOEXEC);
-    bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &ev) == 0, "epoll_ctl");
-    ev.data.ptr = NULL;
-    bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &ev) == 0, "epoll_ctl");
-    if (server.path2 >= 0) {
-        ev.data.ptr = &server.path2;
-        bench_check(epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.path2, &ev) == 0, "epoll_ctl");
-    }
+    bench_check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) == 0, "epoll_ctl");
+}
+
+/* first: the thread that also answers the driver, until the driver ends. */
+static void loop(bool first)
+{
+    struct epoll_event events[EVENTS];
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+    watch(epoll, server.listener, EPOLLIN | EPOLLEXCLUSIVE, &server.listener);
+    if (first)
+        watch(epoll, STDIN_FILENO, EPOLLIN, NULL);
+    if (first && server.path2 >= 0)
+        watch(epoll, server.path2, EPOLLIN, &server.path2);
     for (;;) {
-        int n = epoll_wait(server.epoll, events, EVENTS, -1);
+        int n = epoll_wait(epoll, events, EVENTS, -1);
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == &server.listener)
-                accept_some();
+                accept_some(epoll);
             else if (events[i].data.ptr == &server.path2)
                 bench_check(mtls_dispatch() == 1, "mtls_dispatch");
             else if (events[i].data.ptr != NULL)
@@ -223,16 +242,32 @@ static void loop(void)
     }
 }
 
+static void *thread_main(void *arg)
+{
+    (void)arg;
+    loop(false);
+    return NULL;
+}
+
+static void run(int threads)
+{
+    pthread_t thread;
+
+    for (int i = 1; i < threads; i++)
+        bench_check(pthread_create(&thread, NULL, thread_main, NULL) == 0, "pthread_create");
+    loop(true);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'}, {"cert", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'k'},  {"words", required_argument, NULL, 'w'},
-        {"cpu", required_argument, NULL, 'p'},  {"bare", no_argument, NULL, 'B'},
-        {"mptcp", no_argument, NULL, 'm'},      {NULL, 0, NULL, 0}};
-    const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL;
-    int opt, transport = IPPROTO_TCP;
-    bool bare = false;
+        {"host", required_argument, NULL, 'h'},    {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},     {"words", required_argument, NULL, 'w'},
+        {"cpu", required_argument, NULL, 'p'},     {"bare", required_argument, NULL, 'B'},
+        {"threads", required_argument, NULL, 't'}, {"exporter", no_argument, NULL, 'e'},
+        {"mptcp", no_argument, NULL, 'm'},         {NULL, 0, NULL, 0}};
+    const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL, *bare = NULL;
+    int opt, transport = IPPROTO_TCP, threads = 1;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
@@ -252,7 +287,14 @@ int main(int argc, char **argv)
             bench_pin(atoi(optarg));
             break;
         case 'B':
-            bare = true;
+            bare = optarg;
+            break;
+        case 't':
+            threads = atoi(optarg);
+            bench_check(threads >= 1 && threads <= THREADS_MAX, "--threads");
+            break;
+        case 'e':
+            server.exporter = true;
             break;
         case 'm':
             transport = IPPROTO_MPTCP;
@@ -266,7 +308,7 @@ int main(int argc, char **argv)
     server.ctx = bench_server_ctx(words, cert, key);
     server.path2 = words != NULL && strstr(words, "reactor=app") != NULL ? mtls_pollable_fd() : -1;
     listen_on(host, transport, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL,
-              bare ? bench_bare_serve() : 0);
-    loop();
+              bare != NULL ? bench_bare_serve(bare) : 0);
+    run(threads);
     return 0;
 }

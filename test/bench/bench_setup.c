@@ -3,14 +3,17 @@
  * MPTCP below; nothing, SMKEX or TLS above; what the words say beside it. A driver asks several
  * such processes in turn, so that the ways which are compared share whatever else the machine does.
  */
+#include <pthread.h>
+#include <semaphore.h>
+
 #include <mtls/confirmation.h>
 #include <mtls/smkex.h>
 
 #include "bench.h"
 
 static struct {
-    const char *host, *words, *cafile;
-    unsigned port;
+    const char *host, *words, *cafile, *device;
+    unsigned port, bare; /* bare: port of a second connection over device, with no protocol in it */
     int transport;
     bool tls, smkex, announce, resume, confirm;
     SSL_CTX *ctx;
@@ -46,6 +49,35 @@ static int path1_connect(struct sample *s)
     s->connected = elapsed();
     bench_nodelay(fd);
     return fd;
+}
+
+/* ---- a second connection beside path 1, on a thread of its own ---- */
+
+static sem_t second_begins, second_ended;
+
+static void *second_main(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        int fd;
+
+        while (sem_wait(&second_begins) != 0)
+            continue;
+        fd = bench_bare_connect(client.host, client.bare, client.device);
+        bench_bare_begin(fd);
+        bench_bare_end(fd, false);
+        sem_post(&second_ended);
+    }
+    return NULL;
+}
+
+static void second_start(void)
+{
+    pthread_t thread;
+
+    bench_check(sem_init(&second_begins, 0, 0) == 0 && sem_init(&second_ended, 0, 0) == 0 &&
+                    pthread_create(&thread, NULL, second_main, NULL) == 0,
+                "thread");
 }
 
 /* ---- nothing above the connection ---- */
@@ -153,6 +185,12 @@ static void tls_sample(struct sample *s)
 static void option(int opt)
 {
     switch (opt) {
+    case 'B':
+        client.bare = (unsigned)atoi(optarg);
+        break;
+    case 'D':
+        client.device = optarg;
+        break;
     case 'h':
         client.host = optarg;
         break;
@@ -206,6 +244,8 @@ int main(int argc, char **argv)
                                             {"port", required_argument, NULL, 'P'},
                                             {"words", required_argument, NULL, 'w'},
                                             {"cafile", required_argument, NULL, 'a'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {"device", required_argument, NULL, 'D'},
                                             {"mptcp", no_argument, NULL, 'm'},
                                             {"tls", no_argument, NULL, 't'},
                                             {"smkex", no_argument, NULL, 's'},
@@ -220,11 +260,17 @@ int main(int argc, char **argv)
         option(opt);
     setvbuf(stdout, NULL, _IOLBF, 0);
     open_contexts();
+    if (client.bare != 0)
+        second_start();
     while (fgets(line, sizeof(line), stdin) != NULL) {
         struct sample s = {0};
 
         began = bench_clock_ns(CLOCK_MONOTONIC);
+        if (client.bare != 0)
+            sem_post(&second_begins);
         (client.tls ? tls_sample : client.smkex ? smkex_sample : bare_sample)(&s);
+        while (client.bare != 0 && sem_wait(&second_ended) != 0)
+            continue;
         printf("{\"connect_ns\": %" PRIu64 ", \"ready_ns\": %" PRIu64 ", \"first_ns\": %" PRIu64
                ", \"first_at_ns\": %" PRIu64 ", \"outcome\": \"%s\"}\n",
                s.connected, s.ready, s.first, s.first_at, s.outcome);

@@ -18,6 +18,7 @@ PROGRAMS = os.path.join(BUILD, "test", "bench")
 SERVER_CPU, CLIENT_CPU = 0, 1
 SERVER_WORDS = "policy=require listen=127.0.1.1:0"
 PATH2 = "policy=require path2=remote={path2},distinct=server"
+BARE = ["--bare", "127.0.1.1"]  # an address of its own, as path 2 has
 RESAMPLES = 1000
 
 

@@ -19,14 +19,15 @@ import instructions
 import memory
 import servers
 import setup
+import threads
 from mtlslab import pki as pki_module
 
 GRID = [(rtt1, rtt2, 0) for rtt1 in (10, 50, 100) for rtt2 in (10, 50, 100)] + [(20, 40, 0)]
-LOSS = [(50, 50, 1), (50, 50, 2)]
+LOSS = [(rtt, rtt, loss) for rtt in (10, 50, 100) for loss in (1, 2)]
 SIZES = {  # handshakes a batch, rounds; MiB, rounds; set-up: rounds, at 0.2 ms, points; sessions held
-    "quick": {"batch": 400, "rounds": 7, "server_rounds": 3, "growth": [0, 1000], "growth_rounds": 2, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
+    "quick": {"batch": 400, "rounds": 7, "server_rounds": 3, "thread_rounds": 3, "growth": [0, 1000], "growth_rounds": 2, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
               "setup": {"rounds": 5, "near_rounds": 40, "grid": [(20, 20, 0), (20, 40, 0)]}},
-    "full": {"batch": 1000, "rounds": 9, "server_rounds": 5, "growth": [0, 1000, 10000], "growth_rounds": 2, "mib": 512, "data_rounds": 5, "held": 2000, "core": 50000,
+    "full": {"batch": 1000, "rounds": 9, "server_rounds": 5, "thread_rounds": 7, "growth": [0, 1000, 10000], "growth_rounds": 2, "mib": 512, "data_rounds": 5, "held": 2000, "core": 50000,
              "setup": {"rounds": 4, "near_rounds": 150, "grid": GRID + LOSS}},
 }
 
@@ -35,6 +36,7 @@ def parts(size, folder):
     """{name: (measure, print)}."""
     return {"setup": (lambda pki: setup.run(pki, size["setup"], folder), setup.show),
             "handshakes": (lambda pki: handshakes.run(pki, size), handshakes.print_rows),
+            "threads": (lambda pki: threads.run(pki, size), threads.print_rows),
             "servers": (lambda pki: servers.run(pki, size, folder), servers.print_rows),
             "growth": (lambda pki: growth.run(pki, size), growth.print_rows),
             "instructions": (lambda pki: instructions.run(pki, size), instructions.print_rows),

@@ -1,16 +1,17 @@
 """Server CPU for each full handshake with servers that people run: nginx, HAProxy and stunnel with plain TLS, and nginx under
-`mtlsize run`, with one worker and with two. The client is bench_client, the same for all; the servers take turns.
+`mtlsize run`, with one worker and with two. The client is bench_client, the same for all; the servers take turns. Those with
+one worker are driven by wrk as well, a connection for each request.
 
 Time is that of the server's processes, all of their threads.
 """
 
 import atexit
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 from common import CLIENT_CPU, PATH2, SERVER_CPU, client, progress, show, spread
@@ -26,6 +27,7 @@ http {{
     listen 127.0.0.1:{port} ssl reuseport; ssl_certificate {cert}; ssl_certificate_key {key};
     ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache off; return 204;
   }}
+  server {{ listen 127.0.0.1:{backend}; return 204; }}
 }}
 """
 HAPROXY = """global
@@ -63,6 +65,7 @@ SERVERS = (
     ("stunnel", "stunnel4", 1, False, "nginx"),
 )
 START_S = 20
+WRK_S, WRK_CONNECTIONS = 2, 8
 
 
 def processes(pid):
@@ -87,18 +90,13 @@ def write(folder, name, text):
     return path
 
 
-def accept_and_close(listener):
-    """A backend without data: stunnel ends its client's side with it."""
-    while True:
-        listener.accept()[0].close()
-
-
 class Program:
     """One of SERVERS, running; host, port and path2 as bench_client's driver wants them."""
 
-    def __init__(self, row, pki, folder):
+    def __init__(self, row, pki, folder, backend=None):
         name, program, workers, hooked, _ = row
         self.host, self.port, self.path2_port = "127.0.0.1", unused_port(), unused_port()
+        self.backend = backend or unused_port()  # nginx's own without TLS: stunnel's
         self.path2 = f"127.0.1.1:{self.path2_port}"
         self.log = os.path.join(folder, f"{self.port}.log")
         argv = getattr(self, f"_{program}")(pki, folder, workers)
@@ -112,7 +110,8 @@ class Program:
         self._wait(name)
 
     def _nginx(self, pki, folder, workers):
-        conf = NGINX.format(workers=workers, folder=folder, port=self.port, cert=pki.cert, key=pki.key)
+        conf = NGINX.format(workers=workers, folder=folder, port=self.port, cert=pki.cert, key=pki.key,
+                            backend=self.backend)
         return [tools.which("nginx"), "-e", "stderr", "-c", write(folder, f"nginx-{self.port}.conf", conf)]
 
     def _haproxy(self, pki, folder, _workers):
@@ -124,10 +123,8 @@ class Program:
         return [tools.which("haproxy"), "-f", write(folder, "haproxy.cfg", HAPROXY.format(port=self.port, pem=pem))]
 
     def _stunnel4(self, pki, folder, _workers):
-        backend = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        threading.Thread(target=accept_and_close, args=(backend,), daemon=True).start()
         return [tools.which("stunnel4"), write(folder, "stunnel.conf", STUNNEL.format(
-            port=self.port, backend=backend.getsockname()[1], cert=pki.cert, key=pki.key))]
+            port=self.port, backend=self.backend, cert=pki.cert, key=pki.key))]
 
     def _wait(self, name):
         limit = time.monotonic() + START_S
@@ -169,29 +166,55 @@ def sample(server, row, pki, batch):
     return (server.cpu() - before) / result["count"] / 1000, result["count"] / (result["wall_ns"] / 1e9)
 
 
-def run(pki, size, folder):
+def wrk_sample(server, row, folder):
+    """The same by wrk: a connection, a handshake, a request, an answer and the end; wrk under mtlsize where the server is."""
+    argv = ["wrk", "-t", "1", "-c", str(WRK_CONNECTIONS), "-d", str(WRK_S), "-H", "Connection: close",
+            f"https://{server.host}:{server.port}/"]
+    if row[3]:
+        argv = [tools.tool("mtlsize"), "run", "--config",
+                write(folder, "wrk.words", (PATH2 + " reuse=off").format(path2=server.path2) + "\n"), "--", *argv]
+    before = server.cpu()
+    done = subprocess.run(["taskset", "-c", str(CLIENT_CPU), *argv], capture_output=True, text=True, check=False, timeout=60)
+    count, rate = re.search(r"(\d+) requests in", done.stdout), re.search(r"Requests/sec: +([0-9.]+)", done.stdout)
+    if done.returncode != 0 or not count or not rate or "Socket errors" in done.stdout or "Non-2xx" in done.stdout:
+        sys.exit(f"wrk, {row[0]}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return (server.cpu() - before) / int(count[1]) / 1000, float(rate[1])
+
+
+def table(took, rows):
     """{name: CPU, rate, ratio}."""
-    running = {row[0]: Program(row, pki, folder) for row in SERVERS}
-    took = {name: [] for name in running}
+    table_ = {}
+    for name, _, _, _, base in rows:
+        table_[name] = {"server_us": spread([v[0] for v in took[name]]), "rate": spread([v[1] for v in took[name]])}
+        if base:
+            table_[name]["to"] = base
+            table_[name]["ratio"] = spread([a[0] / b[0] for a, b in zip(took[name], took[base])])
+    return table_
+
+
+def run(pki, size, folder):
+    """{driver: {name: CPU, rate, ratio}}."""
+    running = {}
+    for row in SERVERS:
+        running[row[0]] = Program(row, pki, folder, running["nginx"].backend if row[1] == "stunnel4" else None)
+    by_wrk = [row for row in SERVERS if row[2] == 1]
+    took, took_wrk = {name: [] for name in running}, {row[0]: [] for row in by_wrk}
     for number in range(size["server_rounds"] + 1):
         for row in SERVERS[::1 if number % 2 else -1]:
             value = sample(running[row[0]], row, pki, size["batch"])
             if number:
                 took[row[0]].append(value)
+        for row in by_wrk[::1 if number % 2 else -1] if number else ():
+            took_wrk[row[0]].append(wrk_sample(running[row[0]], row, folder))
         progress(f"servers: round {number} of {size['server_rounds']}")
     for server in running.values():
         server.stop()
-    rows = {}
-    for name, _, _, _, base in SERVERS:
-        rows[name] = {"server_us": spread([v[0] for v in took[name]]), "rate": spread([v[1] for v in took[name]])}
-        if base:
-            rows[name]["to"] = base
-            rows[name]["ratio"] = spread([a[0] / b[0] for a, b in zip(took[name], took[base])])
-    return rows
+    return {"bench_client": table(took, SERVERS), "wrk": table(took_wrk, by_wrk)}
 
 
-def print_rows(rows):
-    print("\nServers that people run: CPU for each full handshake, us; handshakes a second (the client is the limit)")
-    for name, row in rows.items():
-        ratio = f"  x {show(row['ratio'])} of {row['to']}" if "ratio" in row else ""
-        print(f"  {name:32} {show(row['server_us'], 1):28} {row['rate']['median']:6.0f}/s{ratio}")
+def print_rows(drivers):
+    for driver, rows in drivers.items():
+        print(f"\nServers that people run, driven by {driver}: CPU for each full handshake, us; handshakes a second (the client is the limit)")
+        for name, row in rows.items():
+            ratio = f"  x {show(row['ratio'])} of {row['to']}" if "ratio" in row else ""
+            print(f"  {name:32} {show(row['server_us'], 1):28} {row['rate']['median']:6.0f}/s{ratio}")

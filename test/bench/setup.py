@@ -24,16 +24,22 @@ _REQUIRE = "policy=require " + _TWO
 
 _OVER = "policy=require over=mptcp mptcp-helper={helper} path2=dev=p2,local={local2}"
 
+# A second TCP connection beside path 1 with as many messages as path 2 has, and no protocol: what the machine and the
+# links take for that much traffic.
+_SECOND = ("--device", "p2", "--bare", "{bare}")
+
 # name, server, options, words, the outcome that all must have, round trips of path 1 to the first byte of the answer when
 # RTT2 = RTT1 (the specification's), what it is compared with
 WAYS = (
     ("TCP", "tcp", (), None, "plain", 2, None),
     ("MPTCP", "mptcp", ("--mptcp",), None, "plain", 2, "TCP"),
     ("single-path DH", "single", ("--smkex",), "mode=single", "single-path", 3, None),
+    ("DH, bare 2nd connection", "single", ("--smkex", *_SECOND), "mode=single", "single-path", 3, "single-path DH"),
     ("SMKEX", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "single-path DH"),
     ("SMKEX, Fast Open", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off", "verified", 3, "single-path DH"),
     ("SMKEX, one MPTCP connection", "smkex-mptcp", ("--smkex", "--mptcp"), _OVER, "verified", 7, "single-path DH"),
     ("TLS 1.3", "plain", ("--tls",), None, "plain", 3, None),
+    ("TLS 1.3, bare 2nd connection", "plain", ("--tls", *_SECOND), None, "plain", 3, "TLS 1.3"),
     ("TLS 1.3, resumed", "plain", ("--tls", "--resume"), None, "resumed", 3, "TLS 1.3"),
     ("TLS 1.3 over MPTCP", "tls-mptcp", ("--tls", "--mptcp"), None, "plain", 3, "TLS 1.3"),
     ("announced", "hooked", ("--tls", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "TLS 1.3"),
@@ -63,7 +69,7 @@ def start_servers(lab, pki):
         first = server.line()
         server.port, server.path2 = first["port"], first["path2"]
         servers[name] = server
-    servers["plain"] = Server(pki, None, lab.addr, lab.server, None)
+    servers["plain"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr])
     servers["tls-mptcp"] = Server(pki, None, lab.addr, lab.server, None, ["--mptcp"])
     servers["hooked"] = Server(pki, f"policy=require listen={lab.addr}:0", lab.addr, lab.server, None)
     return servers
@@ -73,7 +79,8 @@ def start_clients(lab, servers, pki, folder):
     clients, helper = {}, smkex.Helper(lab, folder=folder)
     for name, server, options, words, *_ in WAYS:
         server = servers[server]
-        argv = [program("bench_setup"), "--host", lab.addr, "--port", server.port, "--cafile", pki.cafile, *options]
+        argv = [program("bench_setup"), "--host", lab.addr, "--port", server.port, "--cafile", pki.cafile,
+                *[option.format(bare=servers["plain"].bare) for option in options]]
         argv += ["--words", words.format(path2=server.path2, address=lab.addr, helper=helper.path,
                                            local2=lab.client_addr(2))] if words else []
         clients[name] = Asked(argv, lab.client)

@@ -61,6 +61,11 @@ def curl(place):
             f"https://{place.pki.name}:{place.port}/file"]
 
 
+def wrk(place):
+    script = place.write("wrk.lua", "function response(status, headers, body) io.write(body) end\n")
+    return ["wrk", "-t", "1", "-c", "1", "-d", "1", "-s", script, f"https://{place.pki.name}:{place.port}/file"]
+
+
 def wget(place):
     return ["wget", "-q", "-O", "-", "--ca-certificate", place.cafile, f"https://{place.pki.name}:{place.port}/file"]
 
@@ -387,6 +392,7 @@ CLIENTS = [
     Program("mosquitto_sub", "mosquitto-clients", mosquitto_sub, protocol="mqtt", expect=b"mosquitto version"),
     Program("mosquitto_rr", "mosquitto-clients", mosquitto_rr, protocol="mqtt", expect=b"the text that nobody"),
     Program("Node.js (https.get)", "libnode108", node_client),
+    Program("wrk", "wrk", wrk, hint="checks no certificate by itself; names its descriptor anew before each try"),
 ]
 
 SERVERS = [

@@ -7,6 +7,7 @@
 
 #include <openssl/rand.h>
 
+#include "mtls/ossl/interpose.h"
 #include "mtls/ossl/session.h"
 
 /* ---- the same SSL again ---- */
@@ -86,9 +87,14 @@ static void displaced_client(void **state)
         r.delay_ms = 100;
         rogue_start(&r);
         visitor_dial(ssl, r.port, true);
+        assert_int_equal(mtls_interpose_has_fd(ssl, SSL_get_fd(ssl)), 0);
         rc = SSL_do_handshake(ssl);
         assert_true(wants(ssl, rc));
+        assert_int_equal(mtls_interpose_has_fd(ssl, SSL_get_fd(ssl)), 1);
+        assert_int_equal(mtls_interpose_has_fd(ssl, SSL_get_fd(ssl) + 1), 0);
+        assert_int_equal(mtls_interpose_has_fd(ssl, -1), 0);
         displace(ssl, how);
+        assert_int_equal(mtls_interpose_has_fd(ssl, SSL_get_fd(ssl)), 0);
         assert_true(visitor_drive(ssl, NULL) <= 0);
         assert_int_equal(mtls_last_error(), MTLS_ERR_GATE_DISPLACED);
         assert_outcome(ssl, MTLS_OUTCOME_FAILED, MTLS_ERR_GATE_DISPLACED);
