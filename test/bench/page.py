@@ -92,12 +92,15 @@ def _cost_targets(result):
         if name in rows:
             got = rows[name]["server_ratio"]["median"]
             yield f"{text}, to plain", f"<= {most:.2f}", f"{got:.2f}", got <= most
-    rows = result.get("servers") or {}
-    for workers in ("", ", 2 workers"):
-        name = f"nginx under mtlsize{workers}"
-        if name in rows:
-            got = rows[name]["ratio"]["median"]
-            yield f"server CPU, {name}, fresh path 2, to nginx", "<= 1.15", f"{got:.2f}", got <= 1.15
+    for driver, rows in (result.get("servers") or {}).items():
+        for workers in ("", ", 2 workers"):
+            name = f"nginx under mtlsize{workers}"
+            if name in rows:
+                got = rows[name]["ratio"]["median"]
+                yield f"server CPU, {name}, fresh path 2, driven by {driver}, to nginx", "<= 1.15", f"{got:.2f}", got <= 1.15
+    if result.get("threads"):
+        one, two = (result["threads"][f"{n}, both processors"]["fresh path 2"]["ratio"]["median"] for n in ("1 thread", "2 threads"))
+        yield "a second thread: ratio to plain, against one thread's", "no greater", f"{two:.2f} to {one:.2f}", two <= one * 1.02
     if result.get("data"):
         got = result["data"]["cpu"]["ratio"]["median"]
         yield "application data: bytes a second of server CPU, to plain", "0.99 .. 1.01", f"{got:.2f}", 0.99 <= got <= 1.01
@@ -128,32 +131,62 @@ def setup_part(setup):
         out.append(table(("way", "ms", "ratio"), rows) + "\n")
         if c["rtt1_ms"] == c["rtt2_ms"]:
             out.append(f"![distribution](evaluation/{plots.cdf_name(c)})\n")
+    near = next(c for c in setup["cells"] if c["rtt1_ms"] == NEAR)["rows"]
+    out.append("The ways with a bare second connection exchange as many messages over path 2 beside path 1, with no protocol and without "
+               "waiting for them: what two processors, which also carry both ends and the links, take for that alone. At "
+               f"{NEAR:g} ms it is {num(near['TLS 1.3, bare 2nd connection']['ratio']['median'], 2)} of TLS 1.3 (announced: "
+               f"{num(near['announced']['ratio']['median'], 2)}) and {num(near['DH, bare 2nd connection']['ratio']['median'], 2)} of "
+               f"single-path DH (SMKEX: {num(near['SMKEX']['ratio']['median'], 2)}).\n")
     out.append("Ratios over the grid, without loss:\n\n![grid](evaluation/setup-grid.svg)\n")
     return "\n".join(out)
+
+
+LIMITS = """The rows "bare" show what is not ours to spare: the same number of messages over a second TCP connection by a
+thread that does nothing else, beside plain handshakes, and one call of libssl's exporter, which the proofs need. What a hooked
+handshake costs above them is the protocol's own: proofs, hashes, the table of sessions, wake-ups of the thread that serves path 2.
+"""
+
+
+def above(rows, name, limit):
+    """How much of what a way costs above plain is there without any protocol."""
+    got, least = (rows[one]["server_ratio"]["median"] for one in (name, limit))
+    return f"{name} {num(got, 2)}, of which the bare connection and the exporter alone {num(least, 2)}"
 
 
 def handshake_part(rows):
     lines = [(name, quart(row["server_us"], 0), with_ci(row["server_ratio"], 2) if "server_ratio" in row else "1",
               quart(row["client_ratio"], 2) if "client_ratio" in row else "1") for name, row in rows.items()]
     return ("## Server CPU for each handshake\n\n" +
-            table(("server", "CPU, us", "ratio to plain", "client's ratio"), lines) +
-            "\n\n![server cost](evaluation/server-cost.svg)\n")
+            table(("server", "CPU, us", "ratio to plain", "client's ratio"), lines) + "\n\n" + LIMITS + "\n" +
+            above(rows, "fresh path 2", "the same and an exporter") + "; " +
+            above(rows, "kept path 2", "plain, bare kept connection and exporter") +
+            ".\n\n![server cost](evaluation/server-cost.svg)\n")
 
 
-def server_part(rows):
-    lines = [(name, quart(row["server_us"], 0), num(row["rate"]["median"], 0),
-              f"{with_ci(row['ratio'], 2)} of {row['to']}" if "ratio" in row else "1") for name, row in rows.items()]
-    return ("## Servers that people run\n\nCPU of the whole server for each full handshake with the same client, P-256, X25519. With one "
+def thread_part(scenes):
+    lines = [(scene, case, quart(row["us"], 0), num(row["rate"]["median"], 0),
+              with_ci(row["ratio"], 2) if "ratio" in row else "1") for scene, rows in scenes.items() for case, row in rows.items()]
+    return ("## Threads, and a server that never rests\n\nSixteen client threads, client and server on two processors together, so the "
+            "rate is that of both. Saturated: the server has one processor, which it shares with the client.\n\n" +
+            table(("server", "handshake", "CPU, us", "handshakes a second", "ratio to plain"), lines) + "\n")
+
+
+def server_part(drivers):
+    lines = [(driver, name, quart(row["server_us"], 0), num(row["rate"]["median"], 0),
+              f"{with_ci(row['ratio'], 2)} of {row['to']}" if "ratio" in row else "1")
+             for driver, rows in drivers.items() for name, row in rows.items()]
+    return ("## Servers that people run\n\nCPU of the whole server for each full handshake, P-256, X25519, by bench_client as above and by wrk, "
+            "with a connection for each request (under mtlsize itself where the server is). With one "
             "worker the server has a processor of its own; the client, not the server, limits the rate. HAProxy and stunnel are "
             "as Debian packages them, with plain TLS; stunnel connects to a backend for each session.\n\n" +
-            table(("server", "CPU, us", "handshakes a second", "ratio"), lines) + "\n")
+            table(("driven by", "server", "CPU, us", "handshakes a second", "ratio"), lines) + "\n")
 
 
 def growth_part(rows):
     lines = [(num(int(held), 0), quart(row["plain"], 0), quart(row["fresh path 2"], 0), with_ci(row["ratio"], 2))
              for held, row in rows.items()]
     return ("## As sessions grow\n\nServer CPU for each further full handshake, us, while so many sessions stay open on the server.\n\n" +
-            table(("open", "plain", "fresh path 2", "ratio"), lines) + "\n")
+            table(("open", "plain", "fresh path 2", "ratio"), lines) + "\n\n![growth](evaluation/growth.svg)\n")
 
 
 def instruction_part(rows):
@@ -179,8 +212,8 @@ def memory_part(m):
     return "## Memory\n\nBytes a session.\n\n" + table(("what", "ours", "libssl's beside it"), lines) + "\n"
 
 
-PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("servers", server_part), ("growth", growth_part), ("instructions", instruction_part), ("data", data_part),
-         ("memory", memory_part))
+PARTS = (("setup", setup_part), ("handshakes", handshake_part), ("threads", thread_part), ("servers", server_part), ("growth", growth_part),
+         ("instructions", instruction_part), ("data", data_part), ("memory", memory_part))
 
 
 QUOTED = """## Quoted, not run

@@ -9,7 +9,7 @@ from matplotlib import pyplot  # noqa: E402  (the back end is chosen above)
 
 matplotlib.rcParams.update({"svg.hashsalt": "mtls", "svg.fonttype": "none", "font.size": 9, "axes.grid": True,
                             "grid.alpha": 0.3, "figure.constrained_layout.use": True})
-SHOWN = ("TCP", "single-path DH", "SMKEX", "SMKEX, one MPTCP connection", "TLS 1.3", "TLS 1.3, resumed", "announced", "announced, Fast Open", "bare hook",
+SHOWN = ("TCP", "single-path DH", "SMKEX", "SMKEX, one MPTCP connection", "TLS 1.3", "TLS 1.3, bare 2nd connection", "TLS 1.3, resumed", "announced", "announced, Fast Open", "bare hook",
          "bare hook, path 2 kept", "late", "confirm=resume")
 GRID_OF = (("announced", "TLS 1.3"), ("announced, Fast Open", "TLS 1.3"), ("bare hook, path 2 kept", "TLS 1.3"),
            ("SMKEX", "single-path DH"))
@@ -75,6 +75,22 @@ def server_cost(rows, folder):
     return _save(figure, folder, "server-cost.svg")
 
 
+def growth(rows, folder):
+    """Server CPU a handshake while sessions are open."""
+    figure, axes = pyplot.subplots(figsize=(7, 2.8))
+    held = [int(n) for n in rows]
+    for name in ("plain", "fresh path 2"):
+        values = [rows[str(n)][name] for n in held]
+        axes.errorbar(range(len(held)), [v["median"] for v in values], label=name, marker="o", capsize=3,
+                      yerr=[[v["median"] - v["low"] for v in values], [v["high"] - v["median"] for v in values]])
+    axes.set_xticks(range(len(held)), [f"{n:,}" for n in held])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("sessions open on the server")
+    axes.set_ylabel("CPU a handshake, us")
+    axes.legend(fontsize=8)
+    return _save(figure, folder, "growth.svg")
+
+
 def draw(result, folder):
     """Every picture that the results allow; their names."""
     names = []
@@ -83,4 +99,6 @@ def draw(result, folder):
         names.append(grid(result["setup"]["cells"], folder))
     if result.get("handshakes"):
         names.append(server_cost(result["handshakes"], folder))
+    if result.get("growth"):
+        names.append(growth(result["growth"], folder))
     return names
