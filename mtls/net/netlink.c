@@ -3,14 +3,14 @@
 #include "netlink.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 enum {
     QUESTION_MAX = NLMSG_LENGTH(sizeof(struct ifinfomsg)) + MTLS_NL_ATTRS_MAX,
     STRAY_MAX = 5,
-    WAIT_US = 20000 /* for each datagram; the engine lock is held */
+    WAIT_MS = 20 /* for each datagram; the engine lock is held */
 };
 
 _Static_assert(offsetof(struct mtls_nl_question, body) == NLMSG_HDRLEN,
@@ -39,6 +39,14 @@ void mtls_nl_question_add(struct mtls_nl_question *q, uint16_t type, const void 
     q->head.nlmsg_len = (uint32_t)(at + RTA_LENGTH(len));
 }
 
+/* The kernel answers inside sendto(): nobody waits here but where that should ever change. */
+static bool answer_comes(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, WAIT_MS) == 1;
+}
+
 /* Reads one datagram that the kernel itself sent; -1 with errno. */
 static ssize_t netlink_read(int fd, void *buf, size_t cap)
 {
@@ -49,7 +57,9 @@ static ssize_t netlink_read(int fd, void *buf, size_t cap)
     ssize_t n;
 
     for (int i = 0; i < STRAY_MAX; i++) {
-        n = recvmsg(fd, &msg, 0);
+        n = recvmsg(fd, &msg, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN && answer_comes(fd))
+            n = recvmsg(fd, &msg, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -94,18 +104,18 @@ static _Thread_local struct {
     uint32_t seq;
 } scope = {.fd = -1};
 
+static bool answered; /* atomic */
+
+bool mtls_nl_answered(void)
+{
+    return __atomic_load_n(&answered, __ATOMIC_RELAXED);
+}
+
 static int netlink_open(int protocol)
 {
-    struct timeval wait = {.tv_usec = WAIT_US};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), err;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
 
-    if (fd < 0)
-        return -errno;
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) == 0)
-        return fd;
-    err = -errno;
-    (void)close(fd);
-    return err;
+    return fd < 0 ? -errno : fd;
 }
 
 void mtls_nl_begin(void)
@@ -153,6 +163,8 @@ int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a, uint
     err = n < 0 ? n : answer_parse(a, (size_t)n, &numbered, type, body_len);
     if (n < 0 || err == -EBADMSG)
         scope_close(); /* another answer may still come */
+    else
+        __atomic_store_n(&answered, true, __ATOMIC_RELAXED);
     mtls_nl_end();
     return err;
 }

@@ -46,6 +46,9 @@ void mtls_nl_question_add(struct mtls_nl_question *q, uint16_t type, const void 
 void mtls_nl_begin(void);
 void mtls_nl_end(void);
 
+/* Whether the kernel has ever answered this process: netlink may be forbidden. Any thread. */
+bool mtls_nl_answered(void);
+
 /* Asks; an answer of another type, or one whose lengths do not fit, is -EBADMSG. 0 or a negative
  * errno, the kernel's own refusal among them. */
 MTLS_NODISCARD int mtls_nl_ask(const struct mtls_nl_question *q, struct mtls_nl_answer *a,

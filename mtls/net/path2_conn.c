@@ -88,12 +88,12 @@ void mtls_path2_conn_idle(struct mtls_path2_conn *c, mtls_tstamp now)
     mtls_timer_set(c->timer, mtls_p2c_open_claims(c->p2c) == 0 ? now + IDLE_US : MTLS_TSTAMP_NEVER);
 }
 
-static ssize_t send_some(int fd, const uint8_t *data, size_t len)
+static ssize_t send_some(int fd, const uint8_t *data, size_t len, int more)
 {
     ssize_t n;
 
     do
-        n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT | more);
     while (n < 0 && errno == EINTR);
     return n;
 }
@@ -104,7 +104,8 @@ static void want(struct mtls_path2_conn *c, bool writing, mtls_tstamp now)
         mtls_path2_conn_close(c, MTLS_ERR_IO, now);
 }
 
-void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now)
+/* more: MSG_MORE, or 0. */
+static void flush(struct mtls_path2_conn *c, int more, mtls_tstamp now)
 {
     const uint8_t *out;
     size_t len;
@@ -115,7 +116,7 @@ void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now)
     out = mtls_p2c_out(c->p2c, &len);
     if (len == 0)
         return;
-    n = send_some(c->fd, out, len);
+    n = send_some(c->fd, out, len, more);
     if (n > 0) {
         mtls_p2c_sent(c->p2c, (size_t)n);
         if (c->flushed_at == 0)
@@ -128,6 +129,29 @@ void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now)
     }
     if (n < (ssize_t)len)
         want(c, true, now);
+}
+
+void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now)
+{
+    flush(c, 0, now);
+}
+
+void mtls_path2_conn_last_word(struct mtls_path2_conn *c, mtls_tstamp now)
+{
+    bool last = c->state == CONN_OPEN && !c->reuse && mtls_p2c_open_claims(c->p2c) == 0;
+    size_t pending;
+
+    flush(c, last ? MSG_MORE : 0, now); /* shutdown() sends what MSG_MORE has held back */
+    (void)mtls_p2c_out(c->p2c, &pending);
+    if (last && pending == 0)
+        mtls_path2_conn_linger(c, now);
+}
+
+void mtls_path2_conn_note(struct mtls_path2_conn *c)
+{
+    c->noted = true;
+    if (mtls_route_of_socket(c->fd, &c->facts_then) != 0)
+        c->facts_then.known = false;
 }
 
 static void opened(struct mtls_path2_conn *c, mtls_tstamp now)
@@ -144,7 +168,7 @@ static void proxy_step(struct mtls_path2_conn *c, mtls_tstamp now)
     const uint8_t *out = mtls_socks5_out(&c->socks, &len);
 
     if (len > 0) {
-        ssize_t n = send_some(c->fd, out, len);
+        ssize_t n = send_some(c->fd, out, len, 0);
 
         if (n > 0)
             mtls_socks5_sent(&c->socks, (size_t)n);
@@ -156,11 +180,10 @@ static void proxy_step(struct mtls_path2_conn *c, mtls_tstamp now)
         want(c, len > 0, now);
 }
 
+/* HELLO, or the proxy's first word, leaves before anything else is asked. */
 static void connected(struct mtls_path2_conn *c, mtls_tstamp now)
 {
     c->connected_at = now;
-    if (mtls_route_of_socket(c->fd, &c->facts_then) != 0)
-        c->facts_then.known = false;
     if (c->spec.proxy.name[0] != '\0') {
         struct mtls_host target = c->spec.remote;
 
@@ -224,6 +247,8 @@ static void read_some(struct mtls_path2_conn *c, mtls_tstamp now)
     if (rc != 0)
         mtls_path2_conn_close(c, mtls_p2c_preface_seen(c->p2c) ? rc : MTLS_ERR_PATH_FOREIGN, now);
     c->proven = c->proven || mtls_p2c_preface_seen(c->p2c);
+    if (!c->noted && c->state == CONN_OPEN)
+        mtls_path2_conn_note(c);
 }
 
 static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
@@ -236,6 +261,8 @@ static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
         rc = mtls_path2_connected(c->fd);
         if (rc == 0) {
             connected(c, now);
+            if (mtls_p2c_open_claims(c->p2c) == 0)
+                mtls_path2_conn_note(c);
         } else {
             c->error = rc;
             connect_next(c, now);

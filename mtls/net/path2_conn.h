@@ -40,8 +40,9 @@ struct mtls_path2_conn {
     struct mtls_p2c *p2c;
     mtls_tstamp made_at, connected_at, flushed_at;
     struct mtls_path_facts
-        facts_then; /* of its socket at connect, and when it was taken for another session: a kept
-                       connection whose route changed is dropped */
+        facts_then; /* of its socket since it was noted, and when it was taken for another session:
+                       a kept connection whose route changed is dropped */
+    bool noted;
 };
 
 /* Starts look-up or connect; an immediate failure leaves state CONN_CLOSED and error set, without
@@ -50,6 +51,9 @@ void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_re
                            mtls_tstamp now);
 /* Writes what p2c has, as far as the socket takes it. */
 void mtls_path2_conn_flush(struct mtls_path2_conn *c, mtls_tstamp now);
+/* The same for CONFIRM: on a connection that is not kept, and that no other claim is open on, our
+ * end leaves in the same segment. */
+void mtls_path2_conn_last_word(struct mtls_path2_conn *c, mtls_tstamp now);
 /* Sets the idle timer by whether claims are open. */
 void mtls_path2_conn_idle(struct mtls_path2_conn *c, mtls_tstamp now);
 /* No claim is open and none will be: ends it in order. A close with unread data would reset the
@@ -58,6 +62,11 @@ void mtls_path2_conn_idle(struct mtls_path2_conn *c, mtls_tstamp now);
 void mtls_path2_conn_linger(struct mtls_path2_conn *c, mtls_tstamp now);
 /* Ends it: every claim ends with error. Idempotent. */
 void mtls_path2_conn_close(struct mtls_path2_conn *c, int error, mtls_tstamp now);
+/* Asks its route for the first time: when READY has come, while the server is at work, so that
+ * neither HELLO nor a handshake that needs the engine lock for its ClientHello waits for it; where
+ * nothing is claimed, at connect; at the latest when another session wants the connection. Nothing
+ * is judged by it but a change: the decision asks the live socket. [PATH-9], [REU-3] */
+void mtls_path2_conn_note(struct mtls_path2_conn *c);
 /* Facts of its live socket now. */
 void mtls_path2_conn_facts(const struct mtls_path2_conn *c, struct mtls_path_facts *facts);
 /* Releases descriptors, watch, timer, look-up and memory; the connection is out of the pool's list

@@ -68,8 +68,13 @@ static bool matches(const struct mtls_path2_conn *c, const struct mtls_path2_req
  * not used. */
 static bool route_unchanged(struct mtls_path2_conn *c)
 {
-    struct mtls_path_facts then = c->facts_then;
+    struct mtls_path_facts then;
 
+    if (!c->noted) {
+        mtls_path2_conn_note(c);
+        return c->facts_then.known;
+    }
+    then = c->facts_then;
     return mtls_route_of_socket(c->fd, &c->facts_then) == 0 && then.known &&
            c->facts_then.ifindex == then.ifindex &&
            memcmp(&c->facts_then.gateway, &then.gateway, sizeof(then.gateway)) == 0;
@@ -166,7 +171,7 @@ static int conn_new(struct mtls_path2_conn **out, const struct mtls_path2_reques
 
     if (err != 0)
         return err;
-    if (nconns >= conns_max() && !make_room(mtls_now()))
+    if (nconns > 0 && nconns >= conns_max() && !make_room(mtls_now()))
         return MTLS_ERR_LIMIT;
     c = calloc(1, sizeof(*c));
     if (c == NULL)
@@ -431,7 +436,7 @@ int mtls_path2_claim_confirm(struct mtls_path2_claim *claim, uint8_t slot, uint8
         return MTLS_ERR_PATH_CLOSED;
     err = mtls_p2c_confirm(claim->conn->p2c, claim->wire, slot, k, n, tag);
     if (err == 0)
-        mtls_path2_conn_flush(claim->conn, mtls_now());
+        mtls_path2_conn_last_word(claim->conn, mtls_now());
     return err;
 }
 

@@ -43,6 +43,7 @@ struct route_query {
     int oif;                        /* 0 = any */
     uint32_t mark, uid;
     uint8_t tos;
+    bool mptcp;
     bool match; /* the entry of the routing table that matched; none is an error, even where the
                    kernel would go on link */
 };
@@ -256,12 +257,12 @@ static int socket_addrs(int fd, struct route_query *r)
 }
 
 /* [PATH-13] Of an MPTCP connection the route look-up tells where one subflow goes. */
-static bool may_have_subflows(int fd)
+static bool may_have_subflows(int fd, const struct route_query *r)
 {
     struct mptcp_info info = {0};
     socklen_t len = sizeof(info);
 
-    if (socket_int(fd, SOL_SOCKET, SO_PROTOCOL, IPPROTO_MPTCP) != IPPROTO_MPTCP)
+    if (!r->mptcp)
         return false;
     if (getsockopt(fd, SOL_MPTCP, MPTCP_INFO, &info, &len) != 0)
         return true;
@@ -318,14 +319,23 @@ static void subflow_devices(int fd, const struct route_query *r, struct mtls_pat
         f->ndevices = 0;
 }
 
+static int socket_ends(int fd, struct route_query *r)
+{
+    int protocol = socket_int(fd, SOL_SOCKET, SO_PROTOCOL, 0);
+
+    memset(r, 0, sizeof(*r));
+    r->mptcp = protocol == IPPROTO_MPTCP;
+    return r->mptcp || protocol == IPPROTO_TCP ? socket_addrs(fd, r) : MTLS_ERR_PATH_UNKNOWN;
+}
+
 /* What the look-up for a connected socket asks. */
 static int socket_query(int fd, struct route_query *r)
 {
     struct stat st;
+    int err = socket_ends(fd, r);
 
-    memset(r, 0, sizeof(*r));
-    if (socket_int(fd, SOL_SOCKET, SO_TYPE, 0) != SOCK_STREAM || socket_addrs(fd, r) != 0)
-        return MTLS_ERR_PATH_UNKNOWN;
+    if (err != 0)
+        return err;
     r->oif = socket_device(fd);
     if (r->oif < 0)
         return MTLS_ERR_IO;
@@ -345,7 +355,7 @@ static int socket_facts(int fd, const struct route_query *r, struct mtls_path_fa
 
     facts_reset(facts);
     err = facts_fill(facts, r);
-    facts->multi = err == 0 && may_have_subflows(fd);
+    facts->multi = err == 0 && may_have_subflows(fd, r);
     if (facts->multi)
         subflow_devices(fd, r, facts);
     return err;
@@ -363,6 +373,21 @@ int mtls_route_of_socket(int fd, struct mtls_path_facts *facts)
         err = socket_facts(fd, &r, facts);
     mtls_nl_end();
     return err;
+}
+
+int mtls_route_ends(int fd, struct mtls_path_facts *facts)
+{
+    struct route_query r;
+    int err = socket_ends(fd, &r);
+
+    facts_reset(facts);
+    if (err == 0 && !mtls_nl_answered())
+        err = MTLS_ERR_IO;
+    if (err != 0)
+        return err;
+    facts->local = r.local;
+    facts->remote = r.remote;
+    return 0;
 }
 
 static bool same_end(const struct mtls_addr *a, const struct mtls_addr *b)
@@ -390,7 +415,7 @@ int mtls_route_again(int fd, struct mtls_path_facts *facts)
     err = socket_query(fd, &r);
     if (err != 0)
         facts_reset(facts);
-    else if (!facts->known || facts->multi || may_have_subflows(fd) || !unchanged(&r, facts))
+    else if (!facts->known || facts->multi || may_have_subflows(fd, &r) || !unchanged(&r, facts))
         err = socket_facts(fd, &r, facts);
     mtls_nl_end();
     return err;

@@ -15,9 +15,13 @@
  * proxy and resolver are left alone. v4-mapped addresses become IPv4. Errors: MTLS_ERR_PATH_UNKNOWN
  * (not a connected IP socket), MTLS_ERR_IO; facts->known is false then. */
 MTLS_NODISCARD int mtls_route_of_socket(int fd, struct mtls_path_facts *facts);
-/* The same for a socket whose facts were read earlier in its handshake: its route is asked anew;
- * only if that changed (or it is an MPTCP connection), also what its device stands on and who its
- * neighbour is. facts not known: the same as mtls_route_of_socket(). */
+/* local and remote alone, for a socket whose facts are asked later; facts->known stays false.
+ * Errors: MTLS_ERR_PATH_UNKNOWN; MTLS_ERR_IO: the kernel has not yet answered any question of this
+ * process, so that it is not known whether it will. */
+MTLS_NODISCARD int mtls_route_ends(int fd, struct mtls_path_facts *facts);
+/* mtls_route_of_socket() for a socket whose facts were read earlier in its handshake: its route is
+ * asked anew; only if that changed (or it is an MPTCP connection), also what its device stands on
+ * and who its neighbour is. facts not known: the same as mtls_route_of_socket(). */
 MTLS_NODISCARD int mtls_route_again(int fd, struct mtls_path_facts *facts);
 /* The same for a destination without a socket (a plan, not evidence). */
 MTLS_NODISCARD int mtls_route_to(const struct mtls_addr *remote, struct mtls_path_facts *facts);

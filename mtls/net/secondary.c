@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "netlink.h"
 #include "path2_socket.h"
+#include "route.h"
 
 /* ---- The plan ---- */
 
@@ -153,6 +155,19 @@ unsigned mtls_secondary_select(struct mtls_secondary *paths, uint8_t n,
     for (size_t i = 0; i < provable; i++)
         if ((mask & 1u << i) != 0)
             selected |= 1u << index[i];
+    return selected;
+}
+
+unsigned mtls_secondary_judge(struct mtls_secondary *paths, uint8_t n, int fd,
+                              struct mtls_path_facts *path1, unsigned *scope)
+{
+    unsigned selected;
+
+    mtls_nl_begin();
+    if (fd < 0 || mtls_route_again(fd, path1) != 0)
+        path1->known = false;
+    selected = mtls_secondary_select(paths, n, path1, scope);
+    mtls_nl_end();
     return selected;
 }
 

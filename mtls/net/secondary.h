@@ -39,6 +39,10 @@ void mtls_secondary_status(struct mtls_secondary *p, struct mtls_crypto *c,
  * path1: as it is now. */
 unsigned mtls_secondary_select(struct mtls_secondary *paths, uint8_t n,
                                const struct mtls_path_facts *path1, unsigned *scope);
+/* The same with path 1's socket (-1: not known) asked first, all in one go: *path1 is what was
+ * known of it before, and then what holds now. */
+unsigned mtls_secondary_judge(struct mtls_secondary *paths, uint8_t n, int fd,
+                              struct mtls_path_facts *path1, unsigned *scope);
 /* [CNF-1] CONFIRM for k on every path of the mask, after all of them were counted;
  * FAIL{not-counted} on the others. *n gets how many, d what was counted. Errors:
  * MTLS_ERR_PATH_NOT_DISTINCT (fewer than k), MTLS_ERR_PATH_CLOSED (nothing could be sent),

@@ -115,19 +115,56 @@ static int remember(struct mtls_session *s)
     return 0;
 }
 
+static bool has_auto(const struct mtls_config *c)
+{
+    for (uint8_t i = 0; i < c->npath2; i++)
+        if (c->path2[i].is_auto)
+            return true;
+    return false;
+}
+
+/* Only `auto` is chosen by path 1's route. Else its question waits until the ClientHello has left,
+ * unless there may be no answer: then nothing is offered. */
+static bool path1_learn(struct mtls_session *s, int fd)
+{
+    struct mtls_path_facts *f = &s->hs->path1_then;
+    const struct mtls_config *c = &s->hook->config;
+    int err = c->npath2 == 0 || has_auto(c) ? MTLS_ERR_IO : mtls_route_ends(fd, f);
+
+    s->hs->path1_asked = err != 0;
+    if (err == MTLS_ERR_IO)
+        err = mtls_route_of_socket(fd, f);
+    if (err != 0)
+        memset(f, 0, sizeof(*f));
+    return err == 0;
+}
+
+/* Without an answer path 1 stays not known; the decision asks again, and fails without. [PATH-13]
+ */
+void mtls_client_path1_ask(struct mtls_session *s)
+{
+    struct mtls_path_facts facts = {0};
+    struct mtls_handshake *hs = s->hs;
+
+    if (hs->path1_asked || hs->path1_later)
+        return;
+    hs->path1_asked = true;
+    if (mtls_route_of_socket(mtls_session_fd(s), &facts) == 0)
+        hs->path1_then = facts;
+}
+
 int mtls_client_hello(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
     const struct mtls_config *c = &s->hook->config;
     mtls_tstamp now = mtls_now();
     int fd = mtls_session_fd(s), err;
+    bool known = path1_learn(s, fd);
 
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
     hs->deadline_at = now + c->deadline_ms * 1000ull;
     hs->grace_from = now;
     hs->grace_end_at = now + c->grace_ms * 1000ull;
-    if (fd < 0 || mtls_route_of_socket(fd, &hs->path1_then) != 0)
-        memset(&hs->path1_then, 0, sizeof(hs->path1_then));
     hs->port = hs->path1_then.remote.port;
     if (fd < 0 && c->npath2 > 0 && mtls_interposed()) {
         hs->path1_later = true;
@@ -137,7 +174,7 @@ int mtls_client_hello(struct mtls_session *s)
     err = remember(s);
     if (err != 0)
         return err;
-    if (c->npath2 > 0 && !hs->path1_then.known)
+    if (c->npath2 > 0 && !known)
         return not_offered(s, MTLS_ERR_PATH_UNKNOWN);
     err = mtls_client_paths_plan(s);
     if (err != 0)
@@ -151,9 +188,9 @@ int mtls_client_hello(struct mtls_session *s)
 /* The extension is in the ClientHello already: a host that nothing can be offered to fails. */
 int mtls_client_path1(struct mtls_session *s)
 {
-    int err = mtls_route_of_socket(s->given_fd, &s->hs->path1_then);
+    int err;
 
-    if (err != 0)
+    if (!path1_learn(s, s->given_fd))
         return MTLS_ERR_PATH_UNKNOWN;
     s->hs->port = s->hs->path1_then.remote.port;
     err = remember(s);
@@ -245,11 +282,9 @@ static void select_paths(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
     unsigned scope = 0;
-    int fd = mtls_session_fd(s);
 
-    if (fd < 0 || mtls_route_again(fd, &hs->path1_then) != 0)
-        hs->path1_then.known = false;
-    hs->selected = mtls_secondary_select(hs->paths, hs->npaths, &hs->path1_then, &scope);
+    hs->selected =
+        mtls_secondary_judge(hs->paths, hs->npaths, mtls_session_fd(s), &hs->path1_then, &scope);
     s->scope = (uint8_t)scope;
 }
 

@@ -167,6 +167,7 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
 
     if (g->rbody > 0 || g->rhave > 0 || g->read_open)
         return MTLS_HOLD_PASS;
+    mtls_client_path1_ask(s);
     client_learn(s, &facts);
     if (mtls_gate_holds_reads(s))
         return MTLS_HOLD_PASS; /* the end of what is in the kernel stays there */
@@ -228,9 +229,10 @@ static int gate_read(BIO *b, char *out, int len)
         /* The record under way, if any, was cut by us alone: the bytes are libssl's either way. */
         return pass_read(b, out, len);
     }
-    if (!mtls_gate_await_data(s)) /* [TIM] one deadline, for a silent peer too */
+    len = s->server ? len : mtls_gate_record_part(s->gate, len);
+    if (!mtls_gate_await_data(s, (size_t)len)) /* [TIM] one deadline, for a silent peer too */
         return fail_read(s, late_reason(s));
-    n = pass_read(b, out, s->server ? len : mtls_gate_record_part(s->gate, len));
+    n = pass_read(b, out, len);
     if (n > 0 && !s->server)
         mtls_gate_record_got(s->gate, out, n);
     else if (n <= 0 && !BIO_should_retry(b))

@@ -40,9 +40,9 @@ void mtls_gate_note_extensions(struct mtls_session *s); /* client: EncryptedExte
 enum mtls_hold { MTLS_HOLD_PASS, MTLS_HOLD_RETRY, MTLS_HOLD_FAIL };
 enum mtls_hold mtls_gate_hold(struct mtls_session *s, bool at_write,
                               struct mtls_decision *decision);
-/* Before a read that may pass: false when the deadline is over. On a blocking socket it waits for
- * data until then. */
-bool mtls_gate_await_data(const struct mtls_session *s);
+/* Before a read of len bytes that may pass: false when the deadline is over. On a blocking socket
+ * it waits for data until then. */
+bool mtls_gate_await_data(struct mtls_session *s, size_t len);
 /* Whether path 1's socket is known and non-blocking. */
 bool mtls_gate_is_nonblocking(const struct mtls_session *s);
 /* Path 1's descriptor was learned, the program has memory BIOs: what comes is held in the kernel.
@@ -65,6 +65,7 @@ struct mtls_gate {
     /* client: cutting the streams into records */
     uint8_t rhead[5], rhave;
     size_t rbody;
+    size_t arrived; /* in the socket, not yet read, when it was last asked */
     bool saw_handshake, saw_encrypted, extensions_read, read_open;
     bool flight_open; /* the wait before the encrypted flight is over */
     struct mtls_record_scan {

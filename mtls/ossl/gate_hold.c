@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -84,22 +85,45 @@ static int poll_now(int fd)
     return poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
-bool mtls_gate_await_data(const struct mtls_session *s)
+/* A flight is read in many small pieces: what has arrived is asked once. */
+static void count_arrived(struct mtls_gate *g, int fd)
+{
+    int n = 0;
+
+    g->arrived = ioctl(fd, FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+/* Whether a read of len bytes finds them all there, whatever the socket is set to. */
+static bool take_arrived(struct mtls_gate *g, size_t len)
+{
+    bool there = g->arrived >= len;
+
+    g->arrived = there ? g->arrived - len : 0;
+    return there;
+}
+
+bool mtls_gate_await_data(struct mtls_session *s, size_t len)
 {
     mtls_tstamp now = mtls_now();
     int fd = SSL_get_rfd(s->ssl),
-        rc; /* the socket that is read from, not one we were only told of */
+        rc = 1; /* the socket that is read from, not one we were only told of */
     struct pollfd p = {.fd = fd, .events = POLLIN};
 
     if (now >= s->hs->deadline_at)
         return false;
     if (s->gate->copy.fd >= 0) /* the deadline shuts the socket down: no read outlasts it */
         return true;
-    if (fd < 0 || is_nonblocking(fd) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
+    if (fd < 0 || take_arrived(s->gate, len) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
-    do
-        rc = poll(&p, 1, (int)((s->hs->deadline_at - now + 999) / 1000));
-    while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->hs->deadline_at);
+    if (!is_nonblocking(fd)) {
+        do
+            rc = poll(&p, 1, (int)((s->hs->deadline_at - now + 999) / 1000));
+        while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->hs->deadline_at);
+    }
+    if (!s->server) {
+        count_arrived(s->gate, fd);
+        (void)take_arrived(s->gate, len);
+    }
     return rc != 0;
 }
 

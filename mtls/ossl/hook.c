@@ -302,7 +302,8 @@ int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
     struct mtls_hook *hook = hook_or_raise(ctx);
     const struct mtls_addr unknown = {.family = 0};
     char name[MTLS_HOST_MAX + 1];
-    int err = 0;
+    struct mtls_reactor *r;
+    int err;
 
     if (hook == NULL)
         return 0;
@@ -311,10 +312,8 @@ int mtls_announce(SSL_CTX *ctx, const char *host, uint16_t port)
         return 0;
     }
     mtls_engine_lock();
-    if (mtls_reactor_get() == NULL)
-        err = MTLS_ERR_STOPPED;
-    if (err == 0)
-        err = mtls_reactor_start(mtls_reactor_get(), hook->config.reactor_app);
+    r = mtls_reactor_get();
+    err = r == NULL ? MTLS_ERR_STOPPED : mtls_reactor_start(r, hook->config.reactor_app);
     if (err == 0)
         err = mtls_announced_add(&hook->config, name, port, &unknown, mtls_now());
     mtls_engine_unlock();

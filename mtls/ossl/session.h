@@ -108,7 +108,9 @@ struct mtls_handshake {
     bool old_tls;                         /* ServerHello chose TLS below 1.3 */
     bool before_flight;                   /* L: holding before the first encrypted record */
     struct mtls_host_record stored;
-    struct mtls_path_facts path1_then; /* at the ClientHello, and again at the decision */
+    struct mtls_path_facts path1_then; /* its ends at the ClientHello, all of it right behind that,
+                                          and again at the decision */
+    bool path1_asked;                  /* behind the ClientHello, or before */
     unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
 };

@@ -230,6 +230,66 @@ static void read_ahead(void **state)
     }
 }
 
+struct mute {
+    int listener;
+    size_t says; /* so much of a ServerHello's record */
+    bool split;  /* and that in two pieces */
+};
+
+static void *mute_main(void *arg)
+{
+    uint8_t record[5 + 0x7a] = {22, 3, 3, 0, 0x7a, 2, 0, 0, 0x76, 3, 3}, hello[2048];
+    struct mute *m = arg;
+    int fd = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
+    size_t first = m->split ? m->says / 2 : m->says;
+    struct timeval limit = {.tv_sec = 5};
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    (void)!recv(fd, hello, sizeof(hello), 0);
+    (void)!send(fd, record, first, MSG_NOSIGNAL);
+    if (m->split && recv(fd, hello, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+        (void)!send(fd, record + first, m->says - first, MSG_NOSIGNAL);
+    while (recv(fd, hello, sizeof(hello), 0) > 0)
+        continue;
+    close(fd);
+    return NULL;
+}
+
+/* [TIM] A server that falls silent in the middle of a record, wherever that is: one deadline, for a
+ * blocking socket too. */
+static void falls_silent(void **state)
+{
+    static const size_t says[] = {0, 1, 4, 5, 6, 60, 5 + 0x7a - 1};
+    struct lab l;
+
+    lab_make(&l, SERVER_WORDS, "require", "deadline=300");
+    for (size_t i = 0; i < 2 * sizeof(says) / sizeof(says[0]); i++) {
+        struct mute m = {.says = says[i / 2], .split = i % 2 == 1};
+        pthread_t thread;
+        uint16_t port;
+        uint64_t began;
+        SSL *ssl;
+        int fd;
+
+        m.listener = pair_listen("127.0.0.1", &port);
+        assert_int_equal(pthread_create(&thread, NULL, mute_main, &m), 0);
+        fd = pair_connect("127.0.0.1", port);
+        ssl = SSL_new(l.client);
+        assert_int_equal(SSL_set_fd(ssl, fd), 1);
+        assert_int_equal(SSL_set_tlsext_host_name(ssl, "server.example"), 1);
+        began = lab_ms();
+        assert_int_not_equal(SSL_connect(ssl), 1);
+        assert_in_range(lab_ms() - began, 290, 3000);
+        assert_int_equal(mtls_get_reason(ssl), MTLS_ERR_DEADLINE);
+        ERR_clear_error();
+        SSL_free(ssl);
+        close(fd);
+        pthread_join(thread, NULL);
+        close(m.listener);
+    }
+    lab_free(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +299,7 @@ int main(void)
         cmocka_unit_test(missing),
         cmocka_unit_test(memory_client_without_fd),
         cmocka_unit_test(read_ahead),
+        cmocka_unit_test(falls_silent),
     };
 
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,11 +10,12 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "mtls/net/engine.h"
 #include "mtls/net/path2_pool.h"
 #include "mtls/net/path2_socket.h"
 #include "mtls/net/reactor.h"
@@ -267,12 +268,78 @@ static void test_full(void **state)
         close(fds[i]);
 }
 
+/* READY and PROOF for the claim that fd's connection begins with. */
+static void answer_claim(int fd)
+{
+    uint8_t in[MTLS_PREFACE_LEN + MTLS_HELLO_LEN], zero[32] = {0}, hash[MTLS_SHA256_LEN];
+    uint8_t out[MTLS_PREFACE_LEN + MTLS_READY_LEN + MTLS_PROOF_LEN];
+    const struct mtls_bytes hello = {in + MTLS_PREFACE_LEN, MTLS_HELLO_LEN};
+    struct mtls_crypto *crypto;
+
+    assert_int_equal(recv(fd, in, sizeof(in), MSG_WAITALL), sizeof(in));
+    mtls_engine_lock();
+    assert_int_equal(mtls_engine_crypto(&crypto), 0);
+    assert_int_equal(mtls_crypto_sha256(crypto, &hello, 1, hash), 0);
+    mtls_engine_unlock();
+    memcpy(out, mtls_preface, MTLS_PREFACE_LEN);
+    mtls_frame_ready(out + MTLS_PREFACE_LEN, 1, MTLS_READY_OK, zero, hash);
+    mtls_frame_proof(out + MTLS_PREFACE_LEN + MTLS_READY_LEN, 1, 0, 1, zero);
+    assert_int_equal(send(fd, out, sizeof(out), MSG_NOSIGNAL), sizeof(out));
+}
+
+static struct tcp_info info_of(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info;
+}
+
+/* CONFIRM leaves at once: with the end of a connection that is not kept in the same segment, or
+ * alone. */
+static void test_last_word(void **state)
+{
+    struct mtls_path_spec spec = spec_of("dev=v0,remote=203.0.113.1");
+
+    spec.port = there.port;
+    for (int reuse = 0; reuse < 2; reuse++) {
+        struct mtls_path2_request req = request(&spec, reuse ? "kept.example" : "once.example");
+        uint8_t tag[MTLS_TAG_LEN] = {0}, in[256];
+        struct mtls_path2_claim *claim;
+        struct pollfd p = {.events = POLLIN};
+        unsigned before;
+        int fd;
+
+        req.reuse = reuse == 1;
+        claim = claim_new(&req);
+        p.fd = fd = accept_one();
+        answer_claim(fd);
+        for (int i = 0; i < 1000 && status_of(claim).state != MTLS_PATH_PROOF; i++)
+            work(10);
+        for (int i = 0; i < 1000 && info_of(fd).tcpi_unacked > 0; i++)
+            work(10);
+        before = info_of(fd).tcpi_segs_in;
+        mtls_engine_lock();
+        assert_int_equal(mtls_path2_claim_confirm(claim, 0, 1, 1, tag), 0);
+        mtls_engine_unlock();
+        assert_int_equal(poll(&p, 1, 5000), 1);
+        assert_int_equal(recv(fd, in, sizeof(in), MSG_DONTWAIT), MTLS_CONFIRM_LEN);
+        assert_int_equal(recv(fd, in, sizeof(in), MSG_DONTWAIT), reuse ? -1 : 0);
+        assert_int_equal(info_of(fd).tcpi_segs_in, before + 1);
+        claim_free(claim);
+        assert_int_equal(is_warm(&spec, req.name), reuse);
+        close(fd);
+        while (is_warm(&spec, req.name))
+            work(10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_closed),
-        cmocka_unit_test(test_lost),
-        cmocka_unit_test(test_stored_port),
+        cmocka_unit_test(test_closed),      cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_stored_port), cmocka_unit_test(test_last_word),
         cmocka_unit_test(test_full),
     };
 

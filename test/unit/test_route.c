@@ -11,6 +11,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "mtls/net/netlink.h"
 #include "mtls/net/path2_socket.h"
@@ -264,6 +266,47 @@ static void test_again(void **state)
     assert_int_equal(mtls_route_again(loose, &f), MTLS_ERR_PATH_UNKNOWN);
     assert_false(f.known);
     close(bound);
+}
+
+/* What a handshake asks before its ClientHello: the ends alone, none of the route. */
+static void test_ends(void **state)
+{
+    int fd = connected(&there, (struct how){.dev = "v0"});
+    struct mtls_path_facts f = facts_of(fd), ends;
+
+    memset(&ends, 0x55, sizeof(ends));
+    ends.known = true;
+    assert_int_equal(mtls_route_ends(fd, &ends), 0); /* facts_of() has had an answer */
+    assert_memory_equal(&ends.local, &f.local, sizeof(f.local));
+    assert_memory_equal(&ends.remote, &f.remote, sizeof(f.remote));
+    assert_true(!ends.known && ends.ifindex == 0 && !ends.lladdr_known);
+    assert_int_equal(mtls_route_again(fd, &ends), 0); /* then all of it */
+    assert_true(ends.known && ends.ifindex == f.ifindex);
+    close(fd);
+    assert_int_equal(mtls_route_ends(fd, &ends), MTLS_ERR_PATH_UNKNOWN);
+    assert_true(!ends.known && ends.remote.family == 0);
+}
+
+/* Before the kernel has answered once, nobody knows that it will. */
+static void test_ends_first(void **state)
+{
+    int status = -1, fd = connected(&there, (struct how){.dev = "v0"});
+    pid_t child;
+
+    if (mtls_nl_answered())
+        fail_msg("this test must be the first");
+    child = fork();
+    if (child == 0) {
+        struct mtls_path_facts f;
+        bool right = mtls_route_ends(fd, &f) == MTLS_ERR_IO && !f.known && f.remote.family == 0 &&
+                     mtls_route_of_socket(fd, &f) == 0 && mtls_route_ends(fd, &f) == 0;
+
+        _exit(right ? 0 : 1);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fd);
 }
 
 static void test_via_other_family(void **state)
@@ -668,12 +711,14 @@ static void test_netlink_silence(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ends_first),
         cmocka_unit_test(test_default_route),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_source_is_no_evidence),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_pushed_route),
         cmocka_unit_test(test_again),
+        cmocka_unit_test(test_ends),
         cmocka_unit_test(test_via_other_family),
         cmocka_unit_test(test_loopback),
         cmocka_unit_test(test_not_a_connection),
