@@ -11,6 +11,7 @@ enum {
     MTLS_EXT_ADDRS_MAX = 8,
     MTLS_EXT_CH_MAX = 4 + 1 + MTLS_EXT_VERSIONS_MAX + 1 + MTLS_JOIN_LEN,
     MTLS_EXT_EE_MAX = 4 + 1 + 1 + 2 + 4 + 1 + MTLS_EXT_ADDRS_MAX * 19,
+    MTLS_CH_RECORD_HELD = 0x01, /* [RES-11] */
     MTLS_EE_CONFIRM_NEEDED = 0x01,
     MTLS_EE_OTHER_PORTS = 0x02,
 };
@@ -18,7 +19,7 @@ enum {
 struct mtls_ext_ch {
     uint8_t nver; /* 1 .. MTLS_EXT_VERSIONS_MAX */
     uint8_t versions[MTLS_EXT_VERSIONS_MAX];
-    uint8_t flags; /* 0; a sender sets no bit, a receiver ignores unknown ones */
+    uint8_t flags; /* MTLS_CH_*; a sender sets no other bit, a receiver ignores unknown ones */
     uint8_t join[MTLS_JOIN_LEN];
 };
 

@@ -68,12 +68,24 @@ static int enter_engine(struct mtls_session *s)
     return err;
 }
 
+static bool claims(const struct mtls_handshake *hs)
+{
+    uint8_t i;
+
+    for (i = 0; i < hs->npaths; i++)
+        if (hs->paths[i].claim != NULL)
+            return true;
+    return false;
+}
+
 static int offer(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
     struct mtls_ext_ch ch = {.nver = 1, .versions = {MTLS_VERSION_1}};
     int n;
 
+    if (mtls_resume_outlasts(s) && !claims(hs)) /* [RES-11] */
+        ch.flags = MTLS_CH_RECORD_HELD;
     memcpy(ch.join, hs->join, sizeof(ch.join));
     n = mtls_ext_ch_encode(&ch, hs->hello_ext, sizeof(hs->hello_ext));
     if (n < 0)
@@ -245,13 +257,9 @@ void mtls_client_answered(struct mtls_session *s)
 static bool keyless(const struct mtls_handshake *hs)
 {
     struct mtls_transcript_facts facts;
-    uint8_t i;
 
     mtls_transcript_facts(hs->transcript, &facts);
-    for (i = 0; i < hs->npaths; i++)
-        if (hs->paths[i].claim != NULL)
-            return false;
-    return hs->resumed_ok && facts.complete;
+    return hs->resumed_ok && facts.complete && !claims(hs);
 }
 
 int mtls_client_arm(struct mtls_session *s)

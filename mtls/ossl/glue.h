@@ -26,6 +26,8 @@ MTLS_NODISCARD int mtls_observer_hash(const uint8_t ek[MTLS_EK_LEN], uint8_t *th
 bool mtls_resume_record_of(const SSL_SESSION *session, struct mtls_record *record);
 void mtls_resume_client_hello(
     struct mtls_session *s); /* reads the record of the session that is offered */
+/* Client: that record is valid to the end of this handshake, however long it takes. */
+bool mtls_resume_outlasts(const struct mtls_session *s);
 void mtls_resume_client_answer(
     struct mtls_session *s); /* EncryptedExtensions is here: is it resumed_ok? */
 void mtls_resume_server_answer(

@@ -23,7 +23,8 @@ static uint8_t wanted_scope(const struct mtls_config *c)
     return scope;
 }
 
-static bool record_fits(const struct mtls_session *s)
+/* At a time, in seconds from now. */
+static bool record_fits_in(const struct mtls_session *s, int64_t seconds)
 {
     const struct mtls_config *c = &s->hook->config;
     /* A server's own needs are its age limit and the name; how many paths are enough is the
@@ -31,7 +32,17 @@ static bool record_fits(const struct mtls_session *s)
     uint8_t k = s->server ? 1 : c->need, scope = s->server ? 0 : wanted_scope(c);
 
     return mtls_record_valid(&s->hs->record, s->hs->name, s->hs->port, k, scope, c->resume_max_s,
-                             mtls_wallclock());
+                             mtls_wallclock() + seconds);
+}
+
+static bool record_fits(const struct mtls_session *s)
+{
+    return record_fits_in(s, 0);
+}
+
+bool mtls_resume_outlasts(const struct mtls_session *s)
+{
+    return s->hs->record_offered && record_fits_in(s, s->hook->config.deadline_ms / 1000 + 1);
 }
 
 void mtls_resume_client_hello(struct mtls_session *s)
@@ -40,13 +51,23 @@ void mtls_resume_client_hello(struct mtls_session *s)
         mtls_resume_record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
 }
 
-/* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] */
+/* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] A client whose
+ * message call-back was taken asks libssl instead: having said that it needs no PROOF, it gets none
+ * [RES-11]. */
 static bool resumed_with_key_share(struct mtls_session *s)
 {
     struct mtls_transcript_facts facts;
+    EVP_PKEY *share = NULL;
 
     mtls_transcript_facts(s->hs->transcript, &facts);
-    return SSL_session_reused(s->ssl) == 1 && facts.psk && facts.key_share && facts.tls13;
+    if (SSL_session_reused(s->ssl) != 1)
+        return false;
+    if (facts.server_hello || s->server)
+        return facts.psk && facts.key_share && facts.tls13;
+    if (SSL_version(s->ssl) != TLS1_3_VERSION || SSL_get_peer_tmp_key(s->ssl, &share) != 1)
+        return false;
+    EVP_PKEY_free(share);
+    return true;
 }
 
 /* The session that was selected, not the one that was offered: an external PSK is "reused" too.

@@ -64,6 +64,7 @@ static int register_hello(struct mtls_session *s, const struct mtls_ext_ch *ch, 
     s->offered = true;
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
     s->hs->deadline_at = now + s->hook->config.deadline_ms * 1000ull;
+    s->hs->record_held = (ch->flags & MTLS_CH_RECORD_HELD) != 0;
     memcpy(s->hs->join, ch->join, sizeof(s->hs->join));
     err = enter_engine(s, now);
     if (err == MTLS_ERR_JOIN_REUSED)
@@ -154,7 +155,16 @@ int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
     return n;
 }
 
-int mtls_server_arm(struct mtls_session *s)
+/* Resumed on both sides' records: nobody asks for a proof of it. [RES-11] */
+static bool keyless(const struct mtls_handshake *hs)
+{
+    struct mtls_transcript_facts facts;
+
+    mtls_transcript_facts(hs->transcript, &facts);
+    return hs->resumed_ok && hs->record_held && facts.complete;
+}
+
+static int keys_to_path2(struct mtls_session *s)
 {
     struct mtls_keys keys;
     int err = mtls_keys_compute(s, &keys);
@@ -166,6 +176,13 @@ int mtls_server_arm(struct mtls_session *s)
         mtls_engine_unlock();
     }
     mtls_keys_wipe(&keys);
+    return err;
+}
+
+int mtls_server_arm(struct mtls_session *s)
+{
+    int err = keyless(s->hs) ? 0 : keys_to_path2(s);
+
     if (err != 0)
         return err;
     s->phase = MTLS_PHASE_ARMED;

@@ -84,6 +84,7 @@ struct mtls_handshake {
     enum mtls_offer answered;
     struct mtls_ext_ee ee;
     bool resumed_ok;     /* [RES] the record vouches for this session */
+    bool record_held;    /* server: the client says that it needs no PROOF then [RES-11] */
     bool record_offered; /* client: the session offered has a valid record */
     struct mtls_record record;
 

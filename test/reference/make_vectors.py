@@ -53,6 +53,7 @@ def ext_client_hello():
     good = ref.ext_ch_encode([1], join)
     cases = [("one version", good), ("16 versions", ref.ext_ch_encode(range(1, 17), join)),
              ("versions without ours", ref.ext_ch_encode([9, 8], join)),
+             ("record held", ref.ext_ch_encode([1], join, 1)),
              ("unknown flags", ref.ext_ch_encode([1], join, 0xA5)),
              ("empty", b""), ("three bytes", good[:3]), ("another magic", flip(good, 0)),
              ("last byte of the magic", flip(good, 3)),

@@ -18,7 +18,7 @@ import time
 from stranger_tls import EXT_TYPE, SSL, Failed, Tls
 
 MAGIC = b"MTL1"
-CONFIRM_NEEDED = 0x01
+RECORD_HELD = CONFIRM_NEEDED = 0x01
 PREFACE = bytes.fromhex("f04d544c53320d0a")
 HELLO, READY, PROOF, CONFIRM, FAIL = range(1, 6)
 LENGTH = {HELLO: 67, READY: 65, PROOF: 34, CONFIRM: 35, FAIL: 1}
@@ -37,8 +37,8 @@ class BadStream(Exception):
 # Section 3: the extension ------------------------------------------------------------------------
 
 
-def client_ext(join, versions=b"\1"):
-    return MAGIC + bytes([len(versions)]) + versions + b"\0" + join
+def client_ext(join, versions=b"\1", flags=0):
+    return MAGIC + bytes([len(versions)]) + versions + bytes([flags]) + join
 
 
 def parse_client_ext(data):
@@ -325,11 +325,11 @@ def wait_for(condition, links, by):
 class Client:
     """A session under `require` and distinct=server; verify() is the order of section 6."""
 
-    def __init__(self, context, address, name, links, need=1, resume=None, wait=10):
+    def __init__(self, context, address, name, links, need=1, resume=None, wait=10, flags=0):
         self.by = time.monotonic() + wait
         self.links, self.need, self.resume, self.claims = links, need, resume, []
         self.secret, self.answer, self.outcome, self.held = os.urandom(32), None, None, b""
-        self.ext = client_ext(join_of(self.secret))
+        self.ext = client_ext(join_of(self.secret), flags=flags)
         self.tls = Tls(context, False, lambda _tls: self.ext, self._judge)
         self.tls.expect(name)
         if resume:

@@ -29,6 +29,7 @@ class Server(threading.Thread):
         self.context, self.deadline, self.max_age = context, deadline, max_age
         self.events, self.news = [], threading.Condition()
         self.sessions, self.claims, self.ended, self.conns = [], [], {}, set()
+        self.flags = []  # of each ClientHello that takes part
         self.poll = selectors.DefaultSelector()
         self.stopper, stopped = socket.socketpair()
         self.poll.register(stopped, selectors.EVENT_READ, lambda: True)
@@ -129,6 +130,7 @@ class Server(threading.Thread):
         tls, facts = session.tls, session.facts
         offers = client_hello_exts(tls.messages)
         if offers and not facts["join"]:
+            self.flags.append(parse_client_ext(offers[0])[1])
             self._register(session, parse_client_ext(offers[0]))
         if len(set(offers)) > 1:
             raise Failed("another extension", ILLEGAL_PARAMETER)  # [EXT-3]

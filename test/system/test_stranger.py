@@ -262,6 +262,33 @@ def test_resumed_session_answers_path2(files):
             assert client.outcome == "verified" and client.ask(b"x") == b"x"
 
 
+def test_resumed_session_without_proof(files):
+    """RECORD_HELD: a claim that comes nevertheless is READY, and ends with the session [RES-11]."""
+    with mtls_server(files) as server, link(server) as path2:
+        kept = verified_session(files, server)
+        with session(files, server, [path2], resume=kept, flags=peer.RECORD_HELD) as client:
+            client.hello()
+            client.verify()
+            assert client.outcome == "resumed-verified" and client.ask(b"x") == b"x"
+            claim = client.claims[0]
+            peer.wait_for(lambda: claim.ready, [path2], client.by)
+            peer.SSL.SSL_shutdown(client.tls.ssl)
+            client.sock.sendall(client.tls.take())
+            peer.wait_for(lambda: claim.ended, [path2], client.by)
+            assert not claim.proofs and claim.reason == peer.ABANDONED
+        assert server.outcomes() == ["verified", "resumed-verified"]
+
+
+def test_record_held_for_nothing(files):
+    """Another server does not know the ticket: the flag has no meaning, CONFIRM is needed [RES-11]."""
+    with mtls_server(files) as first, mtls_server(files) as second, link(second) as path2:
+        kept = verified_session(files, first)
+        with session(files, second, [path2], resume=kept, flags=peer.RECORD_HELD) as client:
+            client.verify()
+            assert client.outcome == "verified" and client.ask(b"x") == b"x"
+        assert second.outcomes() == ["verified"]
+
+
 def test_ticket_of_a_failed_session_is_not_there(files):
     """A server that knows no record of the ticket needs CONFIRM: another server [RES-5]."""
     with mtls_server(files) as first, mtls_server(files) as second, link(second) as path2:

@@ -7,6 +7,7 @@ import pytest
 
 from stranger_lab import (SUITES, WAIT, client_args, endpoint, make_files, mtls_client, our_server,
                           peer, running)
+from stranger_peer import RECORD_HELD
 from stranger_server import Server
 
 
@@ -141,6 +142,20 @@ def test_client_resumes_with_us(files, suite, tmp_path):
         assert (code, out, event["outcome"]) == (0, b"a line\n", "resumed-verified")
         server.wait("resumed-verified")
         assert len(server.wait("confirmed")) == 1
+        assert server.flags == [0, 0]  # path 2 was begun with the connect [RES-11]
+
+
+@pytest.mark.parametrize("age", [3600, 0])
+def test_client_asks_no_proof(files, tmp_path, age):
+    """Late mode: RECORD_HELD, and a claim only if we have no record any more [RES-11]."""
+    ticket = tmp_path / "ticket"
+    with our_server(files, max_age=age) as server:
+        assert mtls_client(files, server, "--sess-out", ticket)[0] == 0
+        code, out, event = mtls_client(files, server, "--sess-in", ticket, "--config", "early=off")
+        assert (code, out) == (0, b"a line\n")
+        assert event["outcome"] == ("resumed-verified" if age else "verified")
+        assert server.flags == [0, RECORD_HELD]
+        assert len(server.wait("hello")) == (1 if age else 2)
 
 
 @SUITES
@@ -163,6 +178,17 @@ def test_client_confirms_when_our_record_is_gone(files, tmp_path):
         code, out, event = mtls_client(files, server, "--sess-in", ticket)
         assert (code, out, event["outcome"]) == (0, b"a line\n", "verified")
         assert len(server.wait("confirmed", 2)) == 2
+
+
+def test_client_without_record_says_nothing(files, tmp_path):
+    """A ticket is offered, but it vouches for nothing here: PROOF is needed [RES-11]."""
+    ticket = tmp_path / "ticket"
+    with our_server(files) as server:
+        assert mtls_client(files, server, "--sess-out", ticket)[0] == 0
+        code, out, event = mtls_client(files, server, "--sess-in", ticket, "--config",
+                                       "resume=0 early=off")
+        assert (code, out, event["outcome"]) == (0, b"a line\n", "verified")
+        assert server.flags == [0, 0]
 
 
 def test_client_reuses_its_connection(files):

@@ -373,6 +373,29 @@ static void resumption_without_record(void **state)
     lab_free(&l);
 }
 
+static void no_message(int write_p, int version, int type, const void *buf, size_t len, SSL *ssl,
+                       void *arg)
+{
+}
+
+/* The application takes the message call-back: the client cannot know that when it says that it
+ * needs no PROOF. The transcript hash is the observer's. Last of all: it stays on. */
+static void resumption_displaced(void **state)
+{
+    struct lab l;
+    SSL_SESSION *session;
+
+    assert_int_equal(mtls_observer_enable(NULL), 1);
+    lab_make(&l, SERVER_WORDS, "require", "reuse=off");
+    session = session_of(&l);
+    SSL_CTX_set_msg_callback(l.client, no_message);
+    lab_run(&l);
+    assert_int_equal(l.c.outcome, MTLS_OUTCOME_RESUMED_VERIFIED);
+    assert_int_equal(l.s.outcome, MTLS_OUTCOME_RESUMED_VERIFIED);
+    SSL_SESSION_free(session);
+    lab_free(&l);
+}
+
 /* The record's age is over (its time is moved back by a day): not a word of it counts. */
 static void resumption_expired(void **state)
 {
@@ -560,6 +583,7 @@ int main(void)
         cmocka_unit_test(key_update),
         cmocka_unit_test(early_data_client),
         cmocka_unit_test(half_rtt_server),
+        cmocka_unit_test(resumption_displaced),
     };
     int rc;
 
