@@ -25,6 +25,7 @@ struct mtls_p2s {
     /* queues: connections without HELLO, without claim, without room; claims */
     struct mtls_link fresh, idle, busy, wait;
     struct mtls_link told;       /* queue: claims for which another process has to speak */
+    struct mtls_link held;       /* queue: connections whose READY waits for a session's keys */
     struct mtls_p2s_stats stats; /* waiting_claims and ended_joins live in pending */
 };
 
@@ -35,6 +36,8 @@ struct mtls_p2s_conn {
     struct mtls_due timer;        /* in fresh, idle or busy */
     struct mtls_link in_source;   /* in its source's fresh or idle */
     struct mtls_outbuf out;
+    struct mtls_due hold; /* in held: nothing in out need leave yet */
+    bool prompt;          /* something in out has to leave at once */
     struct mtls_frame_reader reader;
     struct mtls_source *source; /* NULL: busy, or ended */
     bool busy;                  /* there is no room for it */
@@ -85,7 +88,8 @@ struct mtls_p2s_session {
 
 /* path2_server.c */
 
-/* Queues one frame (or the preface). Errors: MTLS_ERR_FRAME_OVERFLOW, MTLS_ERR_NOMEM. */
+/* Queues one frame; what is there leaves at once. Errors: MTLS_ERR_FRAME_OVERFLOW,
+ * MTLS_ERR_NOMEM. */
 MTLS_NODISCARD int mtls_p2s_conn_send(struct mtls_p2s_conn *c, const uint8_t *data, size_t len);
 /* Tells the driver that c has bytes to write. */
 void mtls_p2s_conn_tell(struct mtls_p2s_conn *c);
@@ -119,6 +123,9 @@ enum mtls_ready_status mtls_p2s_claim_admit(struct mtls_p2s_conn *c, const struc
 /* Sends PROOF for each session of the claim's join that has keys; READY is queued and claim->p2 is
  * set. May end the claim with FAIL{limit}. */
 MTLS_NODISCARD int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstamp now);
+/* Whether PROOF may well follow the claim's READY: its session is here without keys, or has yet to
+ * come (its ClientHello may be waiting to be read), and nothing is known of it elsewhere. */
+bool mtls_p2s_claim_awaits_keys(const struct mtls_p2s_claim *claim);
 /* Handles a CONFIRM for an open claim. */
 MTLS_NODISCARD int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim,
                                           const struct mtls_frame *confirm);

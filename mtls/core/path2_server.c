@@ -32,6 +32,7 @@ int mtls_p2s_new(struct mtls_p2s **out, struct mtls_crypto *c, const struct mtls
     mtls_list_init(&s->busy);
     mtls_list_init(&s->wait);
     mtls_list_init(&s->told);
+    mtls_list_init(&s->held);
     *out = s;
     return 0;
 }
@@ -105,6 +106,7 @@ void mtls_p2s_conn_end(struct mtls_p2s_conn *c, int error, mtls_tstamp now)
         return;
     c->err = error;
     mtls_due_stop(&c->timer);
+    mtls_due_stop(&c->hold);
     while (!mtls_list_empty(&c->claims))
         mtls_p2s_claim_end(MTLS_OWNER(c->claims.next, struct mtls_p2s_claim, in_conn), now);
     mtls_p2s_room_leave(c);
@@ -136,6 +138,26 @@ void mtls_p2s_conn_rest(struct mtls_p2s_conn *c, mtls_tstamp now)
 
 int mtls_p2s_conn_send(struct mtls_p2s_conn *c, const uint8_t *data, size_t len)
 {
+    mtls_due_stop(&c->hold);
+    c->prompt = true;
+    return mtls_outbuf_add(&c->out, data, len, OUT_MAX);
+}
+
+static bool is_held(const struct mtls_p2s_conn *c)
+{
+    return c->hold.link.next != NULL;
+}
+
+/* As mtls_p2s_conn_send(), but it may wait for what will follow it, unless it would keep back
+ * something else. */
+static int send_with_next(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, mtls_tstamp now)
+{
+    struct mtls_p2s *s = c->server;
+
+    if (c->prompt)
+        return mtls_p2s_conn_send(c, data, len);
+    if (!is_held(c))
+        mtls_due_start(&s->held, &c->hold, now, s->config.ready_ttl);
     return mtls_outbuf_add(&c->out, data, len, OUT_MAX);
 }
 
@@ -164,12 +186,24 @@ void mtls_p2s_conn_fail(struct mtls_p2s_conn *c, uint32_t id, uint8_t reason, mt
 
 const uint8_t *mtls_p2s_conn_out(const struct mtls_p2s_conn *c, size_t *len)
 {
-    return mtls_outbuf_get(&c->out, len);
+    if (!is_held(c))
+        return mtls_outbuf_get(&c->out, len);
+    *len = 0;
+    return NULL;
+}
+
+void mtls_p2s_conn_speak(struct mtls_p2s_conn *c)
+{
+    mtls_due_stop(&c->hold);
 }
 
 void mtls_p2s_conn_sent(struct mtls_p2s_conn *c, size_t n)
 {
+    size_t left;
+
     mtls_outbuf_sent(&c->out, n);
+    mtls_outbuf_get(&c->out, &left);
+    c->prompt = c->prompt && left > 0;
 }
 
 /* ---- Frames ---- */
@@ -205,9 +239,10 @@ static void count_ready(struct mtls_p2s_stats *stats, enum mtls_ready_status sta
         stats->ready_not_here++;
 }
 
-/* READY, whatever the status [RDY-2] [RDY-4]. */
+/* READY, whatever the status [RDY-2] [RDY-4]. wait: PROOF is about to follow. */
 static int send_ready(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
-                      enum mtls_ready_status status, uint8_t ready[MTLS_READY_LEN])
+                      enum mtls_ready_status status, bool wait, uint8_t ready[MTLS_READY_LEN],
+                      mtls_tstamp now)
 {
     const struct mtls_bytes whole = {hello->raw, hello->raw_len};
     uint8_t nonce[MTLS_NONCE_LEN], echo[MTLS_SHA256_LEN];
@@ -218,7 +253,9 @@ static int send_ready(struct mtls_p2s_conn *c, const struct mtls_frame *hello,
     if ((rc = mtls_crypto_sha256(c->server->crypto, &whole, 1, echo)) < 0)
         return rc;
     mtls_frame_ready(ready, hello->claim, (uint8_t)status, nonce, echo);
-    if ((rc = mtls_p2s_conn_send(c, ready, MTLS_READY_LEN)) < 0)
+    rc = wait ? send_with_next(c, ready, MTLS_READY_LEN, now)
+              : mtls_p2s_conn_send(c, ready, MTLS_READY_LEN);
+    if (rc < 0)
         return rc;
     count_ready(&c->server->stats, status);
     return 0;
@@ -230,6 +267,7 @@ static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     struct mtls_p2s_claim *claim = NULL;
     enum mtls_ready_status status = MTLS_READY_NOT_HERE;
     uint8_t join[MTLS_JOIN_LEN], ready[MTLS_READY_LEN], fail = MTLS_FAIL_UNSPECIFIED;
+    bool wait;
     int rc;
 
     if (f->claim <= c->last_id) /* [P2-3] */
@@ -240,7 +278,8 @@ static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     if (port_is_here(&s->config, f->u.hello.port1))
         status = c->busy ? MTLS_READY_BUSY : mtls_p2s_claim_admit(c, f, join, now, &claim, &fail);
     mtls_p2s_conn_rest(c, now);
-    if ((rc = send_ready(c, f, status, ready)) < 0)
+    wait = claim != NULL && s->config.ready_ttl > 0 && mtls_p2s_claim_awaits_keys(claim);
+    if ((rc = send_ready(c, f, status, wait, ready, now)) < 0)
         return rc;
     if (c->busy)
         return MTLS_ERR_LIMIT;
@@ -283,7 +322,7 @@ static int take_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len, 
         more = mtls_frame_reader_next(&c->reader, data, len, &pos, &f);
         if (c->reader.preface_done && !c->preface_sent) { /* [P2-1] */
             c->preface_sent = true;
-            if ((rc = mtls_p2s_conn_send(c, mtls_preface, MTLS_PREFACE_LEN)) < 0)
+            if ((rc = mtls_outbuf_add(&c->out, mtls_preface, MTLS_PREFACE_LEN, OUT_MAX)) < 0)
                 return rc;
         }
         if (more <= 0)
@@ -309,7 +348,7 @@ int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len
         return rc;
     }
     mtls_outbuf_get(&c->out, &after);
-    if (after > before)
+    if (after > before && !is_held(c))
         mtls_p2s_conn_tell(c);
     return 0;
 }
@@ -318,8 +357,8 @@ int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len
 
 mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s)
 {
-    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->busy,
-                                        &s->wait,  &s->told, &s->pending.ended};
+    const struct mtls_link *queues[] = {&s->fresh, &s->idle, &s->busy,         &s->wait,
+                                        &s->told,  &s->held, &s->pending.ended};
     mtls_tstamp first = MTLS_TSTAMP_NEVER;
 
     for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++) {
@@ -353,8 +392,21 @@ static void end_due(struct mtls_link *queue, mtls_tstamp now)
     }
 }
 
+static void speak_due(struct mtls_p2s *s, mtls_tstamp now)
+{
+    struct mtls_due *t;
+
+    while ((t = mtls_due_first(&s->held, now)) != NULL) {
+        struct mtls_p2s_conn *c = MTLS_OWNER(t, struct mtls_p2s_conn, hold);
+
+        mtls_p2s_conn_speak(c);
+        mtls_p2s_conn_tell(c);
+    }
+}
+
 void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now)
 {
+    speak_due(s, now);
     end_due(&s->wait, now);
     end_due(&s->told, now);
     close_due(&s->fresh, now);

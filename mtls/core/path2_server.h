@@ -27,6 +27,8 @@ struct mtls_p2s_config {
     mtls_tstamp hello_ttl; /* how long a fresh connection may be without a HELLO, us */
     mtls_tstamp idle_ttl;  /* how long it may stay without an open claim after that, us */
     mtls_tstamp ended_ttl; /* how long the join of an ended session is refused, us */
+    mtls_tstamp ready_ttl; /* how long READY may wait for the session's keys, so that PROOF goes
+                              with it, us; 0: not at all [RDY-2] */
     uint8_t ntls_ports;    /* 0 = any port is hooked */
     uint16_t tls_ports[MTLS_P2S_TLS_PORTS_MAX];
 };
@@ -66,13 +68,17 @@ void mtls_p2s_conn_free(struct mtls_p2s_conn *c); /* ends its claims */
 /* Out of descriptors: closes one connection that may go. False: none may. */
 MTLS_NODISCARD bool mtls_p2s_evict(struct mtls_p2s *s, mtls_tstamp now);
 
-/* Feeds what was read. Each HELLO is answered with READY at once, before any look-up or limit
- * [RDY-2]: ok, busy (a table, the source's share or the connection's claims are full; that claim is
- * closed), not-here. Negative: the connection broke a rule, or there is no room for it; its claims
- * have ended; write its output and close it. No session fails by it. */
+/* Feeds what was read. Each HELLO is answered with READY, whatever the limits say, and at once
+ * unless PROOF is about to follow [RDY-2]: ok, busy (a table, the source's share or the
+ * connection's claims are full; that claim is closed), not-here. Negative: the connection broke a
+ * rule, or there is no room for it; its claims have ended; write its output and close it. No
+ * session fails by it. */
 MTLS_NODISCARD int mtls_p2s_conn_input(struct mtls_p2s_conn *c, const uint8_t *data, size_t len,
                                        mtls_tstamp now);
+/* What is to be written now. */
 const uint8_t *mtls_p2s_conn_out(const struct mtls_p2s_conn *c, size_t *len);
+/* All that there is to write is to be written now: READY waits no more. */
+void mtls_p2s_conn_speak(struct mtls_p2s_conn *c);
 void mtls_p2s_conn_sent(struct mtls_p2s_conn *c, size_t n);
 
 /* A ClientHello with this join was parsed. A session waits for its CONFIRM until it is freed;
@@ -94,7 +100,8 @@ void mtls_p2s_session_free(struct mtls_p2s_session *x, uint8_t fail_reason, mtls
 
 /* The next time mtls_p2s_expire() has work, MTLS_TSTAMP_NEVER if none. */
 mtls_tstamp mtls_p2s_deadline(const struct mtls_p2s *s);
-/* Ends waiting claims (FAIL{no-session}), idle connections (close call-back), forgotten joins. */
+/* Ends waiting claims (FAIL{no-session}), idle connections (close call-back), forgotten joins;
+ * READY waits no more. */
 void mtls_p2s_expire(struct mtls_p2s *s, mtls_tstamp now);
 
 struct mtls_p2s_stats {

@@ -184,6 +184,17 @@ out:
     return rc;
 }
 
+bool mtls_p2s_claim_awaits_keys(const struct mtls_p2s_claim *claim)
+{
+    const struct mtls_join *join = claim->join;
+    const struct mtls_link *l;
+
+    for (l = join->sessions.next; l != &join->sessions; l = l->next)
+        if (MTLS_OWNER(l, struct mtls_p2s_session, in_join)->have_keys)
+            return false;
+    return mtls_p2s_sessions(claim->conn->server, join) == join->nsessions;
+}
+
 int mtls_p2s_claim_prove(struct mtls_p2s_claim *claim, mtls_tstamp now)
 {
     struct mtls_p2s_conn *c = claim->conn;
@@ -393,6 +404,7 @@ int mtls_p2s_session_keys(struct mtls_p2s_session *x, const struct mtls_keys *ke
         int rc = prove(x, claim);
 
         if (rc == 0) {
+            mtls_p2s_conn_speak(claim->conn); /* also of a READY that no PROOF follows */
             mtls_p2s_conn_tell(claim->conn);
             continue;
         }

@@ -85,8 +85,11 @@ void mtls_p2s_each_holder(struct mtls_p2s *s, const uint8_t join[MTLS_JOIN_LEN],
 
         for (i = 0; i < n && users[i] != c->user; i++)
             ;
-        if (i == n && !c->guest)
+        if (i == n && !c->guest) {
             users[n++] = c->user;
+            mtls_p2s_conn_speak(c); /* its READY waited for a session here */
+            mtls_p2s_conn_tell(c);
+        }
     }
     for (i = 0; i < n; i++)
         fn(arg, users[i]);
@@ -365,7 +368,7 @@ bool mtls_p2s_conn_export(const struct mtls_p2s_conn *c, struct mtls_conn_state 
     uint32_t id = 0;
     size_t unsent;
 
-    mtls_p2s_conn_out(c, &unsent);
+    mtls_outbuf_get(&c->out, &unsent); /* also what waits for a session's keys */
     if (c->err < 0 || c->busy || c->guest || unsent > 0 || c->reader.err < 0 ||
         c->nclaims > MTLS_HANDOVER_CLAIMS_MAX)
         return false;

@@ -27,6 +27,7 @@ enum {
     CLAIM_TTL_US = 10 * SECOND,
     IDLE_TTL_US = 150 * SECOND,
     ENDED_TTL_US = 60 * SECOND,
+    READY_TTL_US = SECOND / 200, /* [TIM-17] */
     LIMIT_EVERY_US = SECOND / 10,
     ACCEPT_PAUSE_US = SECOND / 10, /* out of descriptors: do not spin */
 };
@@ -324,6 +325,7 @@ static void limits_of(const struct mtls_config *config, struct mtls_p2s_config *
     limits->hello_ttl = HELLO_TTL_US;
     limits->idle_ttl = IDLE_TTL_US;
     limits->ended_ttl = ENDED_TTL_US;
+    limits->ready_ttl = READY_TTL_US;
     for (i = 0; !any && i < config->ntls_ports; i++) {
         for (j = 0; j < limits->ntls_ports && limits->tls_ports[j] != config->tls_ports[i]; j++)
             ;
@@ -589,6 +591,7 @@ void mtls_conn_add(struct conn *c)
 
 void mtls_conn_flush(struct conn *c)
 {
+    mtls_p2s_conn_speak(c->p2s);
     flush(c);
 }
 

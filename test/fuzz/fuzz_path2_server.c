@@ -259,7 +259,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .claim_ttl = 1000000,
                                      .hello_ttl = 1500000,
                                      .idle_ttl = 3000000,
-                                     .ended_ttl = 6000000};
+                                     .ended_ttl = 6000000,
+                                     .ready_ttl = 100000};
     struct input in = {data, size};
     struct mtls_p2s_stats s;
 
