@@ -31,6 +31,7 @@ int record_make(struct record *r)
         fcntl(r->fd, F_OFD_SETLK, &lock) == 0 && fstat(r->fd, &st) == 0 &&
         stat(path, &named) == 0 && st.st_ino == named.st_ino) {
         r->at = RECORD_HEAD;
+        r->head = (struct preload_record){0};
         snprintf(r->name, sizeof r->name, "%s#%ju.%ju", path, (uintmax_t)st.st_dev,
                  (uintmax_t)st.st_ino);
         return 0;
@@ -61,14 +62,40 @@ static int read_lines(struct record *r, struct log_summary *s, bool last)
     return n < 0 ? -1 : 0;
 }
 
+/* Without their lines, which have been counted. */
+static uint64_t plain_of(const struct preload_record *head)
+{
+    uint64_t n = head->counted[PRELOAD_COUNTED_PLAIN];
+
+    return n > PRELOAD_PLAIN_LINES ? n - PRELOAD_PLAIN_LINES : 0;
+}
+
+static void add_counted(struct log_summary *s, const struct preload_record *before,
+                        const struct preload_record *now)
+{
+    uint64_t more[PRELOAD_COUNTED];
+
+    for (int i = 0; i < PRELOAD_COUNTED; i++)
+        more[i] = now->counted[i] - before->counted[i];
+    more[PRELOAD_COUNTED_PLAIN] = plain_of(now) - plain_of(before);
+    s->verified += (unsigned long)more[PRELOAD_COUNTED_VERIFIED];
+    s->resumed += (unsigned long)more[PRELOAD_COUNTED_RESUMED];
+    s->plain += (unsigned long)more[PRELOAD_COUNTED_PLAIN];
+    s->plain_more += (unsigned long)more[PRELOAD_COUNTED_PLAIN];
+    s->failed += (unsigned long)more[PRELOAD_COUNTED_FAILED];
+    s->refused_peers += (unsigned long)more[PRELOAD_COUNTED_FAILED];
+}
+
 int record_read(struct record *r, struct log_summary *s, bool last)
 {
+    struct preload_record head;
     off_t whole;
-    uint64_t lost = 0;
 
-    if (read_lines(r, s, last) < 0 || pread(r->fd, &lost, sizeof lost, 0) != sizeof lost)
+    if (read_lines(r, s, last) < 0 || pread(r->fd, &head, sizeof head, 0) != sizeof head)
         return -1;
-    s->lost = (unsigned long)lost;
+    s->lost = (unsigned long)head.lost;
+    add_counted(s, &r->head, &head);
+    r->head = head;
     whole = r->at / RECORD_HEAD * RECORD_HEAD - RECORD_HEAD;
     if (whole > 0) /* what has been read is given back */
         (void)fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, RECORD_HEAD, whole);

@@ -61,7 +61,7 @@ static void raise_error(const char *text, const void *code)
 
 /* ---- what libmtls tells ---- */
 
-static void outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *json, void *arg)
+void preload_outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *json, void *arg)
 {
     int fd = ssl != NULL ? preload_libmtls.descriptor(ssl) : -1;
     char remote[64]; /* path 1's is the first */
@@ -76,6 +76,23 @@ static void outcome(SSL *ssl, enum mtls_outcome what, int reason, const char *js
         preload_guard_decided(fd);
     else if (reason != MTLS_ERR_FORKED)
         preload_guard_failed(remote, fd);
+}
+
+bool preload_counts(enum mtls_outcome outcome)
+{
+    static const struct {
+        enum mtls_outcome outcome;
+        enum preload_counted counted;
+    } all[] = {{MTLS_OUTCOME_VERIFIED, PRELOAD_COUNTED_VERIFIED},
+               {MTLS_OUTCOME_RESUMED_VERIFIED, PRELOAD_COUNTED_RESUMED},
+               {MTLS_OUTCOME_PLAIN, PRELOAD_COUNTED_PLAIN},
+               {MTLS_OUTCOME_FAILED, PRELOAD_COUNTED_FAILED}};
+    size_t i;
+
+    for (i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (all[i].outcome == outcome)
+            return preload_log_count(all[i].counted);
+    return false;
 }
 
 /* ---- new SSL_CTXs ---- */
@@ -169,7 +186,7 @@ static SSL_CTX *made(SSL_CTX *ctx, const SSL_METHOD *method, void *real_new, con
         return ctx;
     if (preload_libmtls.hook(ctx, NULL) == 1 &&
         (preload_libmtls.is_hooked(ctx) != 1 ||
-         preload_libmtls.set_outcome_callback(ctx, outcome, NULL) == 1))
+         preload_libmtls.set_outcome_callback(ctx, preload_outcome, NULL) == 1))
         return ctx;
     log_error(code);
     return drop(ctx, code);

@@ -53,7 +53,9 @@ static struct mtls_interpose operations = {.size = sizeof(operations),
                                            .forget = preload_hello_forget,
                                            .copies = &preload_copies,
                                            .hold = hold,
-                                           .confirmed = preload_confirmed};
+                                           .confirmed = preload_confirmed,
+                                           .outcome = preload_outcome,
+                                           .counts = preload_counts};
 
 /* ---- loading ---- */
 

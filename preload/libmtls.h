@@ -25,6 +25,10 @@ struct preload_libmtls {
 };
 extern struct preload_libmtls preload_libmtls; /* all set once preload_library_ready() */
 
+/* hook.c: interpose.h */
+mtls_outcome_cb preload_outcome;
+bool preload_counts(enum mtls_outcome outcome);
+
 /* libssl, as the code at this address sees it; NULL: name is not there. */
 void *preload_libssl_symbol(const char *name, const void *code);
 /* Whether libmtls works on the libssl that this SSL_CTX_new() belongs to. */

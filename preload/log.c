@@ -31,7 +31,7 @@ static struct file log_file, stderr_file;
 static struct {
     char path[64]; /* "": the log is a file with a name */
     uintmax_t dev, ino;
-    uint64_t *lost; /* atomic, shared; NULL: it was never there */
+    struct preload_record *head; /* shared; NULL: it was never there */
 } record;
 
 static struct file file_of(int fd)
@@ -151,18 +151,21 @@ static void put_line(const char *line, size_t len)
 
     if (fd >= 0 && !is_read(fd))
         return; /* the run is over */
-    if ((fd < 0 || !put(fd, line, len)) && record.lost != NULL)
-        __atomic_add_fetch(record.lost, 1, __ATOMIC_RELAXED);
+    if ((fd < 0 || !put(fd, line, len)) && record.head != NULL)
+        __atomic_add_fetch(&record.head->lost, 1, __ATOMIC_RELAXED);
 }
 
 static __attribute__((format(printf, 1, 2))) void say(const char *format, ...)
 {
-    struct file now = file_of(STDERR_FILENO);
+    struct file now;
     char line[768];
     va_list args;
     int n;
 
-    if (!preload_settings.verbose || !same(&now, &stderr_file))
+    if (!preload_settings.verbose)
+        return;
+    now = file_of(STDERR_FILENO);
+    if (!same(&now, &stderr_file))
         return;
     va_start(args, format);
     n = vsnprintf(line, sizeof(line), format, args);
@@ -239,6 +242,20 @@ void preload_log_session(const char *json, const char *peer)
     errno = saved;
 }
 
+bool preload_log_count(enum preload_counted what)
+{
+    uint64_t n;
+
+    if (preload_settings.verbose)
+        return false;
+    if (preload_settings.log == NULL)
+        return true; /* nobody keeps anything */
+    if (record.head == NULL)
+        return false;
+    n = __atomic_add_fetch(&record.head->counted[what], 1, __ATOMIC_RELAXED);
+    return what != PRELOAD_COUNTED_PLAIN || n > PRELOAD_PLAIN_LINES;
+}
+
 void preload_log_event(const char *event, const char *peer, const char *why)
 {
     char line[1024], text[512];
@@ -260,9 +277,9 @@ void preload_log_loaded(void)
     int saved = errno, n, fd = open_log(true);
 
     if (fd >= 0 && record.path[0] != '\0') {
-        void *page = mmap(NULL, sizeof(*record.lost), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        void *page = mmap(NULL, sizeof(*record.head), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-        record.lost = page != MAP_FAILED ? page : NULL;
+        record.head = page != MAP_FAILED ? page : NULL;
     }
     if (fd >= 0) { /* most programs have nothing else to say: it is not kept open */
         n = head(line, sizeof(line), "loaded");

@@ -16,6 +16,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "record.h"
+
 #define PRELOAD_PUBLIC __attribute__((visibility("default")))
 
 /* The next definition of an interposed function: name's own type. */
@@ -90,6 +92,8 @@ void preload_log_open(void);
 void preload_log_loaded(void);
 /* A session's report, JSON as libmtls makes it. */
 void preload_log_session(const char *json, const char *peer);
+/* A server's session; true: that is all that the log wants of it. */
+bool preload_log_count(enum preload_counted what);
 /* "unhooked", "refused", or "notice", which says nothing of a connection; peer may be "". */
 void preload_log_event(const char *event, const char *peer, const char *why);
 /* A text member of libmtls's JSON, "" where there is none. */

@@ -116,6 +116,7 @@ void mtls_interpose_forget_who(void *who);
 void mtls_interpose_begin(void);
 int mtls_interpose_end(void);
 void mtls_interpose_confirmed(const char *json, int fd, bool failed); /* interpose.h */
+bool mtls_interpose_counts(mtls_outcome_cb *cb, enum mtls_outcome outcome);
 
 /* report.c: freezes what the queries answer. Lock held, s->hs still there. */
 void mtls_report_make(struct mtls_session *s);

@@ -69,6 +69,13 @@ void mtls_interpose_confirmed(const char *json, int fd, bool failed)
         ops()->confirmed(json, fd, failed);
 }
 
+bool mtls_interpose_counts(mtls_outcome_cb *cb, enum mtls_outcome outcome)
+{
+    const struct mtls_interpose *o = ops();
+
+    return o != NULL && cb == o->outcome && o->counts(outcome);
+}
+
 int mtls_interpose_write(struct mtls_session *s, BIO *next, const char *in, int len)
 {
     const struct mtls_interpose *o = ops();

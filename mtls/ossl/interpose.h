@@ -43,6 +43,10 @@ struct mtls_interpose {
     bool (*hold)(int fd, enum mtls_interpose_hold how);
     /* A confirmation by resumption has ended: its report, for the log, and path 1's socket, -1. */
     void (*confirmed)(const char *json, int fd, bool failed);
+    /* The outcome call-back of the library, and whether it does without this outcome of a server's
+     * session: its report need not be made then. */
+    mtls_outcome_cb *outcome;
+    bool (*counts)(enum mtls_outcome outcome);
 };
 
 /* Once, before the first hook; ops must live for ever. Errors: MTLS_ERR_ARG. */

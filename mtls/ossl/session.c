@@ -211,6 +211,8 @@ static void outcome_tell(struct mtls_session *s)
     if (s->hook->outcome_cb == NULL || (s->outcome == MTLS_OUTCOME_PLAIN && !s->server &&
                                         mtls_confirming_is(SSL_get_SSL_CTX(s->ssl))))
         return;
+    if (s->server && mtls_interpose_counts(s->hook->outcome_cb, s->outcome))
+        return;
     json = mtls_report_text(s, s->outcome, s->reason);
     s->hook->outcome_cb(s->ssl, s->outcome, s->reason, json != NULL ? json : "{}",
                         s->hook->outcome_arg);

@@ -3,12 +3,14 @@ descriptors, its user or its parent loses no line in silence."""
 
 import json
 import os
+import signal
 
 import pytest
 
 from conftest import SECRET
 from mtlslab import tools
-from preload_tools import client_words
+from preload_tools import Service, client_words, nginx, server_words
+from test_workers import load
 
 # What is done between the making of the context and the handshake.
 PROGRAM = """
@@ -107,3 +109,40 @@ def test_exit_code_of_a_program_that_hides_failures(lab, pki, folder, policy, ve
         assert (b"ordinary TLS, not confirmed: " in proc.stderr) == (policy == "prefer"), proc.log()
     assert summary(proc)["exit"] == code and summary(proc)["program_exit"] == 0
     assert (summary(proc)["plain"], summary(proc)["failed"]) == ((1, 0) if code == 0 else (0, 1)), proc.log()
+
+
+class Run:
+    """mtlsize run before a server."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def argv(self, words):
+        return [tools.tool("mtlsize"), "run", "--json", "--config", self.config, "--", *map(str, words)]
+
+
+def test_sessions_of_a_server_are_counted(lab, pki, www, folder, tmp_path):
+    """They all stand in the summary, whichever process they were in; in the record there are lines of the first 16 plain
+    ones alone."""
+    port, path2 = lab.port(), lab.port()
+    run = Run(server_words(lab, path2, "prefer", per_source=4096, deadline=30000))
+    proc = nginx(lab, pki, tmp_path, www, port, run, workers=2, tls=" ssl")
+    proc.wait_listening(port)
+    server = Service(lab, pki, proc, port, path2, run)
+    record = [f"/proc/{proc.pid}/fd/{fd}" for fd in os.listdir(f"/proc/{proc.pid}/fd")]
+    [record] = [path for path in record if "memfd:mtlsize" in os.readlink(path)]
+    before = os.stat(record).st_size
+    verified = load(lab, pki, server, words="reuse=off", count=60, threads=4)
+    assert verified["verified"] == 60, verified
+    assert os.stat(record).st_size == before
+    sizes = []
+    for count in (16, 24):
+        plain = load(lab, pki, server, plain=True, count=count, threads=4)
+        assert plain["plain"] == count, plain
+        sizes.append(os.stat(record).st_size)
+    assert before < sizes[0] == sizes[1], (before, sizes)
+    proc.send(signal.SIGTERM)
+    proc.wait()
+    found = summary(proc)
+    assert (found["verified"], found["plain"], found["failed"], found["exit"]) == (60, 40, 0, 0), found
+    assert len(found["plain_peers"]) == 16, found

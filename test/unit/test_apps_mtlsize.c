@@ -284,6 +284,36 @@ static void test_record(void **state)
     close(fd);
 }
 
+/* A server's sessions: plain ones have lines, too, as long as there are few. */
+static void test_record_counted(void **state)
+{
+    static const char plain[] = "{\"event\": \"session\", \"outcome\": \"plain\", \"role\": "
+                                "\"server\", \"peer\": \"192.0.2.1:1\"}\n";
+    struct preload_record head = {.counted = {3, 2, PRELOAD_PLAIN_LINES, 1}};
+    struct log_summary s = {.pid = 0};
+    struct record r;
+    int fd;
+
+    assert_int_equal(record_make(&r), 0);
+    fd = writer(&r);
+    for (int i = 0; i < PRELOAD_PLAIN_LINES; i++)
+        put(fd, plain);
+    assert_int_equal(pwrite(r.fd, &head, sizeof head, 0), sizeof head);
+    for (int i = 0; i < 2; i++) { /* what has not changed is not counted again */
+        assert_int_equal(record_read(&r, &s, false), 0);
+        assert_true(s.verified == 3 && s.resumed == 2 && s.failed == 1 && s.refused_peers == 1);
+        assert_true(s.plain == PRELOAD_PLAIN_LINES && s.plain_count == 1 && s.plain_more == 0);
+    }
+    head.counted[PRELOAD_COUNTED_PLAIN] += 5;
+    head.counted[PRELOAD_COUNTED_VERIFIED]++;
+    assert_int_equal(pwrite(r.fd, &head, sizeof head, 0), sizeof head);
+    assert_int_equal(record_read(&r, &s, true), 0);
+    assert_true(s.verified == 4 && s.plain == PRELOAD_PLAIN_LINES + 5 && s.plain_more == 5);
+    assert_false(log_is_bad(&s, false));
+    record_close(&r);
+    close(fd);
+}
+
 static void test_record_damage(void **state)
 {
     struct log_summary s = {.pid = 0};
@@ -772,6 +802,7 @@ int main(void)
         cmocka_unit_test(test_plain_peers),
         cmocka_unit_test(test_record),
         cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_record_counted),
         cmocka_unit_test(test_record_damage),
         cmocka_unit_test(test_record_lock),
         cmocka_unit_test(test_peers),

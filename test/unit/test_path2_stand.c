@@ -199,9 +199,9 @@ static void leaves_it_to_a_worker(void **state)
     assert_false(serves());
     takes_one_more(&n); /* the watches go before it is taken: none may be left over */
     client_connects();
-    order(&c, 'a');
-    dispatch(0);
+    dispatch(200);
     assert_int_equal(conns(), n);
+    order(&c, 'a');
     client_connects(); /* waits for the child, and then for nobody */
     end_child(&c);
     dispatch_until_conns(n + 1);
@@ -221,6 +221,8 @@ static void a_session_brings_it_back(void **state)
     order(&c, 's');
     takes_one_more(&n);
     client_connects();
+    dispatch(200);
+    assert_int_equal(conns(), n);
     order(&c, 'a');
     mtls_engine_lock();
     assert_int_equal(mtls_service_session_new(&s, join, confirmed, NULL, mtls_now()), 0);
