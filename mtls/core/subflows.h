@@ -25,6 +25,7 @@ struct mtls_subflows {
 
 struct mtls_subflow_bytes {
     uint64_t received, sent;
+    bool more; /* the peer may have sent more behind them by now */
 };
 
 /* Exactly two subflows that carry data [MPC-2]. Errors: MTLS_ERR_SUBFLOW_MISSING (the second is not
@@ -33,7 +34,9 @@ MTLS_NODISCARD int mtls_subflows_pair(const struct mtls_subflows *now);
 
 /* now: the same two as then, and each of them has carried exactly its path's bytes [MPC-5]:
  * equality, since a data-sequence mapping that was forged on path 1 is delivered as path 2's data,
- * and only the counters show it. Errors: MTLS_ERR_SUBFLOW_CHANGED, MTLS_ERR_SUBFLOW_BYTES. */
+ * and only the counters show it. more is for the second one, after an earlier check of equality:
+ * the first one's counter shows that nothing came by it since. Errors: MTLS_ERR_SUBFLOW_CHANGED,
+ * MTLS_ERR_SUBFLOW_BYTES. */
 MTLS_NODISCARD int mtls_subflows_check(const struct mtls_subflows *then,
                                        const struct mtls_subflows *now,
                                        const struct mtls_subflow_bytes expected[2]);

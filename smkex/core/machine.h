@@ -106,6 +106,9 @@ const uint8_t *smkex_machine_data(const struct smkex_machine *m, size_t *len);
 MTLS_NODISCARD int smkex_machine_take(struct smkex_machine *m, size_t n);
 bool smkex_machine_peer_closed(const struct smkex_machine *m);   /* close_notify came */
 bool smkex_machine_peer_finished(const struct smkex_machine *m); /* [SID-3] */
+/* OPEN: of the record that is coming in so many bytes are missing, as far as is known; 0: it is no
+ * record. */
+size_t smkex_machine_record_missing(const struct smkex_machine *m);
 /* Seals what it has room for; returns how many bytes (0: the queue is full). Errors:
  * MTLS_ERR_ARG (not OPEN, or closed by us), MTLS_ERR_CRYPTO, MTLS_ERR_NOMEM. */
 int smkex_machine_write(struct smkex_machine *m, const uint8_t *data, size_t len);

@@ -202,6 +202,15 @@ bool smkex_machine_peer_finished(const struct smkex_machine *m)
     return m->peer_finished;
 }
 
+size_t smkex_machine_record_missing(const struct smkex_machine *m)
+{
+    size_t have = m->in_end - m->in_start;
+    int whole =
+        have >= SMKEX_RECORD_HEAD ? smkex_record_length(m->in + m->in_start) : SMKEX_RECORD_HEAD;
+
+    return whole > 0 && (size_t)whole > have ? (size_t)whole - have : 0;
+}
+
 /* ---- Sending ---- */
 
 static bool has_room(const struct smkex_machine *m)

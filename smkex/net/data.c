@@ -76,6 +76,34 @@ static int receive(struct smkex *s)
     return rc < 0 ? broken(s, rc) : 0;
 }
 
+/* [MPC-7] Takes the server's Finished, which a program that only writes would not read, and not a
+ * byte behind it, so that whoever polls the socket is told of those. 0 also when it has not come.
+ */
+static int look_for_finished(struct smkex *s)
+{
+    size_t room_len, len;
+    uint8_t *room;
+    ssize_t n;
+    int rc = 0;
+
+    while (rc >= 0 && smkex_over_steered(s)) {
+        room = smkex_machine_room(s->m, &room_len);
+        len = smkex_machine_record_missing(s->m);
+        if (room == NULL || len == 0 || len > room_len)
+            return broken(s, MTLS_ERR_SMKEX_RECORD);
+        n = recv(s->fd, room, len, MSG_DONTWAIT);
+        if (n > 0)
+            rc = smkex_machine_filled(s->m, (size_t)n);
+        else if (n == 0)
+            rc = smkex_machine_eof(s->m);
+        else if (errno == EAGAIN)
+            return 0;
+        else if (errno != EINTR)
+            rc = MTLS_ERR_PEER_CLOSED;
+    }
+    return rc < 0 ? broken(s, rc) : 0;
+}
+
 int smkex_read(struct smkex *s, void *buf, size_t len)
 {
     const uint8_t *data;
@@ -96,6 +124,7 @@ int smkex_read(struct smkex *s, void *buf, size_t len)
         rc = receive(s);
         if (rc != 0)
             return rc;
+        (void)smkex_over_steered(s);
     }
     have = have < len ? have : len;
     memcpy(buf, data, have);
@@ -112,6 +141,9 @@ int smkex_write(struct smkex *s, const void *buf, size_t len)
     len = len < INT_MAX ? len : INT_MAX;
     if (s->phase == SMKEX_PHASE_PLAIN)
         return plain_write(s, buf, len);
+    rc = look_for_finished(s);
+    if (rc != 0)
+        return rc;
     do {
         int n = smkex_machine_write(s->m, buf, len);
 

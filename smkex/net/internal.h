@@ -149,6 +149,9 @@ int smkex_over_grow(struct smkex *s);
 int smkex_over_client(struct smkex *s);
 int smkex_over_answered(struct smkex *s);
 int smkex_over_serve(struct smkex *s);
+/* Client, decided: whether the server's Finished has yet to come. Once it is here, the scheduler is
+ * given the connection back [MPC-7]. */
+bool smkex_over_steered(struct smkex *s);
 mtls_tstamp smkex_over_sleeps(const struct smkex *s); /* until when */
 /* Of the last look; NULL: there was none. */
 const struct mtls_subflows *smkex_over_subflows(const struct smkex *s);

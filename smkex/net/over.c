@@ -17,13 +17,19 @@
 #include "smkex/core/inband.h"
 
 enum {
-    LOOK_MIN_US = 500, /* between two looks at the subflows: a quarter of the time so far, */
+    LOOK_MIN_US = 100, /* between two looks at the subflows: a quarter of the time so far, */
     LOOK_MAX_US = 5000,
     UNSTEERED_US =
         500000 /* so long a server waits for the client's wish, then the counters judge */
 };
 
-enum step { STEP_BEGIN, STEP_EXCHANGE, STEP_FINISHED };
+enum step {
+    STEP_BEGIN,
+    STEP_EXCHANGE,
+    STEP_CONFIRM,
+    STEP_STEERED, /* client, decided; until the server's Finished all that is sent goes by path 2 */
+    STEP_RELEASED
+};
 
 struct smkex_over {
     struct smkex_inband *band; /* L */
@@ -212,8 +218,8 @@ int smkex_over_grow(struct smkex *s)
 
 /* ---- Judgement ---- */
 
-/* [MPC-5] */
-static int counters(struct smkex *s)
+/* [MPC-5]; more: the peer has decided, and goes on behind its last word. */
+static int counters(struct smkex *s, bool more)
 {
     struct mtls_subflow_bytes expected[2];
     size_t sent, received;
@@ -221,7 +227,7 @@ static int counters(struct smkex *s)
 
     smkex_machine_lengths(s->m, &sent, &received);
     expected[0] = (struct mtls_subflow_bytes){.received = received, .sent = sent};
-    expected[1] = (struct mtls_subflow_bytes){0};
+    expected[1] = (struct mtls_subflow_bytes){.more = more};
     if (s->over->band != NULL)
         smkex_inband_bytes(s->over->band, &expected[1].sent, &expected[1].received);
     return rc == 0 ? mtls_subflows_check(&s->over->then, &s->over->now, expected) : rc;
@@ -314,7 +320,7 @@ static int steer(struct smkex *s)
     if (rc == 0)
         rc = distinct(s);
     if (rc == 0)
-        rc = counters(s);
+        rc = counters(s, false);
     if (rc == 0)
         rc = ask(s, MTLS_MPTCP_STEER, NULL);
     if (rc != 0)
@@ -341,7 +347,7 @@ static int prove(struct smkex *s)
     mtls_engine_unlock();
     s->paths[0].right = rc == 0;
     if (rc == 0)
-        rc = counters(s);
+        rc = counters(s, false);
     if (rc == 0)
         rc = distinct(s);
     if (rc == 0)
@@ -353,27 +359,19 @@ static int prove(struct smkex *s)
     }
     if (rc == 0)
         rc = smkex_machine_decide(s->m, d, 1, 1);
-    s->over->step = STEP_FINISHED;
+    s->over->step = STEP_CONFIRM;
     return rc;
 }
 
-/* The server's Finished: it has judged its counters, too. Ours follows it [MPC-7]. */
-static int await_finished(struct smkex *s)
+bool smkex_over_steered(struct smkex *s)
 {
-    size_t len;
-    ssize_t n;
-    int rc = 0;
-
-    while (rc == 0 && !smkex_machine_peer_finished(s->m)) {
-        uint8_t *room = smkex_machine_room(s->m, &len);
-
-        if (room == NULL)
-            return smkex_machine_error(s->m) != 0 ? smkex_machine_error(s->m) : MTLS_ERR_INTERNAL;
-        rc = receive(s, room, len, &n);
-        if (rc == 0 && n > 0)
-            rc = smkex_machine_filled(s->m, (size_t)n);
-    }
-    return rc;
+    if (s->over == NULL || s->over->step != STEP_STEERED)
+        return false;
+    if (!smkex_machine_peer_finished(s->m))
+        return true;
+    s->over->step = STEP_RELEASED;
+    s->over_error = ask(s, MTLS_MPTCP_RELEASE, NULL); /* no failure: slower at worst */
+    return false;
 }
 
 int smkex_over_client(struct smkex *s)
@@ -391,11 +389,9 @@ int smkex_over_client(struct smkex *s)
     }
     if (rc == 0)
         rc = flush_band(s);
-    if (rc == 0)
-        rc = await_finished(s);
     if (rc != 0)
         return rc;
-    s->over_error = ask(s, MTLS_MPTCP_RELEASE, NULL); /* no failure: slower at worst */
+    s->over->step = STEP_STEERED;
     s->confirmed_paths = 1;
     s->paths[0].status.state = MTLS_PATH_PROOF;
     s->phase = SMKEX_PHASE_OPEN;
@@ -464,7 +460,7 @@ static int decide(struct smkex *s)
     if (!confirmed || k != 1 || n != 1)
         return MTLS_ERR_CONFIRM_WRONG;
     s->times[SMKEX_STEP_PROOF] = mtls_now();
-    rc = counters(s);
+    rc = counters(s, true);
     if (rc == 0)
         rc = smkex_machine_decide(s->m, d, k, n);
     if (rc != 0)
@@ -489,9 +485,9 @@ int smkex_over_serve(struct smkex *s)
     if (rc == 0 && o->step == STEP_EXCHANGE) {
         rc = read_band(s, SMKEX_INBAND_HELLO);
         if (rc == 0)
-            rc = counters(s);
+            rc = counters(s, false);
         if (rc == 0)
-            o->step = STEP_FINISHED;
+            o->step = STEP_CONFIRM;
     }
     if (rc == 0)
         rc = flush_band(s);

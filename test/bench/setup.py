@@ -37,7 +37,7 @@ WAYS = (
     ("DH, bare 2nd connection", "single", ("--smkex", *_SECOND), "mode=single", "single-path", 3, "single-path DH"),
     ("SMKEX", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "single-path DH"),
     ("SMKEX, Fast Open", "smkex", ("--smkex", "--announce"), _REQUIRE + " reuse=off", "verified", 3, "single-path DH"),
-    ("SMKEX, one MPTCP connection", "smkex-mptcp", ("--smkex", "--mptcp"), _OVER, "verified", 7, "single-path DH"),
+    ("SMKEX, one MPTCP connection", "smkex-mptcp", ("--smkex", "--mptcp"), _OVER, "verified", 6, "single-path DH"),
     ("TLS 1.3", "plain", ("--tls",), None, "plain", 3, None),
     ("TLS 1.3, bare 2nd connection", "plain", ("--tls", *_SECOND), None, "plain", 3, "TLS 1.3"),
     ("TLS 1.3, resumed", "plain", ("--tls", "--resume"), None, "resumed", 3, "TLS 1.3"),

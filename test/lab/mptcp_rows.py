@@ -90,7 +90,8 @@ CARRY = [
     (_links("carry-s2c", "carried", "carry the server's bytes of path 2 over to path 1, under the right mapping"), SAFE),
     (_links("copy-s2c", "carried", "carry the server's bytes of path 2 over to path 1 as well, so that they are there first"),
      SAFE),
-    (_links("carry-c2s", "carried", "carry the client's confirmation from path 2 over to path 1, under the right mapping"),
+    (_links("carry-c2s", "carried", "carry what the client says from its confirmation on from path 2 over to path 1, under the right mapping: to "
+            "the server, which refuses it"),
      SAFE)]
 for (_attack, _), _name in zip(CARRY, ("carried_down", "copied_down", "carried_up")):
     _attack.__name__ = _name

@@ -83,8 +83,8 @@ MUTANTS = [
          "hs->record_offered &&")],
         ["resumed/A-P-rogue/answered"]),
     Mutant("counters", "MPTCP byte counters are compared with \"at least\"", [
-        ("mtls/core/subflows.c", "now->at[i].received != expected[i].received || now->at[i].sent != expected[i].sent",
-         "now->at[i].received < expected[i].received || now->at[i].sent < expected[i].sent")],
+        ("mtls/core/subflows.c", "received != expected[i].received || now->at[i].sent != expected[i].sent",
+         "received < expected[i].received || now->at[i].sent < expected[i].sent")],
         ["smkex-mptcp/A-A/copied-down"]),
     Mutant("confirm", "CONFIRM leaves for each path as it proves, not at the decision", [
         (SECONDARY, "            memcpy(p->p2, w->p2, sizeof(p->p2));\n", """\

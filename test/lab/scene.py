@@ -243,6 +243,12 @@ table inet beside {{
             except AssertionError as error:
                 raise NoAttack(str(error)) from None
 
+    def _believed_by(self, attacker):
+        """The outcome of the side that got what was carried over."""
+        if any(line.get("way") == "c2s" for line in attacker.events("carried")):
+            return self.server.session()["outcome"]
+        return self.outcome.get("outcome")
+
     def rules_broken(self):
         """What the attackers saw that no side may show, whatever it was worth to them."""
         seen = []
@@ -251,7 +257,7 @@ table inet beside {{
                 attacker.wait("end")
             if attacker.events("ticket"):
                 seen.append("a ticket before CONFIRM")
-            if self.outcome.get("outcome") == tools.VERIFIED and (attacker.events("repeated") or attacker.events("carried")):
+            if self._believed_by(attacker) == tools.VERIFIED and (attacker.events("repeated") or attacker.events("carried")):
                 seen.append("more bytes on path 1 than were sent there")
             if self.outcome.get("outcome") == tools.FAILED and any(
                     line["up"] and line["type"] == "confirm" for line in attacker.events("frame")):

@@ -7,7 +7,8 @@
 
 #include "mtls/core/subflows.h"
 
-static const struct mtls_subflow_bytes bytes[2] = {{51, 134}, {123, 83}};
+static const struct mtls_subflow_bytes bytes[2] = {{.received = 51, .sent = 134},
+                                                   {.received = 123, .sent = 83}};
 
 static struct mtls_subflows two(void)
 {
@@ -71,6 +72,23 @@ static void unequal_bytes_are_not(void **state)
     }
 }
 
+/* Behind the client's last word more may be here: by the second subflow, and only received. */
+static void more_is_believed_of_the_second_alone(void **state)
+{
+    struct mtls_subflow_bytes last[2] = {bytes[0], bytes[1]};
+    struct mtls_subflows then = two();
+
+    last[1].more = true;
+    for (int i = 0; i < 8; i++) {
+        struct mtls_subflows now = two();
+        uint64_t *counter = i % 4 < 2 ? &now.at[i & 1].received : &now.at[i & 1].sent;
+
+        *counter += i < 4 ? 1 : UINT64_MAX;
+        assert_int_equal(mtls_subflows_check(&then, &now, last),
+                         i == 1 ? 0 : MTLS_ERR_SUBFLOW_BYTES);
+    }
+}
+
 /* The sums agree, the subflows do not: what the second should have carried came by the first. */
 static void bytes_of_the_other_subflow_are_not(void **state)
 {
@@ -119,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_pair_is_two_that_carry_data),
                                        cmocka_unit_test(equal_bytes_are_believed),
                                        cmocka_unit_test(unequal_bytes_are_not),
+                                       cmocka_unit_test(more_is_believed_of_the_second_alone),
                                        cmocka_unit_test(bytes_of_the_other_subflow_are_not),
                                        cmocka_unit_test(other_subflows_are_not)};
 

@@ -144,7 +144,7 @@ class Attack:
         self.pass_on(0, self.ways[way].forge(found[0], segment.data[:-1] if copy else segment.data))
         if copy:  # the last byte by itself: nothing is read before path 2's own have come as well
             self.pass_in_two(segment)
-        common.say(event="carried", bytes=len(segment.data))
+        common.say(event="carried", way=way, bytes=len(segment.data))
         return True
 
     def pass_in_two(self, segment):
