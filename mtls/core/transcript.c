@@ -21,7 +21,7 @@ enum {
 
 enum { MESSAGE_HEADER_LEN = 4, RANDOM_LEN = 32, SESSION_ID_MAX = 32 };
 
-enum { KEPT_ROOM = 1024 /* behind the ClientHello: a whole flight without certificate */ };
+enum { KEPT_ROOM = 512 /* behind the ClientHello: a whole flight without certificate */ };
 
 enum { EXT_PRE_SHARED_KEY = 41, EXT_SUPPORTED_VERSIONS = 43, EXT_KEY_SHARE = 51 };
 

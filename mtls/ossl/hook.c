@@ -83,8 +83,9 @@ static bool of_interest(const struct mtls_hook *hook, int op)
                          op == SSL_SECOP_SIGALG_SHARED || op == SSL_SECOP_TICKET));
 }
 
-/* Whether the handshake may go on. */
-static bool allowed(const SSL *ssl, const struct mtls_hook *hook, int op, int nid)
+/* Whether the handshake may go on. Not in line: most calls of security() never come here. */
+static __attribute__((noinline)) bool allowed(const SSL *ssl, const struct mtls_hook *hook, int op,
+                                              int nid)
 {
     struct mtls_session *s = mtls_session_find(ssl);
     int reason = refused(ssl, hook, op, nid);

@@ -15,12 +15,14 @@ from common import PATH2, SERVER_WORDS, Server, client, in_namespace, program, p
 
 FEW, MANY = 16, 80
 BUDGET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "budget.json")
+PLAIN = {"resumed-verified": "plain, resumed"}  # what a case is compared with, else plain
 _OWN = re.compile(r"(^|/)(mtls|provider|smkex)/[a-z0-9_/]+\.[ch]$")
 _NAME = re.compile(r"^(fl|fi|fe|cfl|cfi)=\((\d+)\)(?: (.*))?$")
 
 # name, server's words, client's words, options
 CASES = (
     ("plain", None, None, ()),
+    ("plain, resumed", None, None, ("--resume",)),
     ("fresh path 2", SERVER_WORDS, PATH2 + " reuse=off", ()),
     ("kept path 2", SERVER_WORDS, PATH2, ()),
     ("resumed-verified", SERVER_WORDS, PATH2 + " reuse=off", ("--resume",)),
@@ -111,6 +113,12 @@ def run(pki, _size):
     return rows
 
 
+def ratio(rows, name, end):
+    """All instructions of an end, to those of the same handshake without us; "" where that was not run."""
+    plain = rows.get(PLAIN.get(name, "plain"))
+    return f"{rows[name][f'{end}_all'] / plain[f'{end}_all']:.3f}" if plain and not name.startswith("plain") else ""
+
+
 def over_budget(rows):
     """[what is above its budget, in words]."""
     with open(BUDGET, encoding="utf-8") as file:
@@ -123,4 +131,5 @@ def print_rows(rows):
     print("\nInstructions for each handshake in user mode, thousands: of this repository's code (of the whole process)")
     for name, row in rows.items():
         print(f"  {name:26} server {row['server_own'] / 1000:6.1f} ({row['server_all'] / 1000:.0f}), "
-              f"client {row['client_own'] / 1000:6.1f} ({row['client_all'] / 1000:.0f})")
+              f"client {row['client_own'] / 1000:6.1f} ({row['client_all'] / 1000:.0f})"
+              + ("" if name.startswith("plain") else f", to plain {ratio(rows, name, 'server')}, {ratio(rows, name, 'client')}"))

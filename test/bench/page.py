@@ -9,6 +9,7 @@ import json
 import os
 import sys
 
+import instructions
 import plots
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -190,10 +191,11 @@ def growth_part(rows):
 
 
 def instruction_part(rows):
-    lines = [(name, num(row["server_own"], 0), num(row["server_all"], 0), num(row["client_own"], 0), num(row["client_all"], 0))
-             for name, row in rows.items()]
+    lines = [(name, *(text for end in ("server", "client") for text in (
+        num(row[f"{end}_own"], 0), num(row[f"{end}_all"], 0), instructions.ratio(rows, name, end)))) for name, row in rows.items()]
     return ("## Instructions for each handshake\n\nIn user mode, by callgrind: repeatable within 0.5 %; CI holds a budget against "
-            "them.\n\n" + table(("handshake", "server, ours", "server, all", "client, ours", "client, all"), lines) + "\n")
+            "them.\n\n" + table(
+                ("handshake", "server, ours", "server, all", "to plain", "client, ours", "client, all", "to plain"), lines) + "\n")
 
 
 def data_part(rows):

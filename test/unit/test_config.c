@@ -549,6 +549,33 @@ static void hosts_and_addresses(void **state)
     assert_string_equal(text, "");
 }
 
+/* Every octet and the ends of the ports; what does not fit is cut, and its length said. */
+static void ipv4_text(void **state)
+{
+    char text[64], want[64];
+    struct mtls_addr a = {.family = 4};
+
+    for (unsigned i = 0; i < 256; i++) {
+        static const unsigned ports[] = {0, 1, 9, 10, 914, 65535};
+        unsigned port = ports[i % COUNT(ports)];
+        int len;
+
+        memcpy(a.ip, (uint8_t[]){(uint8_t)i, (uint8_t)(i + 100), (uint8_t)(i + 200), 0}, 4);
+        a.port = (uint16_t)port;
+        snprintf(want, sizeof(want), port != 0 ? "%u.%u.%u.0:%u" : "%u.%u.%u.0", a.ip[0], a.ip[1],
+                 a.ip[2], port);
+        len = mtls_addr_format(&a, text, sizeof(text));
+        assert_string_equal(text, want);
+        assert_int_equal(len, strlen(want));
+        assert_int_equal(mtls_addr_format(&a, text, 8), len);
+        assert_int_equal(strlen(text), 7);
+        assert_memory_equal(text, want, 7);
+    }
+    memset(text, 'x', sizeof(text));
+    assert_int_equal(mtls_addr_format(&a, text, 0), strlen(want));
+    assert_int_equal(text[0], 'x');
+}
+
 static void names(void **state)
 {
     char in[400], out[MTLS_HOST_MAX + 1];
@@ -652,6 +679,7 @@ int main(void)
         cmocka_unit_test(finish),
         cmocka_unit_test(canonical_paths),
         cmocka_unit_test(format),
+        cmocka_unit_test(ipv4_text),
         cmocka_unit_test(names),
         cmocka_unit_test(hosts_and_addresses),
         cmocka_unit_test(mutations),
