@@ -157,6 +157,22 @@ static int take(struct mtls_frame_reader *r, uint8_t byte)
     return r->have == frames[r->buf[0]].len;
 }
 
+enum { JUDGED_LEN = MTLS_FRAME_HEADER_LEN + 3 /* behind them every byte is legal */ };
+
+/* Takes what is there of a frame's rest at once, but for its last byte. */
+static size_t take_rest(struct mtls_frame_reader *r, const uint8_t *data, size_t len)
+{
+    size_t n;
+
+    if (!r->preface_done || r->have < JUDGED_LEN)
+        return 0;
+    n = (size_t)frames[r->buf[0]].len - 1 - r->have;
+    n = n < len ? n : len;
+    memcpy(r->buf + r->have, data, n);
+    r->have = (uint8_t)(r->have + n);
+    return n;
+}
+
 static void frame_fill(const uint8_t *b, struct mtls_frame *out)
 {
     const uint8_t *body = b + MTLS_FRAME_HEADER_LEN;
@@ -203,6 +219,9 @@ int mtls_frame_reader_next(struct mtls_frame_reader *r, const uint8_t *data, siz
     if (r->err != 0)
         return r->err;
     while (*pos < len) {
+        *pos += take_rest(r, data + *pos, len - *pos);
+        if (*pos == len)
+            break;
         rc = take(r, data[(*pos)++]);
         if (rc < 0)
             return r->err = rc;

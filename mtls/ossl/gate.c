@@ -412,16 +412,24 @@ static void popped(struct mtls_session *s)
     mtls_session_fail(s, MTLS_ERR_GATE_DISPLACED);
 }
 
-static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
+/* NULL: no more, or the filter is off. */
+static struct mtls_session *linked_session(BIO *b)
 {
     struct mtls_session *s = session_of(b);
-    bool linked = s != NULL && s->gate != NULL && s->gate->linked;
+
+    return s != NULL && s->gate != NULL && s->gate->linked ? s : NULL;
+}
+
+static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
+{
+    struct mtls_session *s;
     uint8_t own[1];
     long rc;
 
     switch (cmd) {
     case BIO_CTRL_POP:
-        if (linked && b == s->gate->wfilter)
+        s = linked_session(b);
+        if (s != NULL && b == s->gate->wfilter)
             popped(s);
         return 0;
     case BIO_CTRL_PUSH:
@@ -432,7 +440,8 @@ static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
     case CTRL_CLEAR_KTLS_CTRL_MSG:
         return 0; /* the kernel must not encrypt beside libssl */
     case BIO_CTRL_EOF:
-        if (linked && s->phase == MTLS_PHASE_FAILED)
+        s = linked_session(b);
+        if (s != NULL && s->phase == MTLS_PHASE_FAILED)
             return 1;
         break;
     case BIO_CTRL_DUP:
@@ -444,7 +453,8 @@ static long gate_ctrl(BIO *b, int cmd, long num, void *ptr)
     if (cmd == BIO_CTRL_FLUSH) {
         BIO_clear_retry_flags(b);
         BIO_copy_next_retry(b);
-        if (rc > 0 && linked && s->server && SSL_get_finished(s->ssl, own, sizeof(own)) > 0)
+        s = rc > 0 ? linked_session(b) : NULL;
+        if (s != NULL && s->server && SSL_get_finished(s->ssl, own, sizeof(own)) > 0)
             s->gate->flight_out = true;
     }
     return rc;

@@ -16,12 +16,14 @@ static struct { /* engine lock */
     uint16_t port;
     mtls_tstamp until;
 } noted[NOTED_MAX];
-static unsigned noted_next;
+static unsigned noted_next, noted_used;
 
 void mtls_downgrade_note(const char *name, uint16_t port, mtls_tstamp now)
 {
     unsigned i = noted_next++ % NOTED_MAX; /* the oldest goes */
 
+    if (noted_used < NOTED_MAX)
+        noted_used++;
     memcpy(noted[i].name, name, strlen(name) + 1);
     noted[i].port = port;
     noted[i].until = now + NOTED_US;
@@ -31,7 +33,7 @@ bool mtls_downgrade_known(const char *name, uint16_t port, mtls_tstamp now)
 {
     unsigned i;
 
-    for (i = 0; i < NOTED_MAX; i++) {
+    for (i = 0; i < noted_used; i++) {
         if ((noted[i].port == port || port == 0) && noted[i].until > now &&
             strcmp(noted[i].name, name) == 0)
             return true;
