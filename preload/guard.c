@@ -79,6 +79,11 @@ bool preload_guard_watches(void)
 
 /* ---- sockets ---- */
 
+static uint64_t *mark_at(uint64_t inode)
+{
+    return shared != NULL ? &shared->marks[inode % SOCKETS] : NULL;
+}
+
 static uint64_t *mark_of(int fd, uint64_t *inode)
 {
     struct stat st;
@@ -86,18 +91,23 @@ static uint64_t *mark_of(int fd, uint64_t *inode)
     bool is_socket = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 
     errno = saved;
-    if (shared == NULL || !is_socket)
+    if (!is_socket)
         return NULL;
     *inode = (uint64_t)st.st_ino;
-    return &shared->marks[*inode % SOCKETS];
+    return mark_at(*inode);
+}
+
+static void mark_put(uint64_t *at, uint64_t inode, enum mark mark)
+{
+    if (at != NULL)
+        __atomic_store_n(at, inode << 2 | (unsigned)mark, __ATOMIC_RELEASE);
 }
 
 static void mark_set(int fd, enum mark mark)
 {
-    uint64_t inode, *at = mark_of(fd, &inode);
+    uint64_t inode = 0, *at = mark_of(fd, &inode);
 
-    if (at != NULL)
-        __atomic_store_n(at, inode << 2 | (unsigned)mark, __ATOMIC_RELEASE);
+    mark_put(at, inode, mark);
 }
 
 static enum mark mark_get(int fd)
@@ -292,10 +302,11 @@ int preload_guard_refuse(int fd)
 int preload_guard_send(int fd, const struct sockaddr *to, const struct iovec *iov, size_t n,
                        const void *code)
 {
-    enum preload_hello hello = preload_hello_look(fd, iov, n);
+    uint64_t whose = 0;
+    enum preload_hello hello = preload_hello_look(fd, iov, n, &whose);
 
     if (hello == PRELOAD_HELLO_HOOKED)
-        mark_set(fd, MARK_HELLO);
+        mark_put(mark_at(whose >> 8), whose >> 8, MARK_HELLO);
     if (hello == PRELOAD_HELLO_UNHOOKED)
         return unhooked(fd, code);
     if (hello == PRELOAD_HELLO_HOOKED || preload_thread.marked || preload_is_library(code) ||

@@ -84,13 +84,13 @@ static bool is_expected(const uint8_t random[32], int fd)
     return found;
 }
 
+/* A raw socket too, in which no hello comes first. */
 static bool is_tcp(int fd)
 {
-    int type = 0, protocol = 0;
-    socklen_t len = sizeof(type), plen = sizeof(protocol);
+    int protocol = 0;
+    socklen_t len = sizeof(protocol);
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
-           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) == 0 &&
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
            (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
@@ -303,16 +303,19 @@ static enum preload_scan look_at(uint64_t whose, const struct iovec *iov, size_t
     return what;
 }
 
-enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n)
+enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n, uint64_t *whose)
 {
     int saved = errno;
     enum preload_hello found = PRELOAD_HELLO_NONE;
     struct preload_hello_scan scan;
 
     if (!preload_settings.off && is_tcp(fd) &&
-        look_at(preload_identity(fd), iov, n, &scan) == PRELOAD_SCAN_HELLO)
-        found = is_expected(scan.head + PRELOAD_RANDOM_AT, fd) ? PRELOAD_HELLO_HOOKED
-                                                               : PRELOAD_HELLO_UNHOOKED;
+        look_at(*whose = preload_identity(fd), iov, n, &scan) == PRELOAD_SCAN_HELLO) {
+        if (is_expected(scan.head + PRELOAD_RANDOM_AT, fd))
+            found = PRELOAD_HELLO_HOOKED;
+        else if (preload_is_stream(fd))
+            found = PRELOAD_HELLO_UNHOOKED;
+    }
     errno = saved;
     return found;
 }

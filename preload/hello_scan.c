@@ -84,3 +84,14 @@ bool preload_hello_fits(const struct preload_hello_scan *s)
 
     return s->head[0] == CLIENT_HELLO ? record == 4 + message : record >= 4 + message;
 }
+
+bool preload_hello_may_begin(const uint8_t *at, size_t len)
+{
+    size_t header = sizeof(((struct preload_hello_scan *)NULL)->header);
+
+    if (!header_fits(at, len < header ? len : header))
+        return false;
+    if (len <= header || at[0] != TYPE_HANDSHAKE)
+        return true;
+    return at[header] == CLIENT_HELLO || at[header] == SERVER_HELLO;
+}

@@ -19,6 +19,8 @@ enum preload_scan { PRELOAD_SCAN_OTHER, PRELOAD_SCAN_MORE, PRELOAD_SCAN_HELLO };
 /* OTHER: it is no handshake; the scan is of no more use. HELLO: head is complete. */
 enum preload_scan preload_hello_scan(struct preload_hello_scan *scan, const uint8_t *data,
                                      size_t len);
+/* False: a scan from at on would find OTHER. len: at least 1. Looks no further than the head. */
+bool preload_hello_may_begin(const uint8_t *at, size_t len);
 /* Of a complete head: it is in one record, and their lengths agree. */
 bool preload_hello_fits(const struct preload_hello_scan *scan);
 

@@ -135,7 +135,8 @@ enum preload_hello {
     PRELOAD_HELLO_HOOKED,  /* one of an SSL that libmtls knows */
     PRELOAD_HELLO_UNHOOKED /* another TLS library's */
 };
-enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n);
+/* whose: where one has been found, what preload_identity() says of fd. */
+enum preload_hello preload_hello_look(int fd, const struct iovec *iov, size_t n, uint64_t *whose);
 extern unsigned preload_hellos; /* sockets on which one has begun; atomic */
 bool preload_hello_begun(int fd);
 void preload_hello_unsent(int fd); /* what was looked at last has not left */

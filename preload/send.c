@@ -10,6 +10,7 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include "hello_scan.h"
 #include "preamble.h"
 #include "preload.h"
 
@@ -20,6 +21,17 @@ static inline bool noted(int fd)
     if (preload_thread.marked && preload_is_stream(fd)) /* not what the program logs meanwhile */
         preload_thread.fd = fd;
     return preload_guard_watches();
+}
+
+/* Whether one may begin in the first bytes of len. */
+static bool hello_within(const uint8_t *from, size_t first, size_t len)
+{
+    const uint8_t *at = from, *end = from + first;
+
+    for (; at < end && (at = memchr(at, RECORD_HANDSHAKE, (size_t)(end - at))) != NULL; at++)
+        if (preload_hello_may_begin(at, len - (size_t)(at - from)))
+            return true;
+    return false;
 }
 
 /* Whether a TLS handshake may begin or go on here: anywhere in what may be a preamble. */
@@ -36,7 +48,7 @@ static bool may_be_hello(int fd, const struct iovec *iov, size_t n)
         return true;
     for (; i < n && left > 0; i++, left -= len) {
         len = iov[i].iov_len < left ? iov[i].iov_len : left;
-        if (len > 0 && memchr(iov[i].iov_base, RECORD_HANDSHAKE, len) != NULL)
+        if (len > 0 && hello_within(iov[i].iov_base, len, iov[i].iov_len))
             return true;
     }
     return false;

@@ -141,12 +141,45 @@ static void test_lengths(void **state)
     assert_false(preload_hello_fits(&s));
 }
 
+/* Where it says no there is nothing to find; and it says no of most that only has the byte. */
+static void test_may_begin(void **state)
+{
+    static const uint8_t bytes[] = {22, 22, 22, 3, 3, 3, 1, 1, 2, 0, 0, 4, 20, 21, 100, 255};
+    unsigned seen[2] = {0, 0}, random = 1, round;
+    uint8_t data[400];
+    size_t len, i;
+
+    len = hello(data, 1, 1000);
+    for (i = 1; i <= len; i++)
+        assert_true(preload_hello_may_begin(data, i));
+    for (round = 0; round < 2000; round++) {
+        for (i = 0; i < sizeof(data); i++) {
+            random = random * 1664525 + 1013904223;
+            data[i] = bytes[random >> 28];
+        }
+        for (i = 0; i < sizeof(data); i++) {
+            struct preload_hello_scan s = {.have = 0};
+            bool may = preload_hello_may_begin(data + i, sizeof(data) - i);
+
+            if (data[i] != 22)
+                continue;
+            if (!may)
+                assert_int_equal(preload_hello_scan(&s, data + i, sizeof(data) - i),
+                                 PRELOAD_SCAN_OTHER);
+            seen[may]++;
+        }
+    }
+    assert_true(seen[true] > 100 && seen[false] > 10 * seen[true]);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_cut), cmocka_unit_test(test_not_before_the_random_is_complete),
-        cmocka_unit_test(test_behind_other_records), cmocka_unit_test(test_others),
-        cmocka_unit_test(test_lengths)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_cut),
+                                       cmocka_unit_test(test_not_before_the_random_is_complete),
+                                       cmocka_unit_test(test_behind_other_records),
+                                       cmocka_unit_test(test_others),
+                                       cmocka_unit_test(test_lengths),
+                                       cmocka_unit_test(test_may_begin)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,10 +10,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +26,14 @@ enum { THREADS = 4, ROUNDS = 100, HELLO = 5 + 4 + 60 };
 
 static struct sockaddr_in to;
 static int listener; /* nobody accepts: the kernel does */
+
+static unsigned asked; /* how often the kernel was asked about a socket; atomic */
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    __atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED);
+    return (int)syscall(SYS_getsockopt, fd, level, name, value, len);
+}
 
 static void make_hello(uint8_t out[HELLO], unsigned number)
 {
@@ -211,6 +221,29 @@ static void test_full_table(void **state)
     close(fd);
 }
 
+/* What is sent once TLS is under way costs no system call, whatever is in it. */
+static void test_application_data(void **state)
+{
+    static uint8_t data[16384];
+    uint8_t whole[HELLO];
+    int fd = dial();
+    unsigned i, before;
+
+    for (i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7 ^ i >> 5);
+    memcpy(data, (const uint8_t[]){23, 3, 3, 63, 251}, 5);
+    assert_non_null(memchr(data, 22, sizeof(data)));
+    before = __atomic_load_n(&asked, __ATOMIC_RELAXED);
+    for (i = 0; i < 8; i++) /* from its middle, too: a record of which a part was sent */
+        assert_true(write(fd, data + i * 100, 1500) == 1500);
+    assert_int_equal(__atomic_load_n(&asked, __ATOMIC_RELAXED), before);
+    make_hello(whole, UINT_MAX);
+    preload_hello_expect(whole + 11, NULL);
+    assert_int_equal(send_parts(fd, whole, HELLO, HELLO), 0);
+    assert_int_equal(__atomic_load_n(&asked, __ATOMIC_RELAXED), before + 1);
+    close(fd);
+}
+
 static void listen_anew(void)
 {
     socklen_t len = sizeof(to);
@@ -231,7 +264,8 @@ static int each(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_threads, each),
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_application_data, each),
+                                       cmocka_unit_test_setup(test_threads, each),
                                        cmocka_unit_test_setup(test_fork_beside_a_sender, each),
                                        cmocka_unit_test_setup(test_failed_address, each),
                                        cmocka_unit_test_setup(test_full_table, each)};
