@@ -69,14 +69,17 @@ static bool matches(const struct mtls_path2_conn *c, const struct mtls_path2_req
 static bool route_unchanged(struct mtls_path2_conn *c)
 {
     struct mtls_path_facts then;
+    int err;
 
     if (!c->noted) {
         mtls_path2_conn_note(c);
         return c->facts_then.known;
     }
     then = c->facts_then;
-    return mtls_route_of_socket(c->fd, &c->facts_then) == 0 && then.known &&
-           c->facts_then.ifindex == then.ifindex &&
+    /* One that was announced for this very session has just told all but the route. */
+    err = c->used ? mtls_route_of_socket(c->fd, &c->facts_then)
+                  : mtls_route_again(c->fd, &c->facts_then);
+    return err == 0 && then.known && c->facts_then.ifindex == then.ifindex &&
            memcmp(&c->facts_then.gateway, &then.gateway, sizeof(then.gateway)) == 0;
 }
 

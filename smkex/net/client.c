@@ -4,36 +4,12 @@
 
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "mtls/net/route.h"
 
 enum { WRITE_WAIT_US = 50000 /* keys are there and no byte is left to wait for */ };
 
 /* ---- OFFER ---- */
-
-static int socket_end(int fd, int (*of)(int, struct sockaddr *, socklen_t *), struct mtls_addr *end)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-
-    return of(fd, (struct sockaddr *)&ss, &len) == 0
-               ? mtls_addr_from_sockaddr(end, (struct sockaddr *)&ss, len)
-               : MTLS_ERR_IO;
-}
-
-/* The ends of path 1; what is between them is asked while ANSWER travels. */
-static int path1_ends(struct smkex *s)
-{
-    int type = 0;
-    socklen_t len = sizeof(type);
-
-    if (getsockopt(s->fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM ||
-        socket_end(s->fd, getpeername, &s->path1.remote) != 0 ||
-        socket_end(s->fd, getsockname, &s->path1.local) != 0)
-        return MTLS_ERR_PATH_UNKNOWN;
-    return 0;
-}
 
 static int path1_facts(struct smkex *s)
 {
@@ -49,6 +25,14 @@ static bool plan_needs_facts(const struct smkex *s)
     for (int i = 0; i < s->ctx->config.npath2; i++)
         needed = needed || s->ctx->config.path2[i].is_auto;
     return needed && s->ctx->words.mode == SMKEX_MODE_MULTIPATH;
+}
+
+/* Its ends; what is between them is asked while ANSWER travels, if it can be. */
+static int path1_ends(struct smkex *s)
+{
+    int rc = plan_needs_facts(s) ? MTLS_ERR_IO : mtls_route_ends(s->fd, &s->path1);
+
+    return rc == MTLS_ERR_IO ? path1_facts(s) : rc;
 }
 
 /* The name is admissible for path 2 because somebody typed it [PATH-1]. */
@@ -95,7 +79,7 @@ static int make_machine(struct smkex *s)
 int smkex_client_begin(struct smkex *s, const char *name)
 {
     bool two = s->ctx->words.mode == SMKEX_MODE_MULTIPATH;
-    int rc = plan_needs_facts(s) ? path1_facts(s) : path1_ends(s);
+    int rc = path1_ends(s);
 
     if (rc != 0)
         return rc;

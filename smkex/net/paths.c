@@ -2,9 +2,6 @@
  * are, and what counts, is mtls/net/secondary.h's, for both protocols. */
 #include "internal.h"
 
-#include "mtls/net/netlink.h"
-#include "mtls/net/route.h"
-
 int smkex_paths_plan(struct smkex *s)
 {
     int rc = mtls_secondary_plan(&s->paths, &s->npaths, &s->ctx->config, &s->path1,
@@ -39,11 +36,7 @@ void smkex_paths_start(struct smkex *s)
 
 void smkex_paths_select(struct smkex *s)
 {
-    mtls_nl_begin();
-    if (mtls_route_again(s->fd, &s->path1) != 0)
-        s->path1.known = false;
-    s->selected = mtls_secondary_select(s->paths, s->npaths, &s->path1, &s->scope);
-    mtls_nl_end();
+    s->selected = mtls_secondary_judge(s->paths, s->npaths, s->fd, &s->path1, &s->scope);
 }
 
 int smkex_paths_confirm(struct smkex *s, uint8_t d[MTLS_SHA256_LEN], uint8_t *k, uint8_t *n)
