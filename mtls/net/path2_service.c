@@ -245,14 +245,14 @@ static void out_of_files(struct listener *l, mtls_tstamp now)
 }
 
 /* False: there may be more. */
-static bool accept_some(struct listener *l, mtls_tstamp now)
+static bool accept_some(struct listener *l, int most, mtls_tstamp now)
 {
     struct sockaddr_storage ss;
     socklen_t len;
     int i, fd = -1;
     bool none;
 
-    for (i = 0; i < ACCEPT_BATCH; i++) {
+    for (i = 0; i < most; i++) {
         len = sizeof(ss);
         fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
@@ -277,7 +277,8 @@ static void stand_back(mtls_tstamp now)
         service.listeners[i].watch = NULL;
     }
     for (i = 0; i < service.nlisteners; i++) {
-        for (batch = 0; batch < BACKLOG_BATCHES && !accept_some(&service.listeners[i], now);)
+        for (batch = 0;
+             batch < BACKLOG_BATCHES && !accept_some(&service.listeners[i], ACCEPT_BATCH, now);)
             batch++;
         if (batch == BACKLOG_BATCHES)
             mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
@@ -290,7 +291,7 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     if (mtls_stand_back(now))
         stand_back(now);
     else
-        (void)accept_some(arg, now);
+        (void)accept_some(arg, 1, now); /* mostly there is no other, and to ask costs as much */
     arm_expiry();
 }
 
@@ -614,10 +615,12 @@ void mtls_conns_accept(mtls_tstamp now)
 {
     size_t i;
 
+    limit_conns(now);
     for (i = 0; i < service.nlisteners; i++) {
         if (service.listeners[i].watch != NULL)
-            accept_event(&service.listeners[i], EPOLLIN, now);
+            (void)accept_some(&service.listeners[i], ACCEPT_BATCH, now);
     }
+    arm_expiry();
 }
 
 void mtls_conns_arm(void)

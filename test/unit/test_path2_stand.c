@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,14 @@
 enum { LIMIT_US = 20 * 1000000, CLIENTS = 16 };
 
 static struct mtls_addr bound;
+static unsigned asked; /* how often for a connection */
+
+int accept4(int fd, struct sockaddr *from, socklen_t *len, int flags)
+{
+    asked++;
+    return (int)syscall(SYS_accept4, fd, from, len, flags);
+}
+
 static int clients[CLIENTS];
 static unsigned nclients;
 
@@ -252,6 +261,18 @@ static void goes_on_beside(const char *more, const char *orders)
     clients_close();
 }
 
+static void one_call_for_a_connection(void **state)
+{
+    unsigned before = asked;
+
+    client_connects();
+    client_connects();
+    client_connects();
+    dispatch_until_conns(3);
+    assert_int_equal(asked, before + 3);
+    clients_close();
+}
+
 static void one_without_sessions(void **state)
 {
     goes_on_beside(NULL, "");
@@ -276,9 +297,10 @@ static void one_that_is_driven(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(leaves_it_to_a_worker),    cmocka_unit_test(a_session_brings_it_back),
-        cmocka_unit_test(one_without_sessions),     cmocka_unit_test(one_that_is_leaving),
-        cmocka_unit_test(one_with_other_listeners), cmocka_unit_test(one_that_is_driven),
+        cmocka_unit_test(leaves_it_to_a_worker),     cmocka_unit_test(a_session_brings_it_back),
+        cmocka_unit_test(one_call_for_a_connection), cmocka_unit_test(one_without_sessions),
+        cmocka_unit_test(one_that_is_leaving),       cmocka_unit_test(one_with_other_listeners),
+        cmocka_unit_test(one_that_is_driven),
     };
 
     return cmocka_run_group_tests(tests, begin, NULL);
