@@ -9,7 +9,6 @@ import json
 import os
 import sys
 
-import instructions
 import plots
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -191,8 +190,11 @@ def growth_part(rows):
 
 
 def instruction_part(rows):
-    lines = [(name, *(text for end in ("server", "client") for text in (
-        num(row[f"{end}_own"], 0), num(row[f"{end}_all"], 0), instructions.ratio(rows, name, end)))) for name, row in rows.items()]
+    lines = []
+    for name, row in rows.items():
+        cells = ([num(row[f"{end}_own"], 0), num(row[f"{end}_all"], 0), f"{row[f'{end}_to_plain']:.3f}" if f"{end}_to_plain" in row else ""]
+                 for end in ("server", "client"))
+        lines.append([name, *(cell for end in cells for cell in end)])
     return ("## Instructions for each handshake\n\nIn user mode, by callgrind: repeatable within 0.5 %; CI holds a budget against "
             "them.\n\n" + table(
                 ("handshake", "server, ours", "server, all", "to plain", "client, ours", "client, all", "to plain"), lines) + "\n")
