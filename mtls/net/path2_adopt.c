@@ -69,3 +69,17 @@ int mtls_service_accept(int fd, mtls_tstamp now)
         mtls_conn_read(c, now);
     return err;
 }
+
+static void read_holder(void *arg, void *conn_user)
+{
+    struct conn *c = conn_user;
+
+    if (!c->in_event && !c->closing)
+        mtls_conn_read(c, *(const mtls_tstamp *)arg);
+}
+
+void mtls_service_read(const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now)
+{
+    if (mtls_conns_p2s() != NULL)
+        mtls_p2s_each_holder(mtls_conns_p2s(), join, now, read_holder, &now);
+}

@@ -41,6 +41,9 @@ MTLS_NODISCARD int mtls_service_session_new(struct mtls_service_session **out,
                                             mtls_tstamp now);
 MTLS_NODISCARD int mtls_service_session_keys(struct mtls_service_session *s,
                                              const struct mtls_keys *keys, mtls_tstamp now);
+/* Reads what has come on the connections with claims of this join, on this thread: whoever needs to
+ * know need not wait for the reactor. Not inside a call-back of the service. */
+void mtls_service_read(const uint8_t join[MTLS_JOIN_LEN], mtls_tstamp now);
 /* mtls_p2s_session_d(), also inside mtls_service_confirmed_fn. */
 void mtls_service_session_d(const struct mtls_service_session *s, uint8_t d[MTLS_SHA256_LEN]);
 void mtls_service_session_free(struct mtls_service_session *s, uint8_t fail_reason,

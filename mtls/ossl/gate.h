@@ -84,6 +84,8 @@ struct mtls_gate {
     bool gated;   /* SO_RCVLOWAT is raised on the copy */
     int lowat, saved_lowat, async_fd;
     struct mtls_copy copy; /* of path 1's descriptor */
+    uint64_t cookie;       /* server: of its socket, shut_fd, where no copy was needed; 0: none */
+    int shut_fd;
     unsigned naps;
     int junk; /* server: bytes in the read BIO when its flight was out, -1 = not looked yet */
     mtls_tstamp last_call;

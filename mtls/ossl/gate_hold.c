@@ -1,6 +1,7 @@
 /* Concept: how a held handshake waits, and how it is woken, for each kind of application: a
  * blocking socket sleeps on the session's condition variable; a non-blocking one gets "retry" while
- * SO_RCVLOWAT keeps its descriptor silent until the reactor lowers it again; an SSL_MODE_ASYNC one
+ * nothing has come, and then while SO_RCVLOWAT keeps its descriptor silent until the reactor lowers
+ * it again; an SSL_MODE_ASYNC one
  * is paused; without a descriptor the wait blocks. */
 #include "gate.h"
 
@@ -78,6 +79,15 @@ bool mtls_gate_is_nonblocking(const struct mtls_session *s)
     return fd >= 0 && is_nonblocking(fd);
 }
 
+/* Of a socket, never given again; 0: fd is none. */
+static uint64_t cookie_of(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t len = sizeof(cookie);
+
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
 static int poll_now(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -111,7 +121,8 @@ bool mtls_gate_await_data(struct mtls_session *s, size_t len)
 
     if (now >= s->hs->deadline_at)
         return false;
-    if (s->gate->copy.fd >= 0) /* the deadline shuts the socket down: no read outlasts it */
+    if (s->gate->copy.fd >= 0 || s->gate->cookie != 0) /* the deadline shuts the socket down: no
+                                                          read outlasts it */
         return true;
     if (fd < 0 || take_arrived(s->gate, len) || BIO_pending(BIO_next(s->gate->rfilter)) > 0)
         return true;
@@ -139,6 +150,22 @@ static bool waits_by_itself(const BIO *next)
     return name != NULL && strncmp(name, "APR ", 4) == 0;
 }
 
+/* Server: nothing has come to the socket that libssl reads from. There is nothing to hold then;
+ * what comes wakes the application as ever, and its next read asks again, with CONFIRM here as a
+ * rule. For the deadline the socket is remembered. */
+static bool nothing_came(struct mtls_session *s, int fd)
+{
+    struct mtls_gate *g = s->gate;
+
+    if (!s->server || g->gated || g->held || fd != SSL_get_rfd(s->ssl) || poll_now(fd) != 0)
+        return false;
+    if (g->cookie == 0) {
+        g->cookie = cookie_of(fd);
+        g->shut_fd = fd;
+    }
+    return g->cookie != 0;
+}
+
 /* Data that was taken out of the kernel already cannot wake the application again, so it blocks;
  * before that, a program with memory BIOs must get control back to send what libssl has written. */
 static enum way way_of(struct mtls_session *s, int fd)
@@ -153,6 +180,8 @@ static enum way way_of(struct mtls_session *s, int fd)
     if (waits_by_itself(next) || (pending > 0 && !(s->server && pending <= s->gate->junk)))
         return WAY_BLOCK;
     if (fd >= 0 && is_nonblocking(fd)) {
+        if (nothing_came(s, fd))
+            return WAY_RETRY;
         if (is_tcp(fd))
             return WAY_LOWAT;
         /* What comes later wakes the application by itself. */
@@ -201,6 +230,23 @@ static void ungate(struct mtls_gate *g)
     g->gated = false;
 }
 
+/* A silent peer's handshake ends too. Without a copy the number may be another's by now. */
+static void shut_read(struct mtls_gate *g)
+{
+    int fd = mtls_copy_get(&g->copy);
+
+    if (fd >= 0) {
+        shutdown(fd, SHUT_RD);
+        return;
+    }
+    fd = g->cookie != 0 ? fcntl(g->shut_fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd < 0)
+        return;
+    if (cookie_of(fd) == g->cookie)
+        shutdown(fd, SHUT_RD);
+    close(fd);
+}
+
 void mtls_gate_release(struct mtls_session *s, bool fail)
 {
     struct mtls_gate *g = s->gate;
@@ -212,8 +258,8 @@ void mtls_gate_release(struct mtls_session *s, bool fail)
         (void)mtls_copy_get(&g->copy);
         (void)mtls_interpose_hold(s, MTLS_INTERPOSE_FREE); /* before the descriptor wakes */
         ungate(g);
-        if (fail && mtls_copy_get(&g->copy) >= 0)
-            shutdown(g->copy.fd, SHUT_RD); /* a silent peer's handshake ends too */
+        if (fail)
+            shut_read(g);
         if (g->async_fd >= 0) {
             n = write(g->async_fd, &one, sizeof(one));
             (void)n;
@@ -456,7 +502,7 @@ static enum mtls_hold failed(struct mtls_decision *d, int reason)
 static enum mtls_hold retry(struct mtls_session *s, enum way way)
 {
     s->gate->last_call = mtls_now();
-    s->gate->waiting = way == WAY_LOWAT || s->gate->held;
+    s->gate->waiting = way == WAY_LOWAT || s->gate->held || s->gate->cookie != 0;
     return MTLS_HOLD_RETRY;
 }
 
@@ -471,12 +517,26 @@ static int brief(const struct mtls_session *s, int fd, bool at_write)
     return s->server ? MTLS_ERR_GATE_FLOOD : 0; /* the peer made the gated descriptor readable */
 }
 
+/* The peer has answered: its CONFIRM was sent before, and is in the kernel as a rule. */
+static void read_path2(struct mtls_session *s, mtls_tstamp now)
+{
+    if (s->server && s->service != NULL)
+        mtls_service_read(s->hs->join, now);
+}
+
+/* Data has come before the decision: it stays in the kernel from here on. */
+static bool gate_first(struct mtls_gate *g, int fd)
+{
+    g->last_call = 0; /* it was called for a reason */
+    return gate_on(g, fd, LOWAT_FIRST);
+}
+
 static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mtls_decision *d)
 {
     mtls_tstamp began = mtls_now(), now, until;
     int fd = wake_fd(s);
     enum way way = WAY_BLOCK;
-    bool waits = false, napped = false;
+    bool waits = false, napped = false, looked = false;
     int hurry, ready;
 
     for (;;) {
@@ -499,7 +559,12 @@ static enum mtls_hold hold_loop(struct mtls_session *s, bool at_write, struct mt
         ready = way == WAY_LOWAT ? poll_now(fd) : 0;
         if (peer_gone(ready))
             return failed(d, MTLS_ERR_PEER_CLOSED);
-        if (way == WAY_LOWAT && !s->gate->gated && !gate_on(s->gate, fd, LOWAT_FIRST))
+        if (way == WAY_LOWAT && !s->gate->gated && !looked) {
+            read_path2(s, now);
+            looked = true;
+            continue;
+        }
+        if (way == WAY_LOWAT && !s->gate->gated && !gate_first(s->gate, fd))
             return failed(
                 d, MTLS_ERR_LIMIT); /* out of descriptors: an event loop is not to be blocked */
         if (way != WAY_BLOCK) {

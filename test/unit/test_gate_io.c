@@ -1,5 +1,7 @@
 /* The gate under every style of I/O, on either side, with path 2 held for a while: the session is
  * verified, nobody spins, and a wrong proof fails in each style too. */
+#include <signal.h>
+
 #include "gate_lab.h"
 
 static const char *const style_names[STYLES] = {
@@ -302,7 +304,10 @@ int main(void)
         cmocka_unit_test(falls_silent),
     };
 
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    int rc;
+
+    signal(SIGPIPE, SIG_IGN); /* the end that says goodbye last may find the pipe closed */
+    rc = cmocka_run_group_tests(tests, NULL, NULL);
 
     SSL_CTX_free(lab_keeper);
     return rc;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "mtls/core/wire_frame.h"
+#include "mtls/net/engine.h"
 #include "mtls/net/path2_service.h"
 #include "mtls/net/reactor.h"
 #include "mtls/net/route.h"
@@ -188,6 +189,34 @@ static void test_out_of_descriptors(void **state)
 
 /* As many SSL_CTXs as one likes, reloaded as often: one listener for the same words, port 0 too;
  * two for two such words. */
+/* What lies in the kernel is worked on without the reactor, where it is asked for. */
+static void read_without_the_reactor(void **state)
+{
+    uint8_t secret[MTLS_SECRET_LEN], join[MTLS_JOIN_LEN], fail[MTLS_FAIL_LEN];
+    struct mtls_crypto *crypto;
+    int fd = client(2);
+
+    hello(fd, 1);
+    assert_int_equal(ready(fd), MTLS_READY_OK);
+    assert_int_equal(stats().claims, 1);
+    memset(secret, 0, sizeof(secret));
+    secret[0] = 1;
+    mtls_frame_fail(fail, 1, 0);
+    assert_int_equal(send(fd, fail, sizeof(fail), MSG_NOSIGNAL), sizeof(fail));
+    mtls_engine_lock();
+    assert_int_equal(mtls_engine_crypto(&crypto), 0);
+    memset(join, 0, sizeof(join));
+    mtls_service_read(join, mtls_now());
+    assert_int_equal(mtls_crypto_join(crypto, secret, join), 0);
+    mtls_engine_unlock();
+    assert_int_equal(stats().claims, 1); /* another's join */
+    mtls_engine_lock();
+    mtls_service_read(join, mtls_now());
+    mtls_engine_unlock();
+    assert_int_equal(stats().claims, 0);
+    close_all(&fd, 1);
+}
+
 static void one_listener_for_the_same_words(void **state)
 {
     struct mtls_addr bound[2] = {{0}}, again[2];
@@ -216,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_silent_flood),
         cmocka_unit_test(test_greedy_claims),
         cmocka_unit_test(test_out_of_descriptors),
+        cmocka_unit_test(read_without_the_reactor),
         cmocka_unit_test(one_listener_for_the_same_words),
     };
 
