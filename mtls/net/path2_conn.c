@@ -160,6 +160,8 @@ static void opened(struct mtls_path2_conn *c, mtls_tstamp now)
     want(c, false, now);
     mtls_path2_conn_flush(c, now);
     mtls_path2_conn_idle(c, now);
+    if (c->state == CONN_OPEN && !mtls_pool_conn_announced(c))
+        mtls_path2_conn_note(c);
 }
 
 static void proxy_step(struct mtls_path2_conn *c, mtls_tstamp now)
@@ -247,8 +249,6 @@ static void read_some(struct mtls_path2_conn *c, mtls_tstamp now)
     if (rc != 0)
         mtls_path2_conn_close(c, mtls_p2c_preface_seen(c->p2c) ? rc : MTLS_ERR_PATH_FOREIGN, now);
     c->proven = c->proven || mtls_p2c_preface_seen(c->p2c);
-    if (!c->noted && c->state == CONN_OPEN)
-        mtls_path2_conn_note(c);
 }
 
 static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
@@ -261,8 +261,6 @@ static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
         rc = mtls_path2_connected(c->fd);
         if (rc == 0) {
             connected(c, now);
-            if (mtls_p2c_open_claims(c->p2c) == 0)
-                mtls_path2_conn_note(c);
         } else {
             c->error = rc;
             connect_next(c, now);

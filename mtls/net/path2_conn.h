@@ -62,10 +62,10 @@ void mtls_path2_conn_idle(struct mtls_path2_conn *c, mtls_tstamp now);
 void mtls_path2_conn_linger(struct mtls_path2_conn *c, mtls_tstamp now);
 /* Ends it: every claim ends with error. Idempotent. */
 void mtls_path2_conn_close(struct mtls_path2_conn *c, int error, mtls_tstamp now);
-/* Asks its route for the first time: when READY has come, while the server is at work, so that
- * neither HELLO nor a handshake that needs the engine lock for its ClientHello waits for it; where
- * nothing is claimed, at connect; at the latest when another session wants the connection. Nothing
- * is judged by it but a change: the decision asks the live socket. [PATH-9], [REU-3] */
+/* Asks its route for the first time: behind HELLO, or where that was announced, lest the handshake
+ * wait for the engine lock with its ClientHello, when mtls_path2_claim_note() says so; at the
+ * latest when another session wants the connection. Nothing is judged by it but a change: the
+ * decision asks the live socket. [PATH-9], [REU-3] */
 void mtls_path2_conn_note(struct mtls_path2_conn *c);
 /* Facts of its live socket now. */
 void mtls_path2_conn_facts(const struct mtls_path2_conn *c, struct mtls_path_facts *facts);
@@ -73,6 +73,8 @@ void mtls_path2_conn_facts(const struct mtls_path2_conn *c, struct mtls_path_fac
  * already. */
 void mtls_path2_conn_free(struct mtls_path2_conn *c);
 
+/* path2_pool.c: a claim on it waits for its session to begin. */
+bool mtls_pool_conn_announced(const struct mtls_path2_conn *c);
 /* path2_pool.c: the connection has closed, and nothing on the stack below uses it. */
 void mtls_pool_conn_gone(struct mtls_path2_conn *c);
 

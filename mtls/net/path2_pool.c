@@ -99,6 +99,21 @@ static struct mtls_path2_conn *find_kept(const struct mtls_path2_request *req, m
     return NULL;
 }
 
+bool mtls_pool_conn_announced(const struct mtls_path2_conn *c)
+{
+    const struct mtls_path2_claim *claim = c->claims;
+
+    while (claim != NULL && claim->fn != NULL)
+        claim = claim->next;
+    return claim != NULL;
+}
+
+void mtls_path2_claim_note(struct mtls_path2_claim *claim)
+{
+    if (claim->conn != NULL && claim->conn->state == CONN_OPEN && !claim->conn->noted)
+        mtls_path2_conn_note(claim->conn);
+}
+
 static struct mtls_path2_claim *claim_of(struct mtls_p2c_claim *wire)
 {
     return wire->user;

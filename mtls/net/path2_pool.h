@@ -39,6 +39,9 @@ MTLS_NODISCARD int mtls_path2_claim_new(struct mtls_path2_claim **out,
                                         const struct mtls_path2_request *req,
                                         mtls_path2_claim_fn *fn, void *arg, mtls_tstamp now);
 void mtls_path2_claim_set_fn(struct mtls_path2_claim *claim, mtls_path2_claim_fn *fn, void *arg);
+/* The claim's session has sent its ClientHello and waits for nothing yet: what was left out for it
+ * is asked now. */
+void mtls_path2_claim_note(struct mtls_path2_claim *claim);
 void mtls_path2_claim_free(struct mtls_path2_claim *claim); /* NULL is fine */
 
 /* state, error, ready_seen, not_here, rtt_us; the checks of proofs are the caller's. */

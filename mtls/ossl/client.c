@@ -153,16 +153,21 @@ static bool path1_learn(struct mtls_session *s, int fd)
 
 /* Without an answer path 1 stays not known; the decision asks again, and fails without. [PATH-13]
  */
-void mtls_client_path1_ask(struct mtls_session *s)
+void mtls_client_routes_ask(struct mtls_session *s)
 {
     struct mtls_path_facts facts = {0};
     struct mtls_handshake *hs = s->hs;
 
-    if (hs->path1_asked || hs->path1_later)
+    if (hs->routes_asked || hs->path1_later)
         return;
-    hs->path1_asked = true;
-    if (mtls_route_of_socket(mtls_session_fd(s), &facts) == 0)
+    hs->routes_asked = true;
+    if (!hs->path1_asked && mtls_route_of_socket(mtls_session_fd(s), &facts) == 0)
         hs->path1_then = facts;
+    mtls_engine_lock();
+    for (uint8_t i = 0; i < hs->npaths; i++)
+        if (hs->paths[i].claim != NULL)
+            mtls_path2_claim_note(hs->paths[i].claim);
+    mtls_engine_unlock();
 }
 
 int mtls_client_hello(struct mtls_session *s)

@@ -167,7 +167,7 @@ static enum mtls_hold client_read(struct mtls_session *s, struct mtls_decision *
 
     if (g->rbody > 0 || g->rhave > 0 || g->read_open)
         return MTLS_HOLD_PASS;
-    mtls_client_path1_ask(s);
+    mtls_client_routes_ask(s);
     client_learn(s, &facts);
     if (mtls_gate_holds_reads(s))
         return MTLS_HOLD_PASS; /* the end of what is in the kernel stays there */

@@ -53,8 +53,8 @@ void mtls_client_answered(
     struct mtls_session *s); /* EncryptedExtensions was parsed, or passed without us */
 /* Path 1's socket became known only when the ClientHello left. */
 MTLS_NODISCARD int mtls_client_path1(struct mtls_session *s);
-/* The ClientHello has left: path 1's route, where nothing needed it before. Idempotent. */
-void mtls_client_path1_ask(struct mtls_session *s);
+/* The ClientHello has left: the routes that nothing needed before. Idempotent. */
+void mtls_client_routes_ask(struct mtls_session *s);
 /* At the write of the second flight: keys, then CONFIRM once mtls_session_evaluate() says verified.
  */
 MTLS_NODISCARD int mtls_client_arm(struct mtls_session *s);

@@ -111,7 +111,8 @@ struct mtls_handshake {
     struct mtls_host_record stored;
     struct mtls_path_facts path1_then; /* its ends at the ClientHello, all of it right behind that,
                                           and again at the decision */
-    bool path1_asked;                  /* behind the ClientHello, or before */
+    bool path1_asked;                  /* before the ClientHello */
+    bool routes_asked;                 /* behind it */
     unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
 };
