@@ -47,6 +47,11 @@ def show(s, digits=3, unit=""):
     return f"{s['median']:.{digits}f}{unit} ({s['low']:.{digits}f} .. {s['high']:.{digits}f})"
 
 
+def cdf_name(c):
+    """The picture of one point of the grid."""
+    return f"setup-{c['rtt1_ms']:g}-{c['rtt2_ms']:g}-{c['loss_percent']:g}.svg"
+
+
 def in_namespace(ns, argv):
     return (["ip", "netns", "exec", ns] if ns else []) + [str(word) for word in argv]
 

@@ -7,9 +7,10 @@ results give.
 import csv
 import json
 import os
+import re
 import sys
 
-import plots
+from common import cdf_name
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(TOP, "doc", "evaluation.md")
@@ -130,7 +131,7 @@ def setup_part(setup):
                 for name, row in c["rows"].items()]
         out.append(table(("way", "ms", "ratio"), rows) + "\n")
         if c["rtt1_ms"] == c["rtt2_ms"]:
-            out.append(f"![distribution](evaluation/{plots.cdf_name(c)})\n")
+            out.append(f"![distribution](evaluation/{cdf_name(c)})\n")
     near = next(c for c in setup["cells"] if c["rtt1_ms"] == NEAR)["rows"]
     out.append("The ways with a bare second connection exchange as many messages over path 2 beside path 1, with no protocol and without "
                "waiting for them: what two processors, which also carry both ends and the links, take for that alone. At "
@@ -253,6 +254,8 @@ def write_folder(result, folder):
             for c in result["setup"]["cells"]:
                 for name, row in c["rows"].items():
                     out.writerows((c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"], name, ms) for ms in row["samples"])
+    import plots  # pylint: disable=import-outside-toplevel
+
     plots.draw(result, folder)
 
 
@@ -273,6 +276,9 @@ def main():
     with open(PAGE, encoding="utf-8") as file:
         if file.read() != text_of_results():
             sys.exit("doc/evaluation.md is not what test/bench/page.py writes from doc/evaluation/results.json")
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text_of_results()):
+        if not os.path.exists(os.path.join(TOP, "doc", picture)):
+            sys.exit(f"doc/{picture}: no such picture")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import os
 
 import matplotlib
 
+from common import cdf_name
+
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402  (the back end is chosen above)
 
@@ -19,10 +21,6 @@ def _save(figure, folder, name):
     figure.savefig(os.path.join(folder, name), metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     return name
-
-
-def cdf_name(c):
-    return f"setup-{c['rtt1_ms']:g}-{c['rtt2_ms']:g}-{c['loss_percent']:g}.svg"
 
 
 def cdf(c, folder):

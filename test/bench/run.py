@@ -17,6 +17,7 @@ import growth
 import handshakes
 import instructions
 import memory
+import page
 import servers
 import setup
 import threads
@@ -80,9 +81,9 @@ def keep(result, args):
         with open(args.json, "w", encoding="utf-8") as out:
             json.dump(result, out, indent=1)
     try:
-        import page  # pylint: disable=import-outside-toplevel
+        import matplotlib  # noqa: F401  pylint: disable=import-outside-toplevel,unused-import
     except ImportError as error:
-        common.progress(f"no pictures: {error} (python3-matplotlib)")
+        common.progress(f"no results folder: {error} (python3-matplotlib)")
         return
     page.write_folder(result, args.results)
     print(f"  results: {os.path.relpath(args.results)}")

@@ -72,9 +72,13 @@ def processes(pid):
     """A process and everything below it."""
     found = [pid]
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-            for child in file.read().split():
-                found += processes(int(child))
+        try:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                children = file.read().split()
+        except FileNotFoundError:  # a thread that has just ended
+            continue
+        for child in children:
+            found += processes(int(child))
     return found
 
 
