@@ -136,7 +136,7 @@ def remarks(result):
         if double:
             out.append(f"- Fast Open with RTT2 = 2 RTT1, {num(double['rows']['announced, Fast Open']['ratio']['median'], 2)}: four round trips of path 1 "
                        "instead of three, 1.33, is the least that any order of messages can reach. PROOF answers the ClientHello, so it is at "
-                       "the client half an RTT1 after the server's flight, and CONFIRM answers PROOF. The target holds to RTT2 = RTT1.")
+                       "the client half an RTT1 after the server's flight, and CONFIRM answers PROOF.")
     rows = result.get("handshakes") or {}
     for name, bare in (("fresh path 2", "the same and an exporter"), ("kept path 2", "plain, bare kept connection and exporter"),
                        ("resumed-verified", "plain, resumed, and an exporter")):
