@@ -23,11 +23,14 @@ int record_make(struct record *r)
 
     r->fd = memfd_create("mtlsize", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (r->fd < 0 && errno == EINVAL)
-        r->fd = memfd_create("mtlsize", MFD_CLOEXEC);
+        r->fd = memfd_create("mtlsize", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (r->fd < 0)
         return -1;
     snprintf(path, sizeof path, "/proc/%ld/fd/%d", (long)getpid(), r->fd);
-    if (ftruncate(r->fd, RECORD_HEAD) == 0 && fchmod(r->fd, 0600) == 0 &&
+    /* Processes with fewer rights have it open, too: none may take the page from under the others.
+     */
+    if (ftruncate(r->fd, RECORD_HEAD) == 0 &&
+        fcntl(r->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) == 0 && fchmod(r->fd, 0600) == 0 &&
         fcntl(r->fd, F_OFD_SETLK, &lock) == 0 && fstat(r->fd, &st) == 0 &&
         stat(path, &named) == 0 && st.st_ino == named.st_ino) {
         r->at = RECORD_HEAD;
@@ -70,14 +73,20 @@ static uint64_t plain_of(const struct preload_record *head)
     return n > PRELOAD_PLAIN_LINES ? n - PRELOAD_PLAIN_LINES : 0;
 }
 
+/* Any process of the tree may have written there. */
+static uint64_t rise(uint64_t before, uint64_t now)
+{
+    return now > before ? now - before : 0;
+}
+
 static void add_counted(struct log_summary *s, const struct preload_record *before,
                         const struct preload_record *now)
 {
     uint64_t more[PRELOAD_COUNTED];
 
     for (int i = 0; i < PRELOAD_COUNTED; i++)
-        more[i] = now->counted[i] - before->counted[i];
-    more[PRELOAD_COUNTED_PLAIN] = plain_of(now) - plain_of(before);
+        more[i] = rise(before->counted[i], now->counted[i]);
+    more[PRELOAD_COUNTED_PLAIN] = rise(plain_of(before), plain_of(now));
     s->verified += (unsigned long)more[PRELOAD_COUNTED_VERIFIED];
     s->resumed += (unsigned long)more[PRELOAD_COUNTED_RESUMED];
     s->plain += (unsigned long)more[PRELOAD_COUNTED_PLAIN];

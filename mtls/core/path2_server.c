@@ -278,7 +278,9 @@ static int take_hello(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
     if (port_is_here(&s->config, f->u.hello.port1))
         status = c->busy ? MTLS_READY_BUSY : mtls_p2s_claim_admit(c, f, join, now, &claim, &fail);
     mtls_p2s_conn_rest(c, now);
-    wait = claim != NULL && s->config.ready_ttl > 0 && mtls_p2s_claim_awaits_keys(claim);
+    wait = claim != NULL && s->config.ready_ttl > 0 &&
+           mtls_due_first(&s->held, now) == NULL /* else there is more to do than time */ &&
+           mtls_p2s_claim_awaits_keys(claim);
     if ((rc = send_ready(c, f, status, wait, ready, now)) < 0)
         return rc;
     if (c->busy)

@@ -390,6 +390,22 @@ void mtls_p2s_conn_moved(struct mtls_p2s_conn *c)
     mtls_p2s_conn_free(c);
 }
 
+/* What another process has read of a frame is read again: its word is not taken for the bytes. */
+static int reader_import(struct mtls_frame_reader *r, const struct mtls_conn_state *state)
+{
+    struct mtls_frame f;
+    size_t pos = 0;
+    int more;
+
+    r->preface_done = state->preface_done;
+    if (!r->preface_done) {
+        r->have = state->have; /* of the preface: known bytes */
+        return r->have < MTLS_PREFACE_LEN ? 0 : MTLS_ERR_FRAME_PREFACE;
+    }
+    more = mtls_frame_reader_next(r, state->buf, state->have, &pos, &f);
+    return more == 1 ? MTLS_ERR_FRAME_LENGTH : more;
+}
+
 int mtls_p2s_conn_import(struct mtls_p2s_conn **out, struct mtls_p2s *s,
                          const struct mtls_addr *peer, const struct mtls_conn_state *state,
                          void *user, mtls_tstamp now)
@@ -404,10 +420,8 @@ int mtls_p2s_conn_import(struct mtls_p2s_conn **out, struct mtls_p2s *s,
         return rc;
     c->last_id = state->last_id;
     c->preface_sent = state->preface_sent;
-    c->reader.preface_done = state->preface_done;
-    c->reader.have = state->have;
-    memcpy(c->reader.buf, state->buf, state->have);
-    if (c->busy)
+    rc = reader_import(&c->reader, state);
+    if (rc == 0 && c->busy)
         rc = MTLS_ERR_LIMIT;
     for (i = 0; rc == 0 && i < state->nclaims; i++)
         rc = claim_import(c, &state->claims[i], now);

@@ -74,7 +74,7 @@ static void read_holder(void *arg, void *conn_user)
 {
     struct conn *c = conn_user;
 
-    if (!c->in_event && !c->closing)
+    if (!c->in_event && !c->closing && !mtls_watch_lost(c->watch))
         mtls_conn_read(c, *(const mtls_tstamp *)arg);
 }
 

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine.h"
 #include "path2_conns.h"
+#include "path2_limits.h"
 #include "path2_socket.h"
 #include "path2_stand.h"
 #include "path2_workers.h"
@@ -23,13 +23,9 @@ enum {
     ACCEPT_BATCH = 64,
     BACKLOG_BATCHES = 16,
     SECOND = 1000000,
-    HELLO_TTL_US = 10 * SECOND,
-    CLAIM_TTL_US = 10 * SECOND,
-    IDLE_TTL_US = 150 * SECOND,
-    ENDED_TTL_US = 60 * SECOND,
-    READY_TTL_US = SECOND / 200, /* [TIM-17] */
     LIMIT_EVERY_US = SECOND / 10,
     ACCEPT_PAUSE_US = SECOND / 10, /* out of descriptors: do not spin */
+    LOOK_BACK_US = SECOND / 2,     /* standing back: whether nobody takes what comes */
 };
 
 struct listener {
@@ -178,6 +174,8 @@ static void conn_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
         else if (n > 0 && (size_t)n < sizeof(buf) && (epoll_events & EPOLLRDHUP) != 0)
             c->closing = true; /* that was all, and the end was behind it */
     }
+    if (c->closing)
+        mtls_p2s_conn_speak(c->p2s); /* its READY waits for nobody any more */
     flush(c);
     c->in_event = false;
     if (c->closing)
@@ -215,15 +213,12 @@ refuse:
 /* The program may have changed its limit since: looked at now and then. */
 static void limit_conns(mtls_tstamp now)
 {
-    struct rlimit files = {.rlim_cur = MTLS_SERVICE_CONNS_MAX};
-    size_t max = MTLS_SERVICE_CONNS_MAX;
+    size_t max;
 
     if (service.config.conns_max != 0 && now < service.limit_next)
         return;
     service.limit_next = now + LIMIT_EVERY_US;
-    (void)!getrlimit(RLIMIT_NOFILE, &files);
-    if (files.rlim_cur / 4 < max)
-        max = files.rlim_cur >= 4 ? (size_t)files.rlim_cur / 4 : 1;
+    max = mtls_path2_limits_conns();
     if (max == service.config.conns_max)
         return;
     service.config.conns_max = max;
@@ -280,9 +275,8 @@ static void stand_back(mtls_tstamp now)
         for (batch = 0;
              batch < BACKLOG_BATCHES && !accept_some(&service.listeners[i], ACCEPT_BATCH, now);)
             batch++;
-        if (batch == BACKLOG_BATCHES)
-            mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
     }
+    mtls_timer_set(service.accept_again, now + LOOK_BACK_US);
 }
 
 static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
@@ -291,7 +285,9 @@ static void accept_event(void *arg, uint32_t epoll_events, mtls_tstamp now)
     if (mtls_stand_back(now))
         stand_back(now);
     else
-        (void)accept_some(arg, 1, now); /* mostly there is no other, and to ask costs as much */
+        /* mostly there is no other, and to ask costs as much; but each must not wait for a round
+         * through a crowd */
+        (void)accept_some(arg, mtls_reactor_crowded(service.reactor) ? ACCEPT_BATCH : 1, now);
     arm_expiry();
 }
 
@@ -309,32 +305,29 @@ static int listeners_watch(struct mtls_reactor *r)
     return err;
 }
 
-static void accept_again(void *arg, mtls_tstamp now)
+/* Whoever answers takes it at once, unless it is stopped, or stuck, or has no descriptor left. */
+static bool lies_waiting(void)
 {
-    if (listeners_watch(service.reactor) != 0)
-        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
+    size_t i;
+
+    for (i = 0; i < service.nlisteners; i++) {
+        struct pollfd p = {.fd = service.listeners[i].fd, .events = POLLIN};
+
+        if (poll(&p, 1, 0) > 0)
+            return true;
+    }
+    return false;
 }
 
-static void limits_of(const struct mtls_config *config, struct mtls_p2s_config *limits)
+static void accept_again(void *arg, mtls_tstamp now)
 {
-    bool any = config->ntls_ports == 0 || (service.configured && limits->ntls_ports == 0);
-    uint8_t i, j;
-
-    limits->max_pending = config->max_pending;
-    limits->per_source = config->per_source;
-    limits->claim_ttl = CLAIM_TTL_US;
-    limits->hello_ttl = HELLO_TTL_US;
-    limits->idle_ttl = IDLE_TTL_US;
-    limits->ended_ttl = ENDED_TTL_US;
-    limits->ready_ttl = READY_TTL_US;
-    for (i = 0; !any && i < config->ntls_ports; i++) {
-        for (j = 0; j < limits->ntls_ports && limits->tls_ports[j] != config->tls_ports[i]; j++)
-            ;
-        if (j == limits->ntls_ports && j < MTLS_P2S_TLS_PORTS_MAX)
-            limits->tls_ports[limits->ntls_ports++] = config->tls_ports[i];
+    if (mtls_stand_is_back() && !lies_waiting()) {
+        mtls_timer_set(service.accept_again, now + LOOK_BACK_US);
+        return;
     }
-    if (any)
-        limits->ntls_ports = 0;
+    mtls_stand_stay(now);
+    if (listeners_watch(service.reactor) != 0)
+        mtls_timer_set(service.accept_again, now + ACCEPT_PAUSE_US);
 }
 
 /* A fork child makes its own table, with the limits that its parent was given. */
@@ -351,7 +344,7 @@ static int table_make(void)
 static int service_init(const struct mtls_config *config)
 {
     if (!service.configured || mtls_config_serves(config))
-        limits_of(config, &service.config);
+        mtls_path2_limits(config, &service.config, service.configured);
     service.configured = true;
     if (service.p2s != NULL)
         mtls_p2s_set_config(service.p2s, &service.config);

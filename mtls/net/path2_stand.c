@@ -84,6 +84,19 @@ bool mtls_stand_back(mtls_tstamp now)
     return mtls_dir_proc(d, other, &p) && mtls_peers_follow(&p) == 0 && rely_on(other, all);
 }
 
+bool mtls_stand_is_back(void)
+{
+    return stand.other != 0;
+}
+
+void mtls_stand_stay(mtls_tstamp now)
+{
+    if (stand.other == 0)
+        return;
+    stand.other = 0;
+    stand.next_look = now + MTLS_STAND_IDLE_US;
+}
+
 void mtls_stand_lost(mtls_member peer, mtls_tstamp now)
 {
     if (stand.other != peer || peer == 0)

@@ -16,6 +16,9 @@ void mtls_stand_open(const struct mtls_config *config);
 void mtls_stand_serves(struct mtls_dir *d, mtls_tstamp now);
 /* True: the listeners are not to be watched any more, until mtls_conns_return(). */
 bool mtls_stand_back(mtls_tstamp now);
+bool mtls_stand_is_back(void);
+/* Nobody takes what comes: no standing back for a while, if this process did. */
+void mtls_stand_stay(mtls_tstamp now);
 /* Nothing comes from that process any more. */
 void mtls_stand_lost(mtls_member peer, mtls_tstamp now);
 /* This process becomes a member, or is a fork child. */

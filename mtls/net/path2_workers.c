@@ -68,6 +68,8 @@ static int make_known(struct conn *c)
     return err;
 }
 
+static void note_unreachable(mtls_member m);
+
 void mtls_workers_conn_freed(struct conn *c)
 {
     struct mtls_handover m = {.type = MTLS_HANDOVER_DONE};
@@ -85,8 +87,8 @@ void mtls_workers_conn_freed(struct conn *c)
     if (!mtls_dir_proc(d, c->holder, &p))
         p.self = 0;
     mtls_share_unlock();
-    if (p.self != 0)
-        (void)!mtls_peers_send(&p, &m, -1);
+    if (p.self != 0 && mtls_peers_send(&p, &m, -1) == MTLS_ERR_IO)
+        note_unreachable(p.self); /* the link has gone, and with it the word of its end */
 }
 
 /* ---- Sending ---- */

@@ -13,7 +13,6 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -62,6 +61,7 @@ struct mtls_reactor {
     uint32_t nslots, free_slot;
     struct mtls_timer **heap;
     size_t heap_len, heap_cap, ntimers;
+    bool crowded;          /* the last wait brought as much as there was room for */
     mtls_tstamp armed_for; /* what timer_fd is set to */
 };
 
@@ -78,19 +78,6 @@ static const uint64_t NO_FDS = UINT64_MAX;
 static uint64_t poke_fds = UINT64_MAX; /* epoll_fd << 32 | wake_fd; atomic */
 static bool poked;                     /* atomic */
 static void (*poke_fn)(void);
-
-mtls_tstamp mtls_now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (mtls_tstamp)ts.tv_sec * 1000000u + (mtls_tstamp)ts.tv_nsec / 1000u;
-}
-
-int64_t mtls_wallclock(void)
-{
-    return (int64_t)time(NULL);
-}
 
 void mtls_engine_lock(void)
 {
@@ -498,6 +485,7 @@ static void run_events(struct mtls_reactor *r, const struct epoll_event *events,
     uint64_t drain;
     int i;
 
+    r->crowded = n == BATCH;
     for (i = 0; i < n && !stopped; i++) {
         uint32_t slot = (uint32_t)events[i].data.u64;
         uint32_t generation = (uint32_t)(events[i].data.u64 >> 32);
@@ -579,19 +567,6 @@ int mtls_reactor_start(struct mtls_reactor *r, bool app_driven)
     return 0;
 }
 
-int mtls_cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-    int rc;
-
-    if (pthread_condattr_init(&attr) != 0)
-        return MTLS_ERR_NOMEM;
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    rc = pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-    return rc == 0 ? 0 : MTLS_ERR_NOMEM;
-}
-
 static void dispatch(struct mtls_reactor *r, int timeout_ms)
 {
     struct epoll_event events[BATCH];
@@ -619,6 +594,11 @@ void mtls_reactor_wait(struct mtls_reactor *r, pthread_cond_t *cond, mtls_tstamp
         return;
     }
     pthread_cond_timedwait(cond, &engine_mutex, &ts);
+}
+
+bool mtls_reactor_crowded(const struct mtls_reactor *r)
+{
+    return r->crowded;
 }
 
 int mtls_reactor_fd_lock(void)

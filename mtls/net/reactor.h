@@ -66,6 +66,8 @@ MTLS_NODISCARD int mtls_cond_init(pthread_cond_t *cond);
 /* Has fn run with the lock held, soon, on whatever drives the reactor. mtls_reactor_poke() may be
  * called without the lock, from a signal handler too; not in a vfork child. */
 void mtls_reactor_on_poke(void (*fn)(void));
+/* Whether more may be ready than the last wait had room for. */
+bool mtls_reactor_crowded(const struct mtls_reactor *r);
 void mtls_reactor_poke(void);
 
 /* For the application: readable when there is work; and: do the work that is there, do not block.

@@ -250,7 +250,8 @@ int mtls_interpose_has_fd(const SSL *ssl, int fd)
     const struct mtls_session *s = mtls_session_find(ssl);
     BIO *r, *w;
 
-    if (s == NULL || fd < 0 || s->generation != mtls_engine_generation() || !mtls_gate_stands(s))
+    if (s == NULL || fd < 0 || s->generation != mtls_engine_generation() ||
+        SSL_in_before(ssl) == 1 /* cleared for another connection */ || !mtls_gate_stands(s))
         return 0;
     r = BIO_next(s->gate->rfilter);
     w = BIO_next(s->gate->wfilter);

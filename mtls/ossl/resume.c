@@ -64,7 +64,11 @@ static bool resumed_with_key_share(struct mtls_session *s)
         return false;
     if (facts.server_hello || s->server)
         return facts.psk && facts.key_share && facts.tls13;
-    if (SSL_version(s->ssl) != TLS1_3_VERSION || SSL_get_peer_tmp_key(s->ssl, &share) != 1)
+    if (SSL_version(s->ssl) != TLS1_3_VERSION)
+        return false;
+    if ((SSL_get_options(s->ssl) & SSL_OP_ALLOW_NO_DHE_KEX) == 0)
+        return true; /* libssl takes nothing else; of a KEM (ML-KEM) there is no peer's key */
+    if (SSL_get_peer_tmp_key(s->ssl, &share) != 1)
         return false;
     EVP_PKEY_free(share);
     return true;

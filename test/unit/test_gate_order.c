@@ -125,6 +125,7 @@ static void number_reused(void **state)
     lab_make(&l, SERVER_WORDS "deadline=300", "require", "deadline=900");
     l.s.style = POLLED;
     l.s.ready = note_fd;
+    l.s.keep = true;
     relay_hold(&l.p2, true, true);
     lab_start(&l);
     relay_wait(&l.p1, S2C, 23, 4);
@@ -134,6 +135,7 @@ static void number_reused(void **state)
     assert_true(l.c.rc <= 0 && l.c.ms >= 600);
     end_join(&l.s);
     assert_int_equal(l.s.outcome, MTLS_OUTCOME_FAILED);
+    end_close(&l.s);
     assert_int_equal(recv(other[0], &c, 1, MSG_DONTWAIT), 1);
     assert_int_equal(recv(other[0], &c, 1, MSG_DONTWAIT), -1);
     assert_int_equal(errno, EAGAIN);

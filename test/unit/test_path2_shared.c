@@ -484,6 +484,44 @@ static void proof_lost_on_the_way(void **state)
     peer_free(p);
 }
 
+/* What another process says that it has read of a frame is judged like what comes from the network:
+ * a whole frame and more, a type that does not exist, a preface longer than there is. */
+static void import_judged(void **state)
+{
+    static const struct {
+        uint8_t type, have;
+        bool preface_done;
+        int rc;
+    } rows[] = {
+        {5, MTLS_FRAME_MAX - 1, true, MTLS_ERR_FRAME_LENGTH},
+        {5, MTLS_FAIL_LEN, true, MTLS_ERR_FRAME_LENGTH},
+        {200, 1, true, MTLS_ERR_FRAME_TYPE},
+        {0, MTLS_PREFACE_LEN, false, MTLS_ERR_FRAME_PREFACE},
+        {5, MTLS_FAIL_LEN - 1, true, 0},
+        {0, MTLS_PREFACE_LEN - 1, false, 0},
+    };
+    static struct mtls_conn_state st;
+    struct mtls_addr addr = lab_v4(2, 1);
+    uint8_t flood[4096] = {'A'};
+    struct mtls_p2s_conn *conn;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        memset(&st, 0, sizeof(st));
+        st.preface_done = rows[i].preface_done;
+        st.preface_sent = true;
+        st.have = rows[i].have;
+        st.buf[0] = rows[i].type;
+        st.buf[1] = st.buf[3] = 1;
+        conn = NULL;
+        assert_int_equal(mtls_p2s_conn_import(&conn, a.lab.server, &addr, &st, NULL, a.lab.now),
+                         rows[i].rc);
+        if (rows[i].rc != 0)
+            continue;
+        assert_true(mtls_p2s_conn_input(conn, flood, sizeof(flood), a.lab.now) < 0);
+        mtls_p2s_conn_free(conn);
+    }
+}
+
 static void what_stays(void **state)
 {
     static struct mtls_conn_state st;
@@ -511,6 +549,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(has_what_it_has, start, take_down),
         cmocka_unit_test_setup_teardown(connection_moves, start, take_down),
         cmocka_unit_test_setup_teardown(proof_lost_on_the_way, start, take_down),
+        cmocka_unit_test_setup_teardown(import_judged, start, take_down),
         cmocka_unit_test_setup_teardown(what_stays, start, take_down),
     };
 

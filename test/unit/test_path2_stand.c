@@ -119,12 +119,12 @@ static void child_run(int from, int to, const char *more)
 {
     struct mtls_service_session *s;
     uint8_t join[MTLS_JOIN_LEN] = {0};
-    struct mtls_addr at;
+    struct mtls_addr at[2];
     char order;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (more != NULL)
-        service_open(more, &at);
+        service_open(more, at);
     while (read(from, &order, 1) == 1) {
         mtls_engine_lock();
         memcpy(join, &(pid_t){getpid()}, sizeof(pid_t));
@@ -219,6 +219,22 @@ static void leaves_it_to_a_worker(void **state)
     clients_close();
 }
 
+/* Whoever serves is stopped: its sockets stay, and it takes nothing. */
+static void one_that_is_stopped(void **state)
+{
+    struct child c = start_child(NULL);
+    size_t n = 0;
+
+    order(&c, 's');
+    takes_one_more(&n);
+    assert_int_equal(kill(c.pid, SIGSTOP), 0);
+    client_connects();
+    dispatch_until_conns(++n);
+    takes_one_more(&n);
+    end_child(&c);
+    clients_close();
+}
+
 /* A session of our own, and with it the connections. */
 static void a_session_brings_it_back(void **state)
 {
@@ -300,7 +316,7 @@ int main(void)
         cmocka_unit_test(leaves_it_to_a_worker),     cmocka_unit_test(a_session_brings_it_back),
         cmocka_unit_test(one_call_for_a_connection), cmocka_unit_test(one_without_sessions),
         cmocka_unit_test(one_that_is_leaving),       cmocka_unit_test(one_with_other_listeners),
-        cmocka_unit_test(one_that_is_driven),
+        cmocka_unit_test(one_that_is_stopped),       cmocka_unit_test(one_that_is_driven),
     };
 
     return cmocka_run_group_tests(tests, begin, NULL);
