@@ -154,13 +154,21 @@ void mtls_path2_conn_note(struct mtls_path2_conn *c)
         c->facts_then.known = false;
 }
 
+/* A route cannot move it to another device. */
+static bool is_bound(const struct mtls_path2_conn *c)
+{
+    return c->spec.dev[0] != '\0' || c->spec.local.family != 0;
+}
+
 static void opened(struct mtls_path2_conn *c, mtls_tstamp now)
 {
     c->state = CONN_OPEN;
     want(c, false, now);
+    if (c->state == CONN_OPEN && !is_bound(c)) /* a route that is withdrawn later counts [PATH-9] */
+        mtls_path2_conn_note(c);
     mtls_path2_conn_flush(c, now);
     mtls_path2_conn_idle(c, now);
-    if (c->state == CONN_OPEN && !mtls_pool_conn_announced(c))
+    if (c->state == CONN_OPEN && !c->noted && !mtls_pool_conn_announced(c))
         mtls_path2_conn_note(c);
 }
 
@@ -281,7 +289,7 @@ static void conn_event(void *arg, uint32_t events, mtls_tstamp now)
 static int connect_one(struct mtls_path2_conn *c, const struct mtls_addr *dst)
 {
     struct mtls_reactor *r = mtls_reactor_current();
-    bool tfo = c->tfo && c->spec.proxy.name[0] == '\0';
+    bool tfo = c->tfo && c->spec.proxy.name[0] == '\0' && is_bound(c);
     const uint8_t *out;
     size_t len;
     int err;
@@ -436,7 +444,8 @@ void mtls_path2_conn_start(struct mtls_path2_conn *c, const struct mtls_path2_re
 void mtls_path2_conn_facts(const struct mtls_path2_conn *c, struct mtls_path_facts *facts)
 {
     *facts = c->facts_then;
-    if (c->fd < 0 || c->state == CONN_CLOSED || mtls_route_again(c->fd, facts) != 0) {
+    if (c->fd < 0 || c->state == CONN_CLOSED || mtls_route_again(c->fd, facts) != 0 ||
+        (c->facts_then.known && facts->ifindex != c->facts_then.ifindex)) { /* [PATH-9] */
         memset(facts, 0, sizeof(*facts));
         return;
     }

@@ -161,13 +161,19 @@ unsigned mtls_secondary_select(struct mtls_secondary *paths, uint8_t n,
 unsigned mtls_secondary_judge(struct mtls_secondary *paths, uint8_t n, int fd,
                               struct mtls_path_facts *path1, unsigned *scope)
 {
+    struct mtls_path_facts now = *path1;
     unsigned selected;
+    bool moved;
 
     mtls_nl_begin();
-    if (fd < 0 || mtls_route_again(fd, path1) != 0)
-        path1->known = false;
-    selected = mtls_secondary_select(paths, n, path1, scope);
+    if (fd < 0 || mtls_route_again(fd, &now) != 0)
+        now.known = false;
+    moved = now.known && path1->known && now.ifindex != path1->ifindex;
+    now.known = now.known && !moved; /* [PATH-9] */
+    selected = mtls_secondary_select(paths, n, &now, scope);
     mtls_nl_end();
+    if (!moved) /* else what was known stays, and it is moved at the next look too */
+        *path1 = now;
     return selected;
 }
 

@@ -22,6 +22,7 @@
 #include "interpose.h"
 
 enum {
+    FD_HIGH = 100, /* out of the way of programs that count on low numbers */
     LOWAT_FIRST = 64 * 1024,
     LOWAT_MAX = 256 * 1024,
     RECALL_US = 500, /* called again so soon: the application spins */
@@ -131,7 +132,7 @@ bool mtls_gate_await_data(struct mtls_session *s, size_t len)
             rc = poll(&p, 1, (int)((s->hs->deadline_at - now + 999) / 1000));
         while (rc < 0 && errno == EINTR && (now = mtls_now()) < s->hs->deadline_at);
     }
-    if (!s->server) {
+    if (!s->server && BIO_method_type(BIO_next(s->gate->rfilter)) == BIO_TYPE_SOCKET) {
         count_arrived(s->gate, fd);
         (void)take_arrived(s->gate, len);
     }
@@ -239,9 +240,12 @@ static void shut_read(struct mtls_gate *g)
         shutdown(fd, SHUT_RD);
         return;
     }
-    fd = g->cookie != 0 ? fcntl(g->shut_fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (fd < 0)
+    fd = g->cookie != 0 ? fcntl(g->shut_fd, F_DUPFD_CLOEXEC, FD_HIGH) : -1;
+    if (fd < 0) { /* no number is free, perhaps: a silent peer's handshake ends all the same */
+        if (g->cookie != 0 && cookie_of(g->shut_fd) == g->cookie)
+            shutdown(g->shut_fd, SHUT_RD);
         return;
+    }
     if (cookie_of(fd) == g->cookie)
         shutdown(fd, SHUT_RD);
     close(fd);

@@ -17,6 +17,17 @@ static int path1_facts(struct smkex *s)
                                                                          : MTLS_ERR_PATH_UNKNOWN;
 }
 
+/* What is between its ends. Without an answer it stays not known: the decision asks again.
+ * [PATH-13]
+ */
+static void path1_note(struct smkex *s)
+{
+    struct mtls_path_facts facts = {0};
+
+    if (!s->path1.known && mtls_route_of_socket(s->fd, &facts) == 0)
+        s->path1 = facts;
+}
+
 /* Whether the choice of paths depends on what path 1 is. */
 static bool plan_needs_facts(const struct smkex *s)
 {
@@ -297,7 +308,7 @@ static int exchange(struct smkex *s)
         mtls_engine_unlock();
     }
     if (rc == 0)
-        rc = path1_facts(s);
+        path1_note(s);
     while (rc == 0) {
         rc = smkex_fill(s, 1);
         if (rc == SMKEX_WANT_READ)

@@ -161,6 +161,9 @@ def setup_part(setup):
         rows = [(name, quart(row["first_ms"], 2), f"{with_ci(row['ratio'])} of {row['to']}" if "ratio" in row else "1")
                 for name, row in c["rows"].items()]
         out.append(table(("way", "ms", "ratio"), rows) + "\n")
+        failed = [f"{name} {row['failed']}" for name, row in c["rows"].items() if row["failed"]]
+        if failed:
+            out.append(f"Sessions that failed, of {c['rounds']} each, and are not in the table: {', '.join(failed)}.\n")
         if c["rtt1_ms"] == c["rtt2_ms"]:
             out.append(f"![distribution](evaluation/{cdf_name(c)})\n")
     out.append("The ways with a bare second connection exchange as many messages over path 2 beside path 1, with no protocol, and nothing "

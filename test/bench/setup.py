@@ -93,7 +93,7 @@ class Scene:
     """A laboratory with two links, servers and clients."""
 
     def __init__(self, pki, rtt1_ms, rtt2_ms, loss_percent=0.0):
-        self.lab = Lab()
+        self.lab, self.lossy = Lab(), loss_percent > 0
         self.lab.__enter__()
         try:
             more = {"loss_percent": loss_percent}
@@ -120,11 +120,19 @@ class Scene:
         self.lab.__exit__(None, None, None)
 
     def sample(self, way):
+        """None: it failed, as over links that lose packets it may."""
         name, _, _, _, outcome, _, _ = way
         result = self.clients[name].ask()
-        if result["outcome"] != outcome:
+        if result["outcome"] == outcome:
+            return result
+        if not self.lossy:
             sys.exit(f"{name}: {result}, {outcome} was expected")
-        return result
+        progress(f"{name}: {result['outcome']}, with loss")
+        return None
+
+
+def there(values):
+    return [v for v in values if v is not None] or [float("nan")]
 
 
 def cell(pki, rtt1_ms, rtt2_ms, loss_percent, rounds, tell=True):
@@ -136,17 +144,17 @@ def cell(pki, rtt1_ms, rtt2_ms, loss_percent, rounds, tell=True):
         for number in range(rounds):
             for way in chance.sample(WAYS, len(WAYS)):
                 result = scene.sample(way)
-                took[way[0]]["first"].append(result["first_ns"] / 1e6)
-                took[way[0]]["ready"].append(result["ready_ns"] / 1e6)
+                took[way[0]]["first"].append(result["first_ns"] / 1e6 if result else None)
+                took[way[0]]["ready"].append(result["ready_ns"] / 1e6 if result else None)
             if tell:
                 progress(f"set-up, RTT {rtt1_ms} and {rtt2_ms} ms, loss {loss_percent} %: round {number + 1} of {rounds}")
     rows = {}
     for name, _, _, _, _, _, base in WAYS:
-        row = {"first_ms": spread(took[name]["first"]), "ready_ms": spread(took[name]["ready"]),
-               "samples": [round(v, 4) for v in took[name]["first"]]}
+        row = {"first_ms": spread(there(took[name]["first"])), "ready_ms": spread(there(took[name]["ready"])),
+               "samples": [round(v, 4) for v in there(took[name]["first"])], "failed": took[name]["first"].count(None)}
         if base:
             row["to"] = base
-            row["ratio"] = spread([a / b for a, b in zip(took[name]["first"], took[base]["first"])])
+            row["ratio"] = spread([a / b for a, b in zip(took[name]["first"], took[base]["first"]) if a and b] or [float("nan")])
         rows[name] = row
     return {"rtt1_ms": rtt1_ms, "rtt2_ms": rtt2_ms, "loss_percent": loss_percent, "given_ms": given, "rounds": rounds,
             "rows": rows}

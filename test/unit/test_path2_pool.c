@@ -16,10 +16,12 @@
 #include <sys/socket.h>
 
 #include "mtls/net/engine.h"
+#include "mtls/net/path2_conn.h"
 #include "mtls/net/path2_pool.h"
 #include "mtls/net/path2_socket.h"
 #include "mtls/net/reactor.h"
 #include "mtls/net/route.h"
+#include "mtls/net/secondary.h"
 #include "netns.h"
 
 enum { FILES = 256, ROOM = FILES / 4 };
@@ -335,12 +337,46 @@ static void test_last_word(void **state)
     }
 }
 
+/* [PATH-9] A connection whose device is not the one that it was noted on is not known, however
+ * often it is looked at. */
+static void test_moved(void **state)
+{
+    struct mtls_path2_conn c = {.state = CONN_OPEN};
+    struct mtls_path_facts facts, path1;
+    unsigned scope = 0;
+
+    c.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(c.fd >= 0);
+    {
+        struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(there.port)};
+
+        memcpy(&sin.sin_addr, there.ip, 4);
+        assert_int_equal(connect(c.fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+    }
+    mtls_path2_conn_note(&c);
+    mtls_path2_conn_facts(&c, &facts);
+    assert_true(facts.known);
+    path1 = facts;
+    (void)mtls_secondary_judge(NULL, 0, c.fd, &path1, &scope);
+    assert_true(path1.known && path1.ifindex == facts.ifindex);
+
+    c.facts_then.ifindex++;
+    path1.ifindex++;
+    for (int i = 0; i < 2; i++) {
+        mtls_path2_conn_facts(&c, &facts);
+        assert_false(facts.known);
+        (void)mtls_secondary_judge(NULL, 0, c.fd, &path1, &scope);
+        assert_int_equal(path1.ifindex, c.facts_then.ifindex); /* and so it is moved again */
+    }
+    close(c.fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closed),      cmocka_unit_test(test_lost),
         cmocka_unit_test(test_stored_port), cmocka_unit_test(test_last_word),
-        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_full),        cmocka_unit_test(test_moved),
     };
 
     netns_setup();

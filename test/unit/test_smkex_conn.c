@@ -233,7 +233,8 @@ static void plain_client_by_policy(void **state)
     }
 }
 
-/* What a server does that does not speak SMKEX: answers in its own tongue, closes, says nothing. */
+/* What a server does that does not speak SMKEX: answers in its own tongue, closes, says nothing,
+ * resets. */
 static struct pair plain_server(struct smkex_ctx *client, int how)
 {
     struct pair p = {0};
@@ -244,6 +245,13 @@ static struct pair plain_server(struct smkex_ctx *client, int how)
         assert_int_equal(send(p.fd[1], "HTTP/1.1 400\r\n", 14, 0), 14);
     if (how == 1)
         shutdown(p.fd[1], SHUT_RDWR);
+    if (how == 3) {
+        struct linger reset = {.l_onoff = 1};
+
+        setsockopt(p.fd[1], SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close(p.fd[1]);
+        p.fd[1] = -1;
+    }
     drive(&p);
     return p;
 }
@@ -253,9 +261,10 @@ static void plain_server_by_policy(void **state)
     struct smkex_ctx *require =
         context("path2=dev=v1,remote=203.0.113.1:1 policy=require deadline=1500");
     struct smkex_ctx *prefer = context("path2=dev=v1,remote=203.0.113.1:1 policy=prefer");
-    static const int why[] = {MTLS_ERR_SMKEX_FOREIGN, MTLS_ERR_PEER_CLOSED, MTLS_ERR_DEADLINE};
+    static const int why[] = {MTLS_ERR_SMKEX_FOREIGN, MTLS_ERR_PEER_CLOSED, MTLS_ERR_DEADLINE,
+                              MTLS_ERR_PEER_CLOSED};
 
-    for (int how = 0; how < 3; how++) {
+    for (int how = 0; how < 4; how++) {
         struct pair p = plain_server(require, how);
         int fd[2];
         char got[8];
