@@ -2,7 +2,7 @@
 # The checks of scripts/test that read the tree. Each prints what is wrong and returns 1.
 
 lint_checks=(exported_symbols preload_needs pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
-    shell manual_pages format mutations)
+    shell manual_pages format mutations evaluation)
 
 c_files() { git ls-files '*.c' '*.h'; }
 
@@ -89,6 +89,9 @@ lint_manual_pages() {
 
 # The weakened builds of test/lab/mutants.py still fit the sources.
 lint_mutations() { "$PYTHON" -B test/lab/mutate.py --fits; }
+
+# The page is what its results give, and its pictures are there.
+lint_evaluation() { "$PYTHON" -B test/bench/page.py --check; }
 
 # The tree is as .clang-format says; other versions than Debian 12's draw some lines otherwise, so they are not asked.
 lint_format() {
