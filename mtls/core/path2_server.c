@@ -303,8 +303,8 @@ static int take_frame(struct mtls_p2s_conn *c, const struct mtls_frame *f, mtls_
 {
     struct mtls_p2s_claim *claim;
 
-    if (f->type == MTLS_FRAME_HELLO)
-        return take_hello(c, f, now);
+    if (f->type == MTLS_FRAME_HELLO) /* a guest is one claim, whatever its holder sends */
+        return c->guest ? MTLS_ERR_FRAME_TYPE : take_hello(c, f, now);
     claim = find_claim(c, f->claim);
     if (claim == NULL) /* [P2-5]; but one that has ended may have crossed our FAIL [P2-6] */
         return f->claim <= c->last_id ? 0 : MTLS_ERR_FRAME_CLAIM;

@@ -130,6 +130,74 @@ def path2_server():
     }
 
 
+def handover_message(kind, body, version=1):
+    """A step: the message with its length."""
+    data = bytes([version, kind]) + body
+    return bytes([1]) + struct.pack(">H", len(data)) + data
+
+
+def raw_bytes(data, conn=0):
+    return bytes([conn << 4]) + struct.pack(">H", len(data)) + data
+
+
+def join(number):
+    """As join_of() in fuzz_handover.c."""
+    if number > 1:
+        return bytes([number]) * 16
+    return hashlib.sha256(b"mtls1 join\0" + bytes([number]) * 32).digest()[:16]
+
+
+def claim_state(claim=1, path=0, proofs=0, confirmed=0, slot=0, number=2, p2=None):
+    return (struct.pack(">IBBBB", claim, path, proofs, confirmed, slot) + join(number)
+            + (p2 or bytes([claim]) * 32))
+
+
+def conn_message(*claims, last=9, preface=1, sent=1, read=b""):
+    return handover_message(7, struct.pack(">IBBB", last, preface, sent, len(read)) + read
+                            + bytes([len(claims)]) + b"".join(claims))
+
+
+def handover():
+    """Steps: see step() in fuzz_handover.c. The high four bits say of which connection or session."""
+    say_hello, confirmed, session, keys, end, time, pull, move, tell, begins, ends, lost, greet, close = range(2, 16)
+    serial, address = struct.pack(">Q", 7), bytes([4, 192, 0, 2, 1]) + bytes(12) + b"\1\xbb"
+    for_claim = serial + struct.pack(">I", 1)
+    guest = handover_message(1, serial + claim_state() + address * 2)
+    proven = steps(session | 0x20, keys | 0x20) + conn_message(claim_state(), claim_state(4, path=1)) + steps(pull)
+    to_holder = [handover_message(3, for_claim + frames) for frames in (proof(), fail(reason=3), proof() + fail(reason=5))]
+    return {
+        "fresh": conn_message(last=0, preface=0, sent=0) + steps(greet, say_hello, 1, 0, pull, move),
+        "in-the-preface": conn_message(last=0, preface=0, sent=0, read=PREFACE[:3]) + raw_bytes(PREFACE[3:]) + steps(move),
+        "in-a-hello": conn_message(read=hello(10)[:20]) + steps(move) + raw_bytes(hello(10)[20:]) + steps(pull, move),
+        "whole-frame": conn_message(read=fail()) + raw_bytes(bytes(800)),
+        "more-than-a-frame": conn_message(read=fail() + bytes(65)) + raw_bytes(bytes(800)),
+        "wrong-type": conn_message(read=b"\xc8") + raw_bytes(bytes(800)),
+        "claims": proven + steps(move, confirmed, 0, 2, move),
+        "claim-confirmed": steps(session | 0x20, keys | 0x20) + conn_message(claim_state(proofs=1, confirmed=1))
+        + steps(confirmed, 0, 2, end | 0x20, 5),
+        "proof-elsewhere": conn_message(claim_state(proofs=3, path=7)) + steps(confirmed, 0, 2, move),
+        "many-claims": conn_message(*[claim_state(i, number=i % 4) for i in range(1, 65)], last=64) + steps(move),
+        "one-join": steps(session | 0x20) + conn_message(*[claim_state(i) for i in range(1, 17)], last=16)
+        + steps(keys | 0x20, pull, confirmed, 0, 2, end | 0x20, 0),
+        "long-preface": conn_message(last=0, preface=0, sent=0, read=bytes(70)) + raw_bytes(bytes(800)),
+        "ids-fall": conn_message(claim_state(2), claim_state(1)),
+        "guest": steps(session | 0x20, keys | 0x20) + guest + steps(confirmed | 0x90, 0, 2, end | 0x20, 5)
+        + handover_message(4, for_claim),
+        "guest-input": steps(session | 0x20, keys | 0x20) + guest + handover_message(2, for_claim + confirm()),
+        "guest-hello": steps(session | 0x20) + guest + handover_message(2, for_claim + hello(2)),
+        "guest-of-nobody": guest + handover_message(2, for_claim + fail()),
+        "told": steps(begins | 0x20) + conn_message(claim_state()) + steps(tell, 0, 1) + to_holder[0]
+        + steps(pull) + raw_bytes(confirm()) + steps(ends | 0x20) + handover_message(5, for_claim + b"\0"),
+        "told-wrong": steps(begins | 0x20) + conn_message(claim_state()) + steps(tell, 0, 1) + to_holder[1],
+        "told-end": steps(begins | 0x20) + conn_message(claim_state()) + steps(tell, 0, 1) + to_holder[2] + steps(lost),
+        "done-close": steps(begins | 0x20) + conn_message(claim_state()) + steps(tell, 0, 0)
+        + handover_message(5, for_claim + b"\1"),
+        "want": steps(greet, say_hello, 1, 0, pull, session, keys) + handover_message(6, join(0)) + steps(pull, move, confirmed, 0, 0),
+        "hello-then-time": steps(greet, say_hello, 1, 1, pull, begins | 0x10, tell, 0, 0, time, 40, close),
+        "version-2": handover_message(6, join(0), version=2),
+    }
+
+
 def path2_client():
     """Steps of two bytes or more: see step() in fuzz_path2_client.c."""
     raw, greet, is_ready, is_proof, is_fail, confirmed, failed, release, closed, releasing, opened = range(11)
@@ -387,7 +455,7 @@ def resume_verdict():
     }
 
 
-TARGETS = {"elf": elf, "explain": explain, "path2_client": path2_client, "path2_server": path2_server,
+TARGETS = {"elf": elf, "explain": explain, "handover": handover, "path2_client": path2_client, "path2_server": path2_server,
            "record": record, "resume_verdict": resume_verdict,
            "smkex_inband": smkex_inband, "smkex_machine": smkex_machine, "smkex_wire": smkex_wire, "wire_ext": wire_ext,
            "wire_frame": wire_frame}

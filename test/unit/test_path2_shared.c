@@ -355,6 +355,31 @@ static void foreign_words(void **state)
     peer_free(t.p);
 }
 
+/* A guest is one claim: a HELLO from its holder would open another, in nobody's name. */
+static void guest_takes_no_hello(void **state)
+{
+    struct both t = proven(1);
+    uint8_t secret[MTLS_SECRET_LEN], nonce[MTLS_NONCE_LEN] = {0}, hello[MTLS_HELLO_LEN];
+    struct mtls_claim_state claim = state_of(t.p, 1);
+    struct mtls_dir_view view;
+
+    lab_secret(9, secret);
+    mtls_frame_hello(hello, claim.id + 1, 443, 0, secret, nonce);
+    assert_int_equal(mtls_p2s_conn_input(b.guest, hello, sizeof(hello), b.lab.now),
+                     MTLS_ERR_FRAME_TYPE);
+    lab_join(9, claim.join);
+    mtls_dir_look(dir, claim.join, &view);
+    assert_int_equal(view.nclaims, 0);
+    assert_int_equal(lab_stats(&b.lab).claims, 0);
+    assert_int_equal(peer_hello(t.p, 2, 9, 0), 0); /* its client may */
+    peer_expect_ready(t.p, 2, MTLS_READY_OK, NULL);
+    mtls_dir_look(dir, claim.join, &view);
+    assert_int_equal(view.nclaims, 1);
+    guest_end();
+    mtls_p2s_session_free(t.x, MTLS_FAIL_ABANDONED, b.lab.now);
+    peer_free(t.p);
+}
+
 /* A process that was not told of the claim has no say in it. */
 static void unasked_words(void **state)
 {
@@ -545,6 +570,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(silent_owner, start, take_down),
         cmocka_unit_test_setup_teardown(copies_in_two_processes, start, take_down),
         cmocka_unit_test_setup_teardown(foreign_words, start, take_down),
+        cmocka_unit_test_setup_teardown(guest_takes_no_hello, start, take_down),
         cmocka_unit_test_setup_teardown(unasked_words, start, take_down),
         cmocka_unit_test_setup_teardown(has_what_it_has, start, take_down),
         cmocka_unit_test_setup_teardown(connection_moves, start, take_down),
