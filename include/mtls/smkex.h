@@ -54,7 +54,9 @@ MTLS_API const char *smkex_ctx_get0_listener(const struct smkex_ctx *ctx, size_t
 MTLS_API int smkex_announce(struct smkex_ctx *ctx, const char *host, uint16_t port);
 
 /* fd: a TCP socket that is connected. name: the server's name or literal address as the user gave
- * it: path 2 may look it up, the memory goes by it; NULL: neither. The first message leaves now. */
+ * it: path 2 may look it up, the memory goes by it; NULL: neither. The first message leaves now,
+ * all or part of it, before everything that can fail is done: after an error (*out is NULL) the
+ * server may have it, so close fd; it is of no use to a second try nor to data in clear. */
 MTLS_API int smkex_client_new(struct smkex **out, struct smkex_ctx *ctx, int fd, const char *name);
 MTLS_API int smkex_server_new(struct smkex **out, struct smkex_ctx *ctx, int fd);
 MTLS_API void smkex_free(struct smkex *s);
