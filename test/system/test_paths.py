@@ -150,6 +150,33 @@ def test_pushed_host_route_without_a_device(lab, pki, www):
     check.refused(client(lab, pki, server, path2=[words]), *NOT_DISTINCT)
 
 
+@pytest.mark.parametrize("pushed", [False, True], ids=["none", "withdrawn"])
+def test_host_route_within_the_handshake(lab, pki, www, pushed):
+    """[PATH-9] The host route is there when path 2 connects, and is withdrawn before the decision: the live
+    socket leads over p2 then, but HELLO went by path 1. The twin: no route was pushed. In both READY and
+    PROOF are lost on the router until HELLO has passed and the route is gone; the server sends them again."""
+    server = tools.Server(lab, pki, www=www, address=lab.server_addr(1),
+                          path2_listen=[f"{lab.server_addr(2)}:0"])
+    netns.ip(lab.client, "route", "add", "10.77.12.0/24", "via", lab.router_addr(2), "dev", "p2")
+    host_route = [f"{lab.server_addr(2)}/32", "via", lab.router_addr(1), "dev", "p1"]
+    if pushed:
+        netns.ip(lab.client, "route", "add", *host_route)
+    by = 1 if pushed else 2
+    lab.filter(by, f"tcp sport {server.path2_port} meta length > 100 drop")
+    sniffer = attack.sniff(lab, lab.routers[by], "c", server.path2_port)
+    running = tools.start_client(lab, pki, server, path2=[f"remote={server.path2[0]}"])
+    sniffer.proc.wait_json("stdout", event="segment", flags=0x18)
+    if pushed:
+        netns.ip(lab.client, "route", "del", *host_route)
+    assert json.loads(netns.ip(lab.client, "-j", "route", "get", lab.server_addr(2)))[0]["dev"] == "p2"
+    lab.flush(by)
+    result = tools.Result(running)
+    if pushed:
+        check.refused(result, "paths-not-distinct")
+    else:
+        check.verified(result, server, (www / "file").read_bytes())
+
+
 def test_path_2_pulls_path_1_over(lab, pki, www, server):
     """The other way round: a route pushed onto path 2's link for the server's address. Both paths then
     leave by p2, and that is no second path."""
