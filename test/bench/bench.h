@@ -87,6 +87,11 @@ int bench_bare_connect(const char *host, unsigned port, const char *device);
 void bench_bare_begin(int fd);
 void bench_bare_end(int fd, bool keep);
 
+/* bench_needs.c: at the end of a plain handshake, by either side. */
+enum { BENCH_KEYS = 64 };
+void bench_exporter(SSL *ssl, uint8_t key[BENCH_KEYS]);
+void bench_needs(SSL *ssl);
+
 /* words NULL: plain TLS. */
 static inline SSL_CTX *bench_ctx(bool server, const char *words)
 {

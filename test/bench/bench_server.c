@@ -24,7 +24,7 @@ struct conn {
 static struct {
     int listener, path2; /* path2: what is polled for path 2, with reactor=app */
     SSL_CTX *ctx;
-    bool exporter; /* one for each handshake, as a hooked server needs it */
+    bool exporter, needs; /* bench_needs.c, for each handshake */
     uint64_t done, failed, resumed, verified, resumed_verified, open; /* atomic */
 } server;
 
@@ -133,17 +133,17 @@ static int serve(struct conn *c)
 
 static void conn_event(struct conn *c)
 {
-    uint8_t key[32];
+    uint8_t keys[BENCH_KEYS];
     int go = 1;
 
     if (!c->ready) {
         go = judge(c, SSL_accept(c->ssl));
         if (go == 1) {
             c->ready = true;
-            bench_check(!server.exporter ||
-                            SSL_export_keying_material(c->ssl, key, sizeof(key), "EXPORTER-bench",
-                                                       14, NULL, 0, 0) == 1,
-                        "exporter");
+            if (server.exporter)
+                bench_exporter(c->ssl, keys);
+            if (server.needs)
+                bench_needs(c->ssl);
             count(c);
         } else if (go == -1) {
             add(&server.failed, 1);
@@ -260,12 +260,17 @@ static void run(int threads)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},    {"cert", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'k'},     {"words", required_argument, NULL, 'w'},
-        {"cpu", required_argument, NULL, 'p'},     {"bare", required_argument, NULL, 'B'},
-        {"threads", required_argument, NULL, 't'}, {"exporter", no_argument, NULL, 'e'},
-        {"mptcp", no_argument, NULL, 'm'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"cert", required_argument, NULL, 'c'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cpu", required_argument, NULL, 'p'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"exporter", no_argument, NULL, 'e'},
+                                            {"needs", no_argument, NULL, 'n'},
+                                            {"mptcp", no_argument, NULL, 'm'},
+                                            {NULL, 0, NULL, 0}};
     const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL, *bare = NULL;
     int opt, transport = IPPROTO_TCP, threads = 1;
 
@@ -295,6 +300,9 @@ int main(int argc, char **argv)
             break;
         case 'e':
             server.exporter = true;
+            break;
+        case 'n':
+            server.needs = true;
             break;
         case 'm':
             transport = IPPROTO_MPTCP;

@@ -10,12 +10,14 @@
 #include <mtls/smkex.h>
 
 #include "bench.h"
+#include "mtls/net/route.h"
 
 static struct {
     const char *host, *words, *cafile, *device;
     unsigned port, bare; /* bare: port of a second connection over device, with no protocol in it */
     int transport;
     bool tls, smkex, announce, resume, confirm;
+    bool needs; /* beside the second connection: bench_needs.c, and where both paths go */
     SSL_CTX *ctx;
     struct smkex_ctx *smkex_ctx;
     SSL_SESSION *session;
@@ -40,6 +42,10 @@ static uint64_t answered(struct sample *s)
     return elapsed();
 }
 
+static sem_t path1_connected, known;
+static int path1;
+static struct mtls_path_facts facts;
+
 static int path1_connect(struct sample *s)
 {
     struct sockaddr_in sin = bench_addr(client.host, client.port);
@@ -48,6 +54,9 @@ static int path1_connect(struct sample *s)
     bench_check(fd >= 0 && connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0, "connect");
     s->connected = elapsed();
     bench_nodelay(fd);
+    path1 = fd;
+    if (client.needs)
+        sem_post(&path1_connected);
     return fd;
 }
 
@@ -55,16 +64,41 @@ static int path1_connect(struct sample *s)
 
 static sem_t second_begins, second_ended;
 
+static void sem_await(sem_t *sem)
+{
+    while (sem_wait(sem) != 0)
+        continue;
+}
+
+/* What a hooked client asks the kernel while the server works; path 1's facts last. */
+static void look_up(int fd)
+{
+    sem_await(&path1_connected);
+    bench_check(mtls_route_of_socket(fd, &facts) == 0 && mtls_route_of_socket(path1, &facts) == 0,
+                "mtls_route_of_socket");
+    sem_post(&known);
+}
+
+/* And what it asks when it decides. */
+static void needs(SSL *ssl)
+{
+    bench_needs(ssl);
+    sem_await(&known);
+    for (int path = 0; path < 2; path++)
+        bench_check(mtls_route_again(path1, &facts) == 0, "mtls_route_again");
+}
+
 static void *second_main(void *arg)
 {
     (void)arg;
     for (;;) {
         int fd;
 
-        while (sem_wait(&second_begins) != 0)
-            continue;
+        sem_await(&second_begins);
         fd = bench_bare_connect(client.host, client.bare, client.device);
         bench_bare_begin(fd);
+        if (client.needs)
+            look_up(fd);
         bench_bare_end(fd, false);
         sem_post(&second_ended);
     }
@@ -76,6 +110,7 @@ static void second_start(void)
     pthread_t thread;
 
     bench_check(sem_init(&second_begins, 0, 0) == 0 && sem_init(&second_ended, 0, 0) == 0 &&
+                    sem_init(&path1_connected, 0, 0) == 0 && sem_init(&known, 0, 0) == 0 &&
                     pthread_create(&thread, NULL, second_main, NULL) == 0,
                 "thread");
 }
@@ -172,6 +207,8 @@ static void tls_sample(struct sample *s)
     bench_check(SSL_connect(ssl) == 1, "SSL_connect");
     if (c != NULL)
         bench_check(mtls_confirmation_run(c, ssl) == 1, "mtls_confirmation_run");
+    if (client.needs)
+        needs(ssl);
     s->ready = elapsed();
     echo(ssl);
     s->first = answered(s);
@@ -226,6 +263,9 @@ static void option(int opt)
     case 'c':
         client.confirm = true;
         break;
+    case 'n':
+        client.needs = true;
+        break;
     default:
         exit(1);
     }
@@ -245,19 +285,14 @@ static void open_contexts(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"port", required_argument, NULL, 'P'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cafile", required_argument, NULL, 'a'},
-                                            {"bare", required_argument, NULL, 'B'},
-                                            {"device", required_argument, NULL, 'D'},
-                                            {"mptcp", no_argument, NULL, 'm'},
-                                            {"tls", no_argument, NULL, 't'},
-                                            {"smkex", no_argument, NULL, 's'},
-                                            {"announce", no_argument, NULL, 'A'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {"confirm", no_argument, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'},  {"port", required_argument, NULL, 'P'},
+        {"words", required_argument, NULL, 'w'}, {"cafile", required_argument, NULL, 'a'},
+        {"bare", required_argument, NULL, 'B'},  {"device", required_argument, NULL, 'D'},
+        {"mptcp", no_argument, NULL, 'm'},       {"tls", no_argument, NULL, 't'},
+        {"smkex", no_argument, NULL, 's'},       {"announce", no_argument, NULL, 'A'},
+        {"resume", no_argument, NULL, 'r'},      {"confirm", no_argument, NULL, 'c'},
+        {"needs", no_argument, NULL, 'n'},       {NULL, 0, NULL, 0}};
     char line[16];
     int opt;
 
@@ -274,8 +309,8 @@ int main(int argc, char **argv)
         if (client.bare != 0)
             sem_post(&second_begins);
         (client.tls ? tls_sample : client.smkex ? smkex_sample : bare_sample)(&s);
-        while (client.bare != 0 && sem_wait(&second_ended) != 0)
-            continue;
+        if (client.bare != 0)
+            sem_await(&second_ended);
         printf("{\"connect_ns\": %" PRIu64 ", \"ready_ns\": %" PRIu64 ", \"first_ns\": %" PRIu64
                ", \"first_at_ns\": %" PRIu64 ", \"outcome\": \"%s\"}\n",
                s.connected, s.ready, s.first, s.first_at, s.outcome);

@@ -9,14 +9,14 @@ HANDSHAKES = (
     ("plain", "plain", None, (), None, None),
     ("plain, bare 2nd connection", "bare", None, (), "plain", None),
     ("the same and an exporter", "bare and exporter", None, (), "plain", None),
-    ("plain, bare kept connection and exporter", "bare and exporter", None, ("--keep-bare",), "plain", None),
+    ("the same and all cryptography", "bare and needs", None, (), "plain", None),
+    ("plain, bare kept connection, all cryptography", "bare and needs", None, ("--keep-bare",), "plain", None),
     ("fresh path 2", "hooked", PATH2 + " reuse=off", (), "plain", "verified"),
     ("fresh, reactor=app", "app", PATH2 + " reuse=off", (), "plain", "verified"),
     ("kept path 2", "hooked", PATH2, (), "plain", "verified"),
     ("kept, reactor=app", "app", PATH2, (), "plain", "verified"),
     ("client without", "prefer", None, (), "plain", None),
     ("plain, resumed", "plain", None, ("--resume",), None, "resumed"),
-    ("plain, resumed, and an exporter", "exporter", None, ("--resume",), "plain, resumed", "resumed"),
     ("confirm=resume", "two addresses", "policy=require confirm=resume path2=remote=127.0.1.1,distinct=server", ("--confirm",), "plain",
      "verified"),
     ("resumed-verified", "hooked", PATH2 + " reuse=off", ("--resume",), "plain, resumed", "resumed_verified"),
@@ -43,7 +43,7 @@ def handshake_batch(server, cafile, case, batch):
 def run(pki, size):
     """{row: server's and client's microseconds and ratios}."""
     servers = {"plain": Server(pki), "bare": Server(pki, options=BARE), "bare and exporter": Server(pki, options=[*BARE, "--exporter"]),
-               "exporter": Server(pki, options=["--exporter"]), "hooked": Server(pki, SERVER_WORDS),
+               "bare and needs": Server(pki, options=[*BARE, "--needs"]), "hooked": Server(pki, SERVER_WORDS),
                "app": Server(pki, SERVER_WORDS + " reactor=app"),
                "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer")),
                "two addresses": Server(pki, host="0.0.0.0")}

@@ -49,15 +49,32 @@ def self_costs(file):
     return costs
 
 
-def totals(files):
-    """Own and all instructions of one process."""
+def misses(file):
+    """What missed the simulated first-level cache of instructions, and the branches that were predicted wrongly."""
+    events, sums = [], []
+    with open(file, encoding="utf-8", errors="replace") as rows:
+        for row in rows:
+            if row.startswith("events:"):
+                events = row.split()[1:]
+            elif row.startswith("totals:"):
+                sums = [int(word) for word in row.split()[1:]]
+    total = dict(zip(events, sums))
+    return total["I1mr"], total["Bcm"] + total["Bim"]
+
+
+def totals(file):
+    """Own and all instructions of one process, and its misses."""
     own = everything = 0
-    for file in files:
-        for name, cost in self_costs(file).items():
-            everything += cost
-            if name and _OWN.search(name):
-                own += cost
-    return own, everything
+    for name, cost in self_costs(file).items():
+        everything += cost
+        if name and _OWN.search(name):
+            own += cost
+    return own, everything, *misses(file)
+
+
+# The same on every machine: size, ways, bytes a line.
+CACHES = ("--cache-sim=yes", "--branch-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=33554432,16,64")
+COUNTS = ("own", "all", "i1", "branches")
 
 
 class Counted:
@@ -65,10 +82,10 @@ class Counted:
 
     def __init__(self, folder, label):
         self.file = os.path.join(folder, f"{label}.callgrind")
-        self.argv = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={self.file}"]
+        self.argv = ["valgrind", "--quiet", "--tool=callgrind", *CACHES, f"--callgrind-out-file={self.file}"]
 
     def read(self):
-        return totals([self.file])
+        return totals(self.file)
 
 
 def server_counts(folder, pki, case, count):
@@ -101,18 +118,20 @@ def client_counts(folder, pki, case, count):
 
 def run(pki, _size):
     """{case: {"server_own", "server_all", "server_to_plain" and the client's}}, instructions a handshake; to_plain: all of
-    them, to those of the same handshake without us."""
+    them, to those of the same handshake without us. Likewise server_i1 and server_branches: see misses()."""
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
             row, words = {}, case[2]
             for end, counts in (("server", server_counts), ("client", client_counts)):
                 few, many = (counts(folder, pki, case, n) for n in (FEW, MANY))
-                row[f"{end}_own"], row[f"{end}_all"] = (round((b - a) / (MANY - FEW)) for a, b in zip(few, many))
+                for what, a, b in zip(COUNTS, few, many):
+                    row[f"{end}_{what}"] = round((b - a) / (MANY - FEW))
                 if words and not row[f"{end}_own"]:
                     sys.exit("the build has no debug information: meson configure -Ddebug=true")
                 if words:
-                    row[f"{end}_to_plain"] = round(row[f"{end}_all"] / rows[PLAIN.get(case[0], "plain")][f"{end}_all"], 4)
+                    plain = rows[PLAIN.get(case[0], "plain")]
+                    row[f"{end}_to_plain"] = round(row[f"{end}_all"] / plain[f"{end}_all"], 4)
             rows[case[0]] = row
             progress(f"instructions: {case[0]}: server {row['server_own']}, client {row['client_own']} of ours")
     return rows

@@ -40,6 +40,7 @@ WAYS = (
     ("SMKEX, one MPTCP connection", "smkex-mptcp", ("--smkex", "--mptcp"), _OVER, "verified", 6, "single-path DH"),
     ("TLS 1.3", "plain", ("--tls",), None, "plain", 3, None),
     ("TLS 1.3, bare 2nd connection", "plain", ("--tls", *_SECOND), None, "plain", 3, "TLS 1.3"),
+    ("the same, cryptography, look-ups", "plain-needs", ("--tls", "--needs", *_SECOND), None, "plain", 3, "TLS 1.3"),
     ("TLS 1.3, resumed", "plain", ("--tls", "--resume"), None, "resumed", 3, "TLS 1.3"),
     ("TLS 1.3 over MPTCP", "tls-mptcp", ("--tls", "--mptcp"), None, "plain", 3, "TLS 1.3"),
     ("announced", "hooked", ("--tls", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "TLS 1.3"),
@@ -71,6 +72,7 @@ def start_servers(lab, pki):
         server.port, server.path2 = first["port"], first["path2"]
         servers[name] = server
     servers["plain"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr])
+    servers["plain-needs"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr, "--needs"])
     servers["tls-mptcp"] = Server(pki, None, lab.addr, lab.server, None, ["--mptcp"])
     servers["hooked"] = Server(pki, f"policy=require listen={lab.addr}:0", lab.addr, lab.server, None)
     return servers
@@ -81,7 +83,7 @@ def start_clients(lab, servers, pki, folder):
     for name, server, options, words, *_ in WAYS:
         server = servers[server]
         argv = [program("bench_setup"), "--host", lab.addr, "--port", server.port, "--cafile", pki.cafile,
-                *[option.format(bare=servers["plain"].bare) for option in options]]
+                *[option.format(bare=getattr(server, "bare", 0) or servers["plain"].bare) for option in options]]
         argv += ["--words", words.format(path2=server.path2, address=lab.addr, helper=helper.path,
                                            local2=lab.client_addr(2))] if words else []
         clients[name] = Asked(argv, lab.client)

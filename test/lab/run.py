@@ -100,6 +100,9 @@ def main():
     good = generated(MARKS, table.markdown(SECTIONS), options.write, options.check)
     good = picture(svg(table, COLUMNS), options.write, options.check) and good
     wrong = [result for result in results if not result.as_promised]
+    for result in wrong:  # once more, where the end of a long log is read
+        print(f"{result.run.key}: {result.verdict}, promised: {result.run.promised}\n  "
+              + "\n  ".join(result.log.splitlines()[:8]))
     missing = [row.title for row in ROWS if row.missing]
     print(f"lab: {len(results) - len(wrong)} attacks came out as promised, {len(wrong)} did not; "
           f"{len(missing)} rows are not run" + ("" if good else "; doc/threats.md differs"))
