@@ -127,12 +127,14 @@ def remarks(result):
     if result.get("setup"):
         cells = {(c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"]): c["rows"] for c in result["setup"]["cells"]}
         near = cells[NEAR, NEAR, 0]
-        for name, bare, what in (("announced", "the same, cryptography, look-ups", "with the cryptography and the questions to the kernel that the "
-                                  "protocol needs, but nothing of ours around them,"), ("SMKEX", "DH, bare 2nd connection", "and no protocol")):
+        for name, bare, what in (("announced", "TLS 1.3, the same, cryptography, look-ups", "the cryptography and the questions to the kernel"),
+                                 ("SMKEX", "DH, the same, look-ups", "the questions to the kernel")):
             whole, least = near[name]["ratio"]["median"], near[bare]["ratio"]["median"]
-            out.append(f"- {name} at {NEAR:g} ms, {num(whole, 2)}: a second TCP connection with as many messages, {what} is {num(least, 2)} "
-                       f"beside the same base ({_share(whole, least)} of what stands above 1). Two processors carry both ends, both links "
-                       "and both paths; at 10 ms and more the same work is lost in the round trip.")
+            ours = (whole - least) * near[near[name]["to"]]["first_ms"]["median"] * 1000
+            out.append(f"- {name} at {NEAR:g} ms, {num(whole, 2)}: a second TCP connection with as many messages, and {what} that the protocol needs, "
+                       f"take {num(least, 2)} without anything of ours around them ({_share(whole, least)} of what stands above 1); {num(ours, 0)} us "
+                       "are ours. Two processors carry both ends, both links and both paths; at 10 ms and more the same work is lost in "
+                       "the round trip.")
         double = next((c for c in result["setup"]["cells"] if c["rtt2_ms"] == 2 * c["rtt1_ms"] and not c["loss_percent"]), None)
         if double:
             out.append(f"- Fast Open with RTT2 = 2 RTT1, {num(double['rows']['announced, Fast Open']['ratio']['median'], 2)}: four round trips of path 1 "
@@ -142,8 +144,11 @@ def remarks(result):
     for name, bare in (("fresh path 2", "the same and all cryptography"), ("kept path 2", "plain, bare kept connection, all cryptography")):
         if name in rows:
             whole, least = (rows[one]["server_ratio"]["median"] for one in (name, bare))
+            ours = (whole - least) * rows["plain"]["server_us"]["median"]
             out.append(f"- server CPU, {name}, {num(whole, 2)}: {num(least, 2)} for what is not ours to spare (row \"{bare}\"; {_share(whole, least)} "
-                       "of what stands above 1). nginx under mtlsize does the same work.")
+                       f"of what stands above 1); {num(ours, 0)} us are ours.")
+    if result.get("servers"):
+        out.append("- server CPU, nginx under mtlsize: the same work as with a fresh path 2, on a plain handshake that costs less.")
     return "\n".join(out + _cold(result))
 
 
@@ -296,6 +301,8 @@ def write_folder(result, folder):
             for c in result["setup"]["cells"]:
                 for name, row in c["rows"].items():
                     out.writerows((c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"], name, ms) for ms in row["samples"])
+    with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as file:
+        file.write(page(result).replace("](evaluation/", "](").replace("](benchmark.md)", "](../benchmark.md)"))
     import plots  # pylint: disable=import-outside-toplevel
 
     plots.draw(result, folder)
