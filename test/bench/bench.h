@@ -80,12 +80,13 @@ static inline void bench_nodelay(int fd)
 }
 
 /* bench_bare.c: the server's end on a thread of its own, returns its port; the client's, over a
- * device or NULL: a new connection, its first message, and the rest of the exchange; keep: the
+ * device or NULL: a new connection, its first message, the answer, and the last word; keep: the
  * connection stays for the next one, or else it is closed. */
 unsigned bench_bare_serve(const char *host);
 int bench_bare_connect(const char *host, unsigned port, const char *device);
 void bench_bare_begin(int fd);
-void bench_bare_end(int fd, bool keep);
+void bench_bare_await(int fd);
+void bench_bare_confirm(int fd, bool keep);
 
 /* bench_needs.c: at the end of a plain handshake, by either side. */
 enum { BENCH_KEYS = 64 };

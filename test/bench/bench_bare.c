@@ -82,14 +82,21 @@ void bench_bare_begin(int fd)
     bench_check(send(fd, hello, sizeof(hello), 0) == (ssize_t)sizeof(hello), "send");
 }
 
-void bench_bare_end(int fd, bool keep)
+void bench_bare_await(int fd)
 {
-    uint8_t buf[READY + PROOF] = {0};
-    size_t confirm = keep ? CONFIRM_KEPT : CONFIRM;
+    uint8_t buf[READY + PROOF];
 
-    bench_check(recv(fd, buf, sizeof(buf), MSG_WAITALL) == (ssize_t)sizeof(buf) &&
-                    send(fd, buf, confirm, 0) == (ssize_t)confirm,
-                "bare");
-    if (!keep)
+    bench_check(recv(fd, buf, sizeof(buf), MSG_WAITALL) == (ssize_t)sizeof(buf), "recv");
+}
+
+void bench_bare_confirm(int fd, bool keep)
+{
+    uint8_t buf[CONFIRM_KEPT] = {0};
+    size_t len = keep ? CONFIRM_KEPT : CONFIRM;
+
+    bench_check(send(fd, buf, len, keep ? 0 : MSG_MORE) == (ssize_t)len, "send");
+    if (!keep) {
+        bench_check(shutdown(fd, SHUT_WR) == 0, "shutdown"); /* in the same segment */
         close(fd);
+    }
 }

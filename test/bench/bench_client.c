@@ -65,8 +65,10 @@ static SSL *handshake(SSL_SESSION *session)
     if (bare >= 0)
         bench_bare_begin(bare);
     bench_check(SSL_connect(ssl) == 1, "SSL_connect");
-    if (bare >= 0)
-        bench_bare_end(bare, client.keep);
+    if (bare >= 0) {
+        bench_bare_await(bare);
+        bench_bare_confirm(bare, client.keep);
+    }
     if (!client.keep)
         bare = -1;
     return ssl;

@@ -43,7 +43,7 @@ static uint64_t answered(struct sample *s)
 }
 
 static sem_t path1_connected, known;
-static int path1;
+static int path1, path2;
 static struct mtls_path_facts facts;
 
 static int path1_connect(struct sample *s)
@@ -76,10 +76,9 @@ static void look_up(int fd)
     sem_await(&path1_connected);
     bench_check(mtls_route_of_socket(fd, &facts) == 0 && mtls_route_of_socket(path1, &facts) == 0,
                 "mtls_route_of_socket");
-    sem_post(&known);
 }
 
-/* And what it asks when it decides. ssl NULL: there is no TLS. */
+/* And what it does when it decides. ssl NULL: there is no TLS. */
 static void needs(SSL *ssl)
 {
     if (ssl != NULL)
@@ -87,20 +86,23 @@ static void needs(SSL *ssl)
     sem_await(&known);
     for (int path = 0; path < 2; path++)
         bench_check(mtls_route_again(path1, &facts) == 0, "mtls_route_again");
+    bench_bare_confirm(path2, false);
 }
 
 static void *second_main(void *arg)
 {
     (void)arg;
     for (;;) {
-        int fd;
-
         sem_await(&second_begins);
-        fd = bench_bare_connect(client.host, client.bare, client.device);
-        bench_bare_begin(fd);
+        path2 = bench_bare_connect(client.host, client.bare, client.device);
+        bench_bare_begin(path2);
         if (client.needs)
-            look_up(fd);
-        bench_bare_end(fd, false);
+            look_up(path2);
+        bench_bare_await(path2);
+        if (client.needs)
+            sem_post(&known);
+        else
+            bench_bare_confirm(path2, false);
         sem_post(&second_ended);
     }
     return NULL;
