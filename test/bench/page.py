@@ -273,6 +273,7 @@ QUOTED = """## Quoted, not run
 | what | number | source |
 | --- | --- | --- |
 | tcpcrypt, a key exchange over one path in the kernel | a server with plain TCP 60,156 connections a second, tcpcrypt at worst a third of that, SSL at worst 737 | A. Bittau and others, The case for ubiquitous transport-level encryption, USENIX Security 2010, slides |
+| SMKEX over one MPTCP connection as it was first built, the client's data behind the server's Finished | 7 round trips, 2.40 times single-path DH at RTT1 = RTT2 = 20 ms; in turns with it, as it is now, 6 and 2.06 | this repository at 1ce2414, `scripts/bench --part setup` |
 
 tcpcrypt needs a kernel of its own, and no Debian release has it; `single-path DH` above (SMKEX with `mode=single`) stands for its class:
 a key exchange in one round trip over the one path, without certificates. The SMKEX paper's prototype (CCS 2018) ran on a

@@ -68,7 +68,7 @@ def arguments():
     group.add_argument("--full", action="store_true", help="as in doc/evaluation.md")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     parser.add_argument("--results", metavar="FOLDER", default=os.path.join(common.BUILD, "results"),
-                        help="JSON, CSV and pictures go here (default: results in the build folder)")
+                        help="JSON, CSV, Markdown and pictures go here (default: results in the build folder)")
     parser.add_argument("--record", action="store_true", help="write doc/evaluation.md and doc/evaluation/ as well")
     parser.add_argument("--part", action="append", choices=list(parts(SIZES["quick"], "")),
                         help="only this part (several allowed)")
