@@ -56,7 +56,7 @@ WAYS = (
      "TLS 1.3"),
 )
 COUNT_RTT_MS = 100  # for counting round trips: so long that nothing else matters
-CLOSE_MS, CLOSE_TIMES = 10, 4  # where our own work shows beside the round trips, and samples are cheap
+CLOSE_MS, CLOSE_TIMES = 10, 10  # where our own work shows beside the round trips, and samples are cheap
 HALF = 0.5
 SETTLE_S = 0.5
 
