@@ -51,7 +51,7 @@ def run(pki, size):
     took = {case[0]: [] for case in HANDSHAKES}
     for number in range(size["rounds"] + 1):  # the first is not counted
         for case in HANDSHAKES[::1 if number % 2 else -1]:  # A B, B A
-            us = handshake_batch(servers[case[1]], pki.cafile, case, size["batch"])
+            us = handshake_batch(servers[case[1]], pki.cafile, case, size["short"])
             if number > 0:
                 took[case[0]].append(us)
         progress(f"handshakes: round {number} of {size['rounds']}: " +

@@ -82,7 +82,8 @@ class Counted:
 
     def __init__(self, folder, label):
         self.file = os.path.join(folder, f"{label}.callgrind")
-        self.argv = ["valgrind", "--quiet", "--tool=callgrind", *CACHES, f"--callgrind-out-file={self.file}"]
+        self.argv = ["valgrind", "--quiet", "--tool=callgrind", *CACHES, f"--callgrind-out-file={self.file}",
+                     f"--log-file={self.file}.log"]
 
     def read(self):
         return totals(self.file)

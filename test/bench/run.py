@@ -25,10 +25,10 @@ from mtlslab import pki as pki_module
 
 GRID = [(rtt1, rtt2, 0) for rtt1 in (10, 50, 100) for rtt2 in (10, 50, 100)] + [(20, 40, 0)]
 LOSS = [(rtt, rtt, loss) for rtt in (10, 50) for loss in (1, 2)]
-SIZES = {  # handshakes a batch, rounds; MiB, rounds; set-up: rounds, at 0.2 ms, points; sessions held
-    "quick": {"batch": 400, "rounds": 7, "server_rounds": 3, "thread_rounds": 3, "growth": [0, 1000], "growth_rounds": 2, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
+SIZES = {  # handshakes a batch, of the many rows, their rounds; MiB, rounds; set-up: rounds, at 0.2 ms, points; sessions held
+    "quick": {"batch": 400, "short": 400, "rounds": 7, "server_rounds": 3, "thread_rounds": 3, "growth": [0, 1000], "growth_rounds": 2, "mib": 256, "data_rounds": 3, "held": 300, "core": 50000,
               "setup": {"rounds": 5, "near_rounds": 40, "grid": [(20, 20, 0), (20, 40, 0)]}},
-    "full": {"batch": 250, "rounds": 60, "server_rounds": 5, "thread_rounds": 7, "growth": [0, 100, 1000, 10000], "growth_rounds": 4, "mib": 512, "data_rounds": 5, "held": 2000, "core": 50000,
+    "full": {"batch": 1000, "short": 250, "rounds": 60, "server_rounds": 5, "thread_rounds": 7, "growth": [0, 100, 1000, 10000], "growth_rounds": 4, "mib": 512, "data_rounds": 11, "held": 2000, "core": 50000,
              "setup": {"rounds": 5, "near_rounds": 150, "grid": GRID + LOSS}},
 }
 
