@@ -302,8 +302,9 @@ def write_folder(result, folder):
             for c in result["setup"]["cells"]:
                 for name, row in c["rows"].items():
                     out.writerows((c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"], name, ms) for ms in row["samples"])
-    with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as file:
-        file.write(page(result).replace("](evaluation/", "](").replace("](benchmark.md)", "](../benchmark.md)"))
+    if folder != FOLDER:  # whose page stands beside it
+        with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as file:
+            file.write(page(result).replace("](evaluation/", "]("))
     import plots  # pylint: disable=import-outside-toplevel
 
     plots.draw(result, folder)
