@@ -8,20 +8,13 @@
 
 #include "mtls/core/directory.h"
 #include "mtls/core/path2_shared.h"
-#include "path2_fuzz.h"
+#include "path2_fuzz_sessions.h"
 
 enum { CONNS = 3, GUESTS = 3, SESSIONS = 4, JOINS = 64, CLAIMS_OF_JOIN = 16, ENDED_TTL = 6000000 };
 
 struct fuzz_conn {
     struct mtls_p2s_conn *conn;
     bool closing;
-};
-
-struct fuzz_session {
-    struct mtls_p2s_session *session;
-    struct mtls_keys keys;
-    uint8_t slot;
-    bool have_keys, confirmed;
 };
 
 static struct world {
@@ -364,33 +357,15 @@ static void step_confirm(struct input *in, struct fuzz_conn *c)
     w.may_confirm = NULL;
 }
 
-static void session_begin(struct fuzz_session *x)
+static void step_session(struct fuzz_session *x)
 {
     uint8_t join[MTLS_JOIN_LEN];
-    int rc;
 
     if (x->session != NULL)
         return;
     join_of((uint8_t)(x - w.sessions), join);
-    memset(x, 0, sizeof(*x));
-    rc = mtls_p2s_session_new(&x->session, w.server, join, x, w.now);
-    check(rc == 0 || rc == MTLS_ERR_LIMIT || rc == MTLS_ERR_JOIN_REUSED);
+    session_begin(x, w.server, join, w.now);
     x->slot = w.last_slot;
-}
-
-static void session_keys(struct fuzz_session *x)
-{
-    if (x->session == NULL || x->have_keys)
-        return;
-    keys_of((uint8_t)(x - w.sessions), &x->keys);
-    x->have_keys = true;
-    check(mtls_p2s_session_keys(x->session, &x->keys, w.now) == 0);
-}
-
-static void session_finish(struct fuzz_session *x, uint8_t reason)
-{
-    mtls_p2s_session_free(x->session, reason, w.now);
-    memset(x, 0, sizeof(*x));
 }
 
 /* ---- The other process ---- */
@@ -455,13 +430,13 @@ static void step(struct input *in)
         step_confirm(in, at & 8 ? g : c);
         break;
     case 4:
-        session_begin(&w.sessions[at % SESSIONS]);
+        step_session(&w.sessions[at % SESSIONS]);
         break;
     case 5:
-        session_keys(&w.sessions[at % SESSIONS]);
+        session_keys(&w.sessions[at % SESSIONS], at % SESSIONS, w.now);
         break;
     case 6:
-        session_finish(&w.sessions[at % SESSIONS], next(in));
+        session_finish(&w.sessions[at % SESSIONS], next(in), w.now);
         break;
     case 7:
         step_time(next(in));
@@ -560,7 +535,7 @@ static void all_end(void)
     struct mtls_p2s_stats s;
 
     for (uint8_t i = 0; i < SESSIONS; i++) {
-        session_finish(&w.sessions[i], 0);
+        session_finish(&w.sessions[i], 0, w.now);
         other_ends(i);
     }
     for (size_t i = 0; i < CONNS; i++)

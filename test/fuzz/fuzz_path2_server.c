@@ -4,8 +4,7 @@
  * nothing is left at the end. */
 #include <stdint.h>
 
-#include "mtls/core/path2_server.h"
-#include "path2_fuzz.h"
+#include "path2_fuzz_sessions.h"
 
 enum { CONNS = 3, SESSIONS = 4, CLAIMS = 32, OUT_BOUND = 16384 };
 
@@ -21,12 +20,6 @@ struct fuzz_conn {
     struct mtls_frame_reader reader;
     struct seen_claim claims[CLAIMS]; /* by number */
     bool closed;
-};
-
-struct fuzz_session {
-    struct mtls_p2s_session *session;
-    struct mtls_keys keys;
-    bool have_keys, confirmed;
 };
 
 static struct world {
@@ -159,30 +152,12 @@ static void step_confirm(struct input *in, struct fuzz_conn *c)
 static void step_session(struct fuzz_session *x, uint8_t number)
 {
     uint8_t secret[MTLS_SECRET_LEN], join[MTLS_JOIN_LEN];
-    int rc;
 
     if (x->session != NULL)
         return;
     secret_of(number, secret);
     check(mtls_crypto_join(crypto, secret, join) == 0);
-    memset(x, 0, sizeof(*x));
-    rc = mtls_p2s_session_new(&x->session, w.server, join, x, w.now);
-    check(rc == 0 || rc == MTLS_ERR_LIMIT || rc == MTLS_ERR_JOIN_REUSED);
-}
-
-static void step_keys(struct fuzz_session *x)
-{
-    if (x->session == NULL || x->have_keys)
-        return;
-    keys_of((uint8_t)(x - w.sessions), &x->keys);
-    x->have_keys = true;
-    check(mtls_p2s_session_keys(x->session, &x->keys, w.now) == 0);
-}
-
-static void step_end(struct fuzz_session *x, uint8_t reason)
-{
-    mtls_p2s_session_free(x->session, reason, w.now);
-    memset(x, 0, sizeof(*x));
+    session_begin(x, w.server, join, w.now);
 }
 
 static void step_time(uint8_t amount)
@@ -218,10 +193,10 @@ static void step(struct input *in)
         step_session(x, next(in));
         break;
     case 5:
-        step_keys(x);
+        session_keys(x, (uint8_t)(x - w.sessions), w.now);
         break;
     case 6:
-        step_end(x, next(in));
+        session_finish(x, next(in), w.now);
         break;
     case 7:
         step_time(next(in));
@@ -276,7 +251,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_counts();
     }
     for (size_t i = 0; i < SESSIONS; i++)
-        step_end(&w.sessions[i], 0);
+        session_finish(&w.sessions[i], 0, w.now);
     for (size_t i = 0; i < CONNS; i++)
         mtls_p2s_conn_free(w.conns[i].conn);
     mtls_p2s_stats(w.server, &s);
