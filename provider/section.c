@@ -13,13 +13,13 @@ static const struct {
     const char *name;
     int numbered;
 } keys[] = {
-    {"policy", 0},      {"path2", 8},       {"need", 0},       {"name", 0},
-    {"deadline", 0},    {"grace", 0},       {"early", 0},      {"tfo", 0},
-    {"reuse", 0},       {"hosts", 0},       {"resume", 0},     {"reactor", 0},
-    {"listen", 8},      {"advertise", 0},   {"address", 8},    {"tls-port", 16},
-    {"memory", 0},      {"max-pending", 0}, {"per-source", 0}, {"share", 0},
-    {"single-port", 0}, {"confirm", 0},     {"accept", 0},     {"expose-certificate", 0},
-    {"alternate", 8},
+    {"policy", 0},      {"path2", 8},       {"need", 0},        {"name", 0},
+    {"deadline", 0},    {"grace", 0},       {"early", 0},       {"tfo", 0},
+    {"reuse", 0},       {"hosts", 0},       {"resume", 0},      {"reactor", 0},
+    {"listen", 8},      {"advertise", 0},   {"address", 8},     {"tls-port", 16},
+    {"memory", 0},      {"max-pending", 0}, {"per-source", 0},  {"share", 0},
+    {"single-port", 0}, {"confirm", 0},     {"accept", 0},      {"expose-certificate", 0},
+    {"alternate", 8},   {"evidence", 0},    {"evidence-of", 0},
 };
 
 struct text {

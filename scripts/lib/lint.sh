@@ -2,7 +2,7 @@
 # The checks of scripts/test that read the tree. Each prints what is wrong and returns 1.
 
 lint_checks=(exported_symbols preload_needs pure_rooms comparisons rules_exist file_lengths left_overs headers_in_cxx
-    shell manual_pages format mutations evaluation)
+    shell manual_pages config_words format mutations evaluation)
 
 c_files() { git ls-files '*.c' '*.h'; }
 
@@ -85,6 +85,19 @@ lint_manual_pages() {
     if [ ${#pages[@]} -gt 0 ]; then
         report "$(mandoc -Tlint -Wwarning "${pages[@]}" 2>&1 || true)"
     fi
+}
+
+# Every configuration word can stand in openssl.cnf, too, and is in the documents.
+lint_config_words() {
+    local word
+    report "$(sed -n '/^static const struct word words/,/^};/s/^ *{"\([a-z0-9-]*\)",.*/\1/p' mtls/core/config.c |
+        while read -r word; do
+            grep -q "[{]\"$word\"," provider/section.c || echo "$word: not in provider/section.c"
+            sed -n '/^\.Sh CONFIGURATION/,/^\.Sh FILES/p' man/provider-mtls.7 | grep -qE "^\.Cm .*\b$word( |\$)" ||
+                echo "$word: not in provider-mtls(7)"
+            grep -qE "^\.It Ic $word Ns = " man/mtls.conf.5 || echo "$word: not in mtls.conf(5)"
+            grep -q "^| .$word=" doc/architecture.md || echo "$word: not in doc/architecture.md"
+        done)"
 }
 
 # The weakened builds of test/lab/mutants.py still fit the sources.

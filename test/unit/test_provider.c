@@ -388,12 +388,12 @@ static void section_becomes_words(void **state)
         "tls-port=443\ntls-port.1=8443\ntls-port.16=9443\nmemory=7\nmax-pending=8\nper-source=9\n"
         "share=web\nsingle-port=on\nconfirm=resume\naccept=consistent\nexpose-certificate="
         "on\nalternate=aa\n"
-        "alternate.1=bb",
+        "alternate.1=bb\nevidence=/e\nevidence-of=all",
         "name=n deadline=1 grace=2 early=on tfo=off reuse=on hosts=/h resume=3 reactor=app "
         "listen=[::]:914 listen=192.0.2.1:914 advertise=4 address=192.0.2.1:5 address=192.0.2.2:6 "
         "tls-port=443 tls-port=8443 tls-port=9443 memory=7 max-pending=8 per-source=9 share=web "
         "single-port=on confirm=resume accept=consistent expose-certificate=on alternate=aa "
-        "alternate=bb");
+        "alternate=bb evidence=/e evidence-of=all");
     assert_null(config_words("name = \"a b\""));
     assert_null(config_words("name = a\\tpolicy=off"));
     assert_null(config_words("name = \"\""));
