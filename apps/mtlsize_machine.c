@@ -2,34 +2,31 @@
  * listen on. Both may come later (a modem, a container's network), so it is said and no error. */
 #include "mtlsize_machine.h"
 
-#include <ifaddrs.h>
+#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "../mtls/net/sockaddr.h"
 
+/* Asked of bind(), as the listener will: all of 127.0.0.0/8 is here, and what a local route or
+ * ip_nonlocal_bind allows. */
 static bool has_address(const struct mtls_addr *addr)
 {
-    struct ifaddrs *all, *at;
-    struct mtls_addr own;
-    bool found = false;
+    struct sockaddr_storage ss;
+    socklen_t len;
+    bool refused;
+    int fd;
 
-    if (getifaddrs(&all) != 0)
+    mtls_addr_to_sockaddr(addr, &ss, &len);
+    fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return true; /* not known */
-    for (at = all; at != NULL && !found; at = at->ifa_next) {
-        socklen_t len = at->ifa_addr == NULL                  ? 0
-                        : at->ifa_addr->sa_family == AF_INET  ? sizeof(struct sockaddr_in)
-                        : at->ifa_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                                                              : 0;
-
-        found = len > 0 && mtls_addr_from_sockaddr(&own, at->ifa_addr, len) == 0 &&
-                own.family == addr->family && memcmp(own.ip, addr->ip, sizeof own.ip) == 0;
-    }
-    freeifaddrs(all);
-    return found;
+    refused = bind(fd, (const struct sockaddr *)&ss, len) < 0 && errno == EADDRNOTAVAIL;
+    close(fd);
+    return !refused;
 }
 
 static bool is_any(const struct mtls_addr *addr)

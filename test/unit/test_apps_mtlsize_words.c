@@ -68,6 +68,7 @@ static void test_machine_lacks(void **state)
         {"path2=dev=no-such-dev0,remote=192.0.2.1", "no network device no-such-dev0"},
         {"path2=remote=192.0.2.1 path2=dev=no-such-dev1", "no network device no-such-dev1"},
         {"listen=127.0.0.1:914 listen=0.0.0.0:914 listen=[::]:914", NULL},
+        {"listen=127.0.1.1:914", NULL},
         {"listen=127.0.0.1:914 listen=203.0.113.77:914", "no address 203.0.113.77 now"},
         {"listen=[2001:db8:77::1]:914", "no address 2001:db8:77::1 now"},
     };
