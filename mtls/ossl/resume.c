@@ -120,7 +120,11 @@ void mtls_resume_forget(struct mtls_session *s)
 {
     SSL_SESSION *session = SSL_get_session(s->ssl);
 
-    if (session == NULL)
+    /* Before the server's answer a client still has the session that it offered. It may be offered
+     * by other handshakes at this moment, and failed in none; one of this handshake's own has no
+     * ticket yet. */
+    if (session == NULL ||
+        (!s->server && SSL_session_reused(s->ssl) == 0 && SSL_SESSION_is_resumable(session) == 1))
         return;
     if (SSL_session_reused(s->ssl) == 0)
         (void)SSL_SESSION_set1_ticket_appdata(session, NULL, 0);

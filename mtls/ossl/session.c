@@ -103,10 +103,18 @@ struct mtls_session *mtls_session_find(const SSL *ssl)
     return ssl != NULL && index >= 0 ? SSL_get_ex_data(ssl, index) : NULL;
 }
 
-static int session_init(struct mtls_session *s)
+/* Until its handshake begins, the application may still choose the side or another SSL_CTX, or
+ * fork. */
+static void session_begin(struct mtls_session *s)
 {
     s->generation = mtls_engine_generation();
     s->server = SSL_is_server(s->ssl);
+    mtls_session_rebind(s);
+}
+
+static int session_init(struct mtls_session *s)
+{
+    session_begin(s);
     s->hs = handshake_new(s->hook->crypto);
     return s->hs != NULL ? 0 : MTLS_ERR_NOMEM;
 }
@@ -116,6 +124,8 @@ struct mtls_session *mtls_session_get(SSL *ssl)
     struct mtls_session *s = mtls_session_find(ssl);
     struct mtls_hook *hook;
 
+    if (s != NULL && s->phase == MTLS_PHASE_START && s->hs->hellos == 0)
+        session_begin(s);
     if (s != NULL)
         return s;
     hook = mtls_hook_of(SSL_get_SSL_CTX(ssl));
@@ -135,7 +145,7 @@ struct mtls_session *mtls_session_get(SSL *ssl)
     return s;
 }
 
-/* An SNI call-back chose another SSL_CTX: its words hold from here on. */
+/* The application, or an SNI call-back, chose another SSL_CTX: its words hold from here on. */
 void mtls_session_rebind(struct mtls_session *s)
 {
     struct mtls_hook *hook = mtls_hook_of(SSL_get_SSL_CTX(s->ssl));
