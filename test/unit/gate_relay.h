@@ -1,7 +1,7 @@
 /* Test helper: a TCP relay in a thread of its own that the test controls: it holds what passes,
  * flips a bit, drops a frame, closes, resets, or adds bytes, and counts what it saw. It cuts either
  * path into units: frames behind the preface (path 2) or TLS records (path 1). Every wait has a
- * deadline. */
+ * deadline. Beside it a BIO that does not tell its socket. */
 #ifndef TEST_GATE_RELAY_H
 #define TEST_GATE_RELAY_H
 
@@ -59,6 +59,60 @@ static inline uint64_t lab_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* The application's own BIO, like curl's: it answers no BIO_C_GET_FD. */
+static inline int custom_read(BIO *b, char *out, int len)
+{
+    ssize_t n = recv((int)(intptr_t)BIO_get_data(b), out, (size_t)len, 0);
+
+    BIO_clear_retry_flags(b);
+    if (n < 0 && errno == EAGAIN)
+        BIO_set_retry_read(b);
+    return (int)n;
+}
+
+static inline int custom_write(BIO *b, const char *in, int len)
+{
+    ssize_t n = send((int)(intptr_t)BIO_get_data(b), in, (size_t)len, MSG_NOSIGNAL);
+
+    BIO_clear_retry_flags(b);
+    if (n < 0 && errno == EAGAIN)
+        BIO_set_retry_write(b);
+    return (int)n;
+}
+
+static inline long custom_ctrl(BIO *b, int cmd, long num, void *ptr)
+{
+    return cmd == BIO_CTRL_FLUSH || cmd == BIO_CTRL_DUP;
+}
+
+static inline int custom_create(BIO *b)
+{
+    BIO_set_init(b, 1);
+    return 1;
+}
+
+static BIO_METHOD *custom_method;
+
+static inline void custom_make(void)
+{
+    custom_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "application's own");
+    BIO_meth_set_read(custom_method, custom_read);
+    BIO_meth_set_write(custom_method, custom_write);
+    BIO_meth_set_ctrl(custom_method, custom_ctrl);
+    BIO_meth_set_create(custom_method, custom_create);
+}
+
+static inline BIO *custom_bio(int fd)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    BIO *b;
+
+    pthread_once(&once, custom_make);
+    b = BIO_new(custom_method);
+    BIO_set_data(b, (void *)(intptr_t)fd);
+    return b;
 }
 
 static inline void relay_poke(struct relay *r)

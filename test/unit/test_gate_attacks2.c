@@ -306,36 +306,31 @@ struct visit {
     int reason, talked;
 };
 
-/* known: SSL_set_fd(); else a connect BIO, whose socket does not exist at the ClientHello. */
+/* known: SSL_set_fd(); else a BIO of the application, which does not tell its socket. */
 static struct visit visit(SSL_CTX *ctx, struct rogue *r, const char *name, bool known)
 {
     SSL *ssl = visitor_new(ctx);
     struct visit v;
-    char dest[32];
     BIO *bio;
     int fd;
 
     if (name != NULL)
         mtls_set_name(ssl, name);
     rogue_start(r);
-    if (known) {
-        visitor_dial(ssl, r->port, false);
-    } else {
-        snprintf(dest, sizeof(dest), "127.0.0.1:%u", r->port);
-        bio = BIO_new_connect(dest);
+    visitor_dial(ssl, r->port, false);
+    fd = SSL_get_fd(ssl);
+    if (!known) {
+        bio = custom_bio(fd);
         SSL_set_bio(ssl, bio, bio);
     }
     v.rc = visitor_drive(ssl, NULL);
     v.outcome = mtls_get_outcome(ssl);
     v.reason = mtls_get_reason(ssl);
     v.talked = v.rc == 1 ? visitor_talk(ssl) : 0;
-    /* a client that did not even connect: the rogue's accept() is to end all the same */
-    fd = known || SSL_get_fd(ssl) >= 0 ? -1 : pair_connect("127.0.0.1", r->port);
-    if (known)
-        visitor_hang_up(ssl);
-    SSL_free(ssl); /* a connect BIO closes its socket */
-    if (fd >= 0)
-        close(fd);
+    if (v.rc == 1)
+        SSL_shutdown(ssl);
+    SSL_free(ssl);
+    close(fd);
     ERR_clear_error();
     rogue_join_thread(r);
     return v;
