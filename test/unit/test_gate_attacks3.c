@@ -269,6 +269,35 @@ static void said_of_before(void **state)
     close(other[1]);
 }
 
+/* An SSL_CTX for both roles makes an SSL a server until the program says that it connects: what it
+ * says of the session before that must not make a server of it. */
+static void said_before_role(void **state)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    struct rogue r;
+    char words[128];
+    SSL *ssl;
+
+    pair_certificate();
+    X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), pair_cert);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    snprintf(words, sizeof(words), "policy=require path2=remote=127.0.1.1:%u,distinct=server",
+             honest_port2());
+    assert_int_equal(mtls_ssl_ctx_hook(ctx, words), 1);
+    rogue_make(&r, hooked_server("policy=require"));
+    ssl = SSL_new(ctx);
+    assert_int_equal(SSL_is_server(ssl), 1);
+    assert_int_equal(mtls_set_name(ssl, "third.example"), 1);
+    SSL_set_connect_state(ssl);
+    SSL_set_tlsext_host_name(ssl, "server.example");
+    drive_again(ssl, &r, 1);
+    assert_outcome(ssl, MTLS_OUTCOME_VERIFIED, 0);
+    assert_name(ssl, "third.example");
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    rogue_free(&r);
+}
+
 /* The same after a handshake that neither succeeded nor failed by us: it was cut. */
 static void said_after_cut(void **state)
 {
@@ -479,13 +508,10 @@ static void packed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_sided),
-        cmocka_unit_test(early_data),
-        cmocka_unit_test(said_of_before),
-        cmocka_unit_test(said_after_cut),
-        cmocka_unit_test(literal),
-        cmocka_unit_test(learned_port),
-        cmocka_unit_test(wrong_proof_with_more),
+        cmocka_unit_test(one_sided),      cmocka_unit_test(early_data),
+        cmocka_unit_test(said_of_before), cmocka_unit_test(said_before_role),
+        cmocka_unit_test(said_after_cut), cmocka_unit_test(literal),
+        cmocka_unit_test(learned_port),   cmocka_unit_test(wrong_proof_with_more),
         cmocka_unit_test(packed),
     };
 
