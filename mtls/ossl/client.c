@@ -2,6 +2,7 @@
  * CONFIRM (protocol.md, CLI). The decision itself is core/decision.c's. */
 #include "session.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "../core/confirm.h"
@@ -15,7 +16,7 @@
 static int name_of(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
-    const char *typed = hs->given_name[0] != '\0' ? hs->given_name : s->hook->config.name;
+    const char *typed = hs->given_name != NULL ? hs->given_name : s->hook->config.name;
     const char *name =
         typed[0] != '\0' ? typed : SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     struct mtls_host host;
@@ -26,8 +27,8 @@ static int name_of(struct mtls_session *s)
         if (typed[0] == '\0')
             return 0;
         hs->name_literal =
-            host.addr.family == hs->path1_then.remote.family &&
-            memcmp(host.addr.ip, hs->path1_then.remote.ip, sizeof(host.addr.ip)) == 0;
+            host.addr.family == hs->facts->path1.remote.family &&
+            memcmp(host.addr.ip, hs->facts->path1.remote.ip, sizeof(host.addr.ip)) == 0;
         memcpy(hs->name, host.name, sizeof(hs->name));
         return 0;
     }
@@ -116,7 +117,7 @@ static int remember(struct mtls_session *s)
 
     if (err != 0)
         return err;
-    mtls_remember_look(s, &hs->stored);
+    mtls_remember_look(s, &hs->facts->stored);
     if (hs->memory_error != 0)
         return hs->memory_error;
     mtls_resume_client_hello(s);
@@ -139,7 +140,7 @@ static bool has_auto(const struct mtls_config *c)
  * unless there may be no answer: then nothing is offered. */
 static bool path1_learn(struct mtls_session *s, int fd)
 {
-    struct mtls_path_facts *f = &s->hs->path1_then;
+    struct mtls_path_facts *f = &s->hs->facts->path1;
     const struct mtls_config *c = &s->hook->config;
     int err = c->npath2 == 0 || has_auto(c) ? MTLS_ERR_IO : mtls_route_ends(fd, f);
 
@@ -162,7 +163,7 @@ void mtls_client_routes_ask(struct mtls_session *s)
         return;
     hs->routes_asked = true;
     if (!hs->path1_asked && mtls_route_of_socket(mtls_session_fd(s), &facts) == 0)
-        hs->path1_then = facts;
+        hs->facts->path1 = facts;
     mtls_engine_lock();
     for (uint8_t i = 0; i < hs->npaths; i++)
         if (hs->paths[i].claim != NULL)
@@ -176,13 +177,17 @@ int mtls_client_hello(struct mtls_session *s)
     const struct mtls_config *c = &s->hook->config;
     mtls_tstamp now = mtls_now();
     int fd = mtls_session_fd(s), err;
-    bool known = path1_learn(s, fd);
+    bool known;
 
+    hs->facts = calloc(1, sizeof(*hs->facts));
+    if (hs->facts == NULL)
+        return MTLS_ERR_NOMEM;
+    known = path1_learn(s, fd);
     s->times[MTLS_STEP_CLIENT_HELLO] = now;
     hs->deadline_at = now + c->deadline_ms * 1000ull;
     hs->grace_from = now;
     hs->grace_end_at = now + c->grace_ms * 1000ull;
-    hs->port = hs->path1_then.remote.port;
+    hs->port = hs->facts->path1.remote.port;
     if (fd < 0 && c->npath2 > 0 && mtls_interposed()) {
         hs->path1_later = true;
         err = enter_engine(s);
@@ -209,7 +214,7 @@ int mtls_client_path1(struct mtls_session *s)
 
     if (!path1_learn(s, s->given_fd))
         return MTLS_ERR_PATH_UNKNOWN;
-    s->hs->port = s->hs->path1_then.remote.port;
+    s->hs->port = s->hs->facts->path1.remote.port;
     err = remember(s);
     if (err == 0)
         err = mtls_client_paths_plan(s);
@@ -243,12 +248,12 @@ void mtls_client_answered(struct mtls_session *s)
     if (hs->resumed_ok || hs->paths_started)
         return;
     mtls_engine_lock();
-    for (i = 0; i < hs->npaths && hs->ee.port != 0; i++) {
+    for (i = 0; i < hs->npaths && hs->facts->ee.port != 0; i++) {
         struct mtls_secondary *p = &hs->paths[i];
 
         if (p->spec->port == 0 && p->spec->remote.addr.port == 0 &&
-            (hs->ee.port == hs->port || hs->ee.port == MTLS_PORT_DEFAULT))
-            p->error = mtls_client_path_port(p, hs->ee.port);
+            (hs->facts->ee.port == hs->port || hs->facts->ee.port == MTLS_PORT_DEFAULT))
+            p->error = mtls_client_path_port(p, hs->facts->ee.port);
     }
     mtls_client_paths_start(s, false);
     hs->grace_from =
@@ -297,7 +302,7 @@ static void select_paths(struct mtls_session *s)
     unsigned scope = 0;
 
     hs->selected =
-        mtls_secondary_judge(hs->paths, hs->npaths, mtls_session_fd(s), &hs->path1_then, &scope);
+        mtls_secondary_judge(hs->paths, hs->npaths, mtls_session_fd(s), &hs->facts->path1, &scope);
     s->scope = (uint8_t)scope;
 }
 

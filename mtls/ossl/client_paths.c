@@ -11,8 +11,8 @@ int mtls_client_paths_plan(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
 
-    return mtls_secondary_plan(&hs->paths, &hs->npaths, &s->hook->config, &hs->path1_then,
-                               hs->name_literal ? &hs->path1_then.remote : NULL);
+    return mtls_secondary_plan(&hs->paths, &hs->npaths, &s->hook->config, &hs->facts->path1,
+                               hs->name_literal ? &hs->facts->path1.remote : NULL);
 }
 
 int mtls_client_path_port(struct mtls_secondary *p, uint16_t port)
@@ -43,7 +43,7 @@ void mtls_client_request(struct mtls_session *s, struct mtls_secondary *p, uint8
     req->port1 = hs->port;
     req->spec = p->spec;
     req->path = index;
-    req->path1_remote = hs->path1_then.remote;
+    req->path1_remote = hs->facts->path1.remote;
     req->tfo = s->hook->config.tfo;
     req->reuse = s->hook->config.reuse;
     req->secret = hs->secret;
@@ -94,9 +94,9 @@ void mtls_client_paths_start(struct mtls_session *s, bool only_warm)
         if (p->claim != NULL || p->error != 0)
             continue;
         mtls_client_request(s, p, i, &req);
-        if (fresh(&hs->stored)) {
-            req.stored = hs->stored.addrs;
-            req.nstored = hs->stored.naddr;
+        if (fresh(&hs->facts->stored)) {
+            req.stored = hs->facts->stored.addrs;
+            req.nstored = hs->facts->stored.naddr;
         }
         if (only_warm && !mtls_path2_is_warm(&req, now))
             continue;

@@ -73,6 +73,7 @@ static int add_client_hello(SSL *ssl, const unsigned char **out, size_t *outlen,
 
 static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t *outlen, int *al)
 {
+    static _Thread_local uint8_t answer[MTLS_EXT_EE_MAX]; /* libssl copies it at once */
     struct mtls_session *s = mtls_session_find(ssl);
     int n;
 
@@ -80,10 +81,10 @@ static int add_encrypted_extensions(SSL *ssl, const unsigned char **out, size_t 
         return 0; /* not our magic, or no version of ours */
     if (s->phase != MTLS_PHASE_HELLO)
         return fail(s, MTLS_ERR_GATE_DISPLACED, SSL_AD_INTERNAL_ERROR, al);
-    n = mtls_server_answer(s, s->hs->answer, sizeof(s->hs->answer));
+    n = mtls_server_answer(s, answer, sizeof(answer));
     if (n < 0)
         return fail(s, n, SSL_AD_INTERNAL_ERROR, al);
-    *out = s->hs->answer;
+    *out = answer;
     *outlen = (size_t)n;
     return 1;
 }
@@ -111,7 +112,7 @@ static int parse_encrypted_extensions(SSL *ssl, const unsigned char *in, size_t 
     *al = SSL_AD_INTERNAL_ERROR;
     if (s == NULL || s->phase != MTLS_PHASE_HELLO || !s->offered || !mtls_gate_enforce(s))
         return 0;
-    err = mtls_ext_ee_parse(in, inlen, &s->hs->ee);
+    err = mtls_ext_ee_parse(in, inlen, &s->hs->facts->ee);
     if (err != 0)
         return fail(s, err,
                     err == MTLS_ERR_EXT_MALFORMED ? SSL_AD_DECODE_ERROR : SSL_AD_ILLEGAL_PARAMETER,

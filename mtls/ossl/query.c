@@ -174,6 +174,7 @@ int mtls_set_name(SSL *ssl, const char *name)
 {
     struct mtls_session *s = get_or_raise(ssl);
     struct mtls_host host;
+    char *given;
 
     if (s == NULL)
         return 0;
@@ -181,8 +182,15 @@ int mtls_set_name(SSL *ssl, const char *name)
         mtls_raise(MTLS_ERR_ARG, "name");
         return 0;
     }
-    if (s->hs != NULL) /* else it was decided: too late to matter */
-        memcpy(s->hs->given_name, host.name, sizeof(s->hs->given_name));
+    if (s->hs == NULL) /* decided: too late to matter */
+        return 1;
+    given = OPENSSL_strdup(host.name);
+    if (given == NULL) {
+        mtls_raise(MTLS_ERR_NOMEM, NULL);
+        return 0;
+    }
+    OPENSSL_free(s->hs->given_name);
+    s->hs->given_name = given;
     return 1;
 }
 

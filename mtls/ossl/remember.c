@@ -95,7 +95,7 @@ static bool name_checked(const struct mtls_session *s)
 
 static struct mtls_verified *verified_new(const struct mtls_session *s)
 {
-    const struct mtls_ext_ee *ee = &s->hs->ee;
+    const struct mtls_ext_ee *ee = &s->hs->facts->ee;
     size_t len = strlen(s->hs->name) + 1;
     struct mtls_verified *v = calloc(1, sizeof(*v) + len);
     struct mtls_host_record *r;

@@ -190,9 +190,11 @@ static void draft_client(struct mtls_session *s, struct draft *d)
     const struct mtls_handshake *hs = s->hs;
     uint8_t i;
 
-    path_of_facts(d, &d->paths[0], &hs->path1_then);
+    if (hs->facts == NULL) /* failed before a ClientHello */
+        return;
+    path_of_facts(d, &d->paths[0], &hs->facts->path1);
     for (i = 0; i < hs->npaths; i++)
-        client_path(s, &hs->paths[i], &hs->path1_then, d, &d->paths[d->npaths++]);
+        client_path(s, &hs->paths[i], &hs->facts->path1, d, &d->paths[d->npaths++]);
 }
 
 static void put_into_words(struct mtls_session *s)

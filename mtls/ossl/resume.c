@@ -26,12 +26,14 @@ static uint8_t wanted_scope(const struct mtls_config *c)
 /* At a time, in seconds from now. */
 static bool record_fits_in(const struct mtls_session *s, int64_t seconds)
 {
+    struct mtls_record record;
     const struct mtls_config *c = &s->hook->config;
     /* A server's own needs are its age limit and the name; how many paths are enough is the
      * client's policy. */
     uint8_t k = s->server ? 1 : c->need, scope = s->server ? 0 : wanted_scope(c);
 
-    return mtls_record_valid(&s->hs->record, s->hs->name, s->hs->port, k, scope, c->resume_max_s,
+    return mtls_resume_record_of(SSL_get_session(s->ssl), &record) &&
+           mtls_record_valid(&record, s->hs->name, s->hs->port, k, scope, c->resume_max_s,
                              mtls_wallclock() + seconds);
 }
 
@@ -47,8 +49,7 @@ bool mtls_resume_outlasts(const struct mtls_session *s)
 
 void mtls_resume_client_hello(struct mtls_session *s)
 {
-    s->hs->record_offered =
-        mtls_resume_record_of(SSL_get_session(s->ssl), &s->hs->record) && record_fits(s);
+    s->hs->record_offered = record_fits(s);
 }
 
 /* psk_dhe_ke only: without a key exchange whoever has the ticket key reads on. [RES] A client whose
@@ -80,16 +81,13 @@ void mtls_resume_client_answer(struct mtls_session *s)
 {
     struct mtls_handshake *hs = s->hs;
 
-    hs->resumed_ok = hs->record_offered && resumed_with_key_share(s) &&
-                     mtls_resume_record_of(SSL_get_session(s->ssl), &hs->record) &&
-                     record_fits(s) && (hs->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
+    hs->resumed_ok = hs->record_offered && resumed_with_key_share(s) && record_fits(s) &&
+                     (hs->facts->ee.flags & MTLS_EE_CONFIRM_NEEDED) == 0;
 }
 
 void mtls_resume_server_answer(struct mtls_session *s)
 {
-    s->hs->resumed_ok = resumed_with_key_share(s) &&
-                        mtls_resume_record_of(SSL_get_session(s->ssl), &s->hs->record) &&
-                        record_fits(s);
+    s->hs->resumed_ok = resumed_with_key_share(s) && record_fits(s);
 }
 
 void mtls_resume_store(struct mtls_session *s)

@@ -130,6 +130,7 @@ static void name_and_port(struct mtls_session *s)
 int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
 {
     struct mtls_handshake *hs = s->hs;
+    struct mtls_ext_ee ee = {.version = MTLS_VERSION_1};
     const struct mtls_config *c;
     int n;
 
@@ -137,19 +138,17 @@ int mtls_server_answer(struct mtls_session *s, uint8_t *out, size_t cap)
     c = &s->hook->config;
     name_and_port(s);
     mtls_resume_server_answer(s);
-    memset(&hs->ee, 0, sizeof(hs->ee));
-    hs->ee.version = MTLS_VERSION_1;
-    hs->ee.flags = hs->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
+    ee.flags = hs->resumed_ok ? 0 : MTLS_EE_CONFIRM_NEEDED;
     if (c->ntls_ports > 1)
-        hs->ee.flags |= MTLS_EE_OTHER_PORTS;
-    hs->ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
-                             : c->nlisten > 0  ? s->hook->bound[0].port
-                             : c->single_port  ? hs->port
-                                               : 0);
-    hs->ee.max_age = c->memory_s;
-    hs->ee.naddr = c->naddress;
-    memcpy(hs->ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
-    n = mtls_ext_ee_encode(&hs->ee, out, cap);
+        ee.flags |= MTLS_EE_OTHER_PORTS;
+    ee.port = (uint16_t)(c->advertise >= 0 ? c->advertise
+                         : c->nlisten > 0  ? s->hook->bound[0].port
+                         : c->single_port  ? hs->port
+                                           : 0);
+    ee.max_age = c->memory_s;
+    ee.naddr = c->naddress;
+    memcpy(ee.addrs, c->address, c->naddress * sizeof(c->address[0]));
+    n = mtls_ext_ee_encode(&ee, out, cap);
     if (n > 0)
         s->phase = MTLS_PHASE_ANSWERED;
     return n;

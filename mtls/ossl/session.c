@@ -47,6 +47,8 @@ static void handshake_end(struct mtls_session *s)
     mtls_transcript_free(hs->transcript);
     mtls_evidence_free(hs->evidence);
     pthread_cond_destroy(&hs->changed);
+    OPENSSL_free(hs->given_name);
+    free(hs->facts);
     OPENSSL_cleanse(hs->secret, sizeof(hs->secret)); /* the rest is no secret */
     mtls_keys_wipe(&hs->keys);
     free(hs);

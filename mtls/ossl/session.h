@@ -64,13 +64,21 @@ struct mtls_gate;     /* gate.h: the filter BIO's state, gone after the decision
 struct mtls_evidence; /* evidence.h: what passed, for a bundle */
 struct mtls_verified; /* remember.c: what the memory gets once the name is known to be checked */
 
+/* What a client knows, apart from the rest so that a server's pending sessions are small. */
+struct mtls_client_facts {
+    struct mtls_path_facts path1; /* its ends at the ClientHello, all of it right behind that, and
+                                     again at the decision */
+    struct mtls_host_record stored;
+    struct mtls_ext_ee ee; /* what the server said */
+};
+
 /* What only the handshake needs. There from the ClientHello (or the first thing that the
  * application tells) to the decision, then wiped and freed. */
 struct mtls_handshake {
     struct mtls_transcript *transcript;
     struct mtls_evidence *evidence; /* evidence.h; NULL: not asked for */
     unsigned hellos, hellos_parsed; /* server: ClientHellos seen, and those with our extension */
-    char given_name[MTLS_HOST_MAX + 1]; /* mtls_set_name() */
+    char *given_name;               /* mtls_set_name(), or NULL */
     bool path1_later; /* client: path 1's socket is learned when the ClientHello leaves */
     int later_error;  /* what came of it then */
     mtls_tstamp deadline_at;
@@ -79,14 +87,11 @@ struct mtls_handshake {
     /* the extension */
     uint8_t hello_ext[MTLS_EXT_CH_MAX];
     size_t hello_ext_len;
-    uint8_t answer[MTLS_EXT_EE_MAX];
     uint8_t secret[MTLS_SECRET_LEN], join[MTLS_JOIN_LEN];
     enum mtls_offer answered;
-    struct mtls_ext_ee ee;
     bool resumed_ok;     /* [RES] the record vouches for this session */
     bool record_held;    /* server: the client says that it needs no PROOF then [RES-11] */
     bool record_offered; /* client: the session offered has a valid record */
-    struct mtls_record record;
 
     /* L: the reactor's side */
     bool confirmed; /* server */
@@ -108,12 +113,10 @@ struct mtls_handshake {
     mtls_tstamp grace_from, grace_end_at; /* from: ClientHello, or path 2's late start [DWN-5] */
     bool old_tls;                         /* ServerHello chose TLS below 1.3 */
     bool before_flight;                   /* L: holding before the first encrypted record */
-    struct mtls_host_record stored;
-    struct mtls_path_facts path1_then; /* its ends at the ClientHello, all of it right behind that,
-                                          and again at the decision */
-    bool path1_asked;                  /* before the ClientHello */
-    bool routes_asked;                 /* behind it */
-    unsigned selected;                 /* L: mask of the paths that the last evaluation counted */
+    struct mtls_client_facts *facts;      /* from the ClientHello on */
+    bool path1_asked;                     /* before the ClientHello */
+    bool routes_asked;                    /* behind it */
+    unsigned selected; /* L: mask of the paths that the last evaluation counted */
     bool paths_started;
 };
 

@@ -33,16 +33,16 @@ MUTANTS = [
          "        (rc = mtls_crypto_join(p->crypto, secret, nonce)) < 0")],
         ["require/P-P/listen"]),
     Mutant("address", "an address in EncryptedExtensions is trusted before the decision", [
-        (CLIENT, "            p->error = mtls_client_path_port(p, hs->ee.port);\n", """\
-            p->error = mtls_client_path_port(p, hs->ee.port);
-        if (p->error == 0 && p->own != NULL && hs->ee.naddr > 0) {
-            p->own->remote.addr = hs->ee.addrs[0];
-            p->own->port = hs->ee.addrs[0].port;
+        (CLIENT, "            p->error = mtls_client_path_port(p, hs->facts->ee.port);\n", """\
+            p->error = mtls_client_path_port(p, hs->facts->ee.port);
+        if (p->error == 0 && p->own != NULL && hs->facts->ee.naddr > 0) {
+            p->own->remote.addr = hs->facts->ee.addrs[0];
+            p->own->port = hs->facts->ee.addrs[0].port;
             p->error = mtls_path_spec_format(p->own);
         }
 """)], ["late-address/further/offered-address/rogue"]),
     Mutant("port", "any port in EncryptedExtensions is trusted", [
-        (CLIENT, " &&\n            (hs->ee.port == hs->port || hs->ee.port == MTLS_PORT_DEFAULT))", ")")],
+        (CLIENT, " &&\n            (hs->facts->ee.port == hs->port || hs->facts->ee.port == MTLS_PORT_DEFAULT))", ")")],
         ["late/further/rented-port/rogue"]),
     Mutant("ready", "READY without the extension is no downgrade", [
         ("mtls/core/decision.c", "    if (n->ready)\n        return verdict(MTLS_FAILED, MTLS_ERR_DOWNGRADE);\n", "")],
@@ -78,9 +78,7 @@ MUTANTS = [
          "s->hook->config.resume_max_s == 0)")],
         ["aged/further/aged-ticket/rogue"]),
     Mutant("reused", "a session counts as resumed before the server has selected it", [
-        (RESUME, "hs->record_offered && resumed_with_key_share(s) &&\n                     "
-         "mtls_resume_record_of(SSL_get_session(s->ssl), &hs->record) &&\n                     record_fits(s) &&",
-         "hs->record_offered &&")],
+        (RESUME, "hs->record_offered && resumed_with_key_share(s) && record_fits(s) &&", "hs->record_offered &&")],
         ["resumed/A-P-rogue/answered"]),
     Mutant("counters", "MPTCP byte counters are compared with \"at least\"", [
         ("mtls/core/subflows.c", "received != expected[i].received || now->at[i].sent != expected[i].sent",
