@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "closing.h"
 #include "path2_socket.h"
 #include "route.h"
 
@@ -36,7 +37,7 @@ static void drop_socket(struct mtls_path2_conn *c)
     mtls_watch_free(c->watch);
     c->watch = NULL;
     if (c->fd >= 0 && !lost)
-        close(c->fd);
+        mtls_closing_add(c->fd);
     c->fd = -1;
     c->early = 0;
     c->lost = 0;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "closing.h"
 #include "engine.h"
 #include "path2_conns.h"
 #include "path2_limits.h"
@@ -84,7 +85,7 @@ static void conn_free(struct conn *c)
     mtls_workers_conn_freed(c);
     mtls_watch_free(c->watch);
     if (!lost && c->fd >= 0)
-        close(c->fd);
+        mtls_closing_add(c->fd);
     free(c);
 }
 

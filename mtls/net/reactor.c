@@ -17,6 +17,7 @@
 
 #include <openssl/crypto.h>
 
+#include "closing.h"
 #include "fork.h"
 
 enum {
@@ -108,6 +109,7 @@ static void fork_child(void)
 
     __atomic_store_n(&poke_fds, NO_FDS, __ATOMIC_RELEASE);
     pthread_mutex_init(&engine_mutex, NULL);
+    mtls_closing_fork_child();
     if (fork_child_fn != NULL)
         fork_child_fn();
     the_reactor = NULL;
@@ -146,9 +148,21 @@ static void at_exit(void)
     mtls_engine_unlock();
 }
 
+static void fork_prepare(void)
+{
+    mtls_engine_lock();
+    mtls_closing_fork_prepare();
+}
+
+static void fork_parent(void)
+{
+    mtls_closing_fork_parent();
+    mtls_engine_unlock();
+}
+
 static void process_init(void)
 {
-    pthread_atfork(mtls_engine_lock, mtls_engine_unlock, fork_child);
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
 #if OPENSSL_VERSION_MAJOR >= 4
     atexit(at_exit);
 #else
@@ -531,12 +545,13 @@ static void *thread_main(void *arg)
         int n = epoll_wait(epoll_fd, events, BATCH, -1), error = errno;
 
         mtls_engine_lock();
+        mtls_closing_begin();
         if (n < 0 && error != EINTR && !r->lost)
             lose(r);
         stop = stopped || r->lost;
         if (!stop && n > 0)
             run_events(r, events, n);
-        mtls_engine_unlock();
+        mtls_closing_unlock();
     }
     return NULL;
 }

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mtls/net/closing.h"
 #include "mtls/net/path2_service.h"
 #include "mtls/net/reactor.h"
 
@@ -174,14 +175,95 @@ static void fork_behind_start(void **state)
 }
 #endif
 
+/* ---- descriptors closed behind the lock ---- */
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+static void closed_behind_the_lock(void **state)
+{
+    int fd = dup(STDERR_FILENO), many[100], i, open_now = 0;
+
+    mtls_engine_lock();
+    mtls_closing_add(fd); /* no reactor's thread: at once */
+    assert_false(is_open(fd));
+    fd = dup(STDERR_FILENO);
+    mtls_closing_begin();
+    mtls_closing_add(fd);
+    assert_true(is_open(fd));
+    mtls_closing_unlock();
+    assert_false(is_open(fd));
+
+    for (i = 0; i < 100; i++)
+        many[i] = dup(STDERR_FILENO);
+    mtls_engine_lock(); /* it was given up: or this would hang */
+    mtls_closing_begin();
+    for (i = 0; i < 100; i++)
+        mtls_closing_add(many[i]);
+    for (i = 0; i < 100; i++)
+        open_now += is_open(many[i]);
+    assert_in_range(open_now, 1, 99); /* what there is no room for is not kept */
+    mtls_closing_unlock();
+    for (i = 0; i < 100; i++)
+        assert_false(is_open(many[i]));
+}
+
+#ifndef __SANITIZE_THREAD__
+static void *closes(void *arg)
+{
+    int *fd = arg;
+
+    while (__atomic_load_n(&fd[0], __ATOMIC_SEQ_CST) == 0) {
+        mtls_engine_lock();
+        mtls_closing_begin();
+        for (int i = 1; i < 40; i++)
+            mtls_closing_add(fd[i] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 500));
+        mtls_closing_unlock();
+    }
+    return NULL;
+}
+
+/* A child inherits nothing that its parent was about to close. */
+static void closing_and_fork(void **state)
+{
+    int fds[40] = {0}, round, i, status, wrong = 0;
+    pthread_t thread;
+    pid_t child;
+
+    mtls_engine_lock();
+    assert_non_null(mtls_reactor_get()); /* its fork handlers */
+    mtls_engine_unlock();
+    assert_int_equal(pthread_create(&thread, NULL, closes, fds), 0);
+    for (round = 0; round < 200; round++) {
+        child = fork();
+        if (child == 0) {
+            for (i = 500; i < 600; i++)
+                if (is_open(i))
+                    _exit(1);
+            mtls_engine_lock();
+            mtls_closing_begin();
+            mtls_closing_add(dup(STDERR_FILENO));
+            mtls_closing_unlock(); /* nobody holds these locks here */
+            _exit(0);
+        }
+        wrong += child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    }
+    __atomic_store_n(&fds[0], 1, __ATOMIC_SEQ_CST);
+    pthread_join(thread, NULL);
+    assert_int_equal(wrong, 0);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_closed_descriptors),
-        cmocka_unit_test(test_descriptors_are_high),
-        cmocka_unit_test(test_listeners),
+        cmocka_unit_test(test_closed_descriptors), cmocka_unit_test(test_descriptors_are_high),
+        cmocka_unit_test(test_listeners),          cmocka_unit_test(closed_behind_the_lock),
 #ifndef __SANITIZE_THREAD__
-        cmocka_unit_test(fork_behind_start),
+        cmocka_unit_test(fork_behind_start),       cmocka_unit_test(closed_behind_the_lock),
+        cmocka_unit_test(closing_and_fork),
 #endif
     };
 
