@@ -51,6 +51,9 @@ struct client_config {
     unsigned long jobs;
 };
 
+/* What a handshake may take beyond the deadline of the verification. */
+enum { CLIENT_HANDSHAKE_EXTRA_MS = 5000 };
+
 enum client_config_result { CLIENT_CONFIG_RUN, CLIENT_CONFIG_HELP, CLIENT_CONFIG_BAD };
 
 enum client_config_result client_config_parse(struct client_config *config, int argc, char **argv);

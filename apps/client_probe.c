@@ -131,6 +131,11 @@ static bool shake_hands(SSL *ssl, int fd, uint64_t until_us, struct check_result
     }
 }
 
+static uint64_t handshake_us(const struct client_config *config)
+{
+    return (config->deadline_ms + CLIENT_HANDSHAKE_EXTRA_MS) * 1000;
+}
+
 static void confirm(struct mtls_confirmation *confirmation, SSL *ssl, struct check_result *out)
 {
     uint64_t start = clock_us();
@@ -173,7 +178,7 @@ static void probe(const struct client *c, struct check_result *out)
         ssl = client_tls_new(c);
         if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
             fail(out, "local", "out of memory");
-        } else if (shake_hands(ssl, fd, start + config->timeout_s * 1000000, out)) {
+        } else if (shake_hands(ssl, fd, start + handshake_us(config), out)) {
             out->handshake_us = clock_us() - start;
             confirm(confirmation, ssl, out);
             (void)SSL_shutdown(ssl);

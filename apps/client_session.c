@@ -10,8 +10,6 @@
 #include "http_get.h"
 #include "relay.h"
 
-#define HANDSHAKE_EXTRA_MS 5000 /* beyond the deadline of the verification */
-
 struct client_session {
     struct client *client;
     struct client_session *prev, *next;
@@ -283,7 +281,7 @@ static void on_connected(void *arg, int fd, const char *error)
     struct client_session *cs = arg;
     struct client *c = cs->client;
     struct tls_conn_limits limits = {
-        .handshake_s = (double)(c->config.deadline_ms + HANDSHAKE_EXTRA_MS) / 1000.,
+        .handshake_s = (double)(c->config.deadline_ms + CLIENT_HANDSHAKE_EXTRA_MS) / 1000.,
         .idle_s = (double)c->config.idle_s,
     };
     struct link *link;
