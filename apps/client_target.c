@@ -107,7 +107,7 @@ int client_paths_add(struct client_config *c, const char *prog)
 
 int client_target_parse(struct client_config *c, const struct options *o)
 {
-    bool forget = o->word_count == 2 && strcmp(o->words[0], "forget") == 0;
+    bool forget = o->word_count > 0 && strcmp(o->words[0], "forget") == 0;
 
     if (forget && c->mode != CLIENT_PIPE)
         return usage_error(o->prog, "--get, --head, --forward and forget exclude each other");
@@ -115,7 +115,7 @@ int client_target_parse(struct client_config *c, const struct options *o)
         return usage_error(o->prog, "forget needs --hosts FILE");
     if (forget)
         c->mode = CLIENT_FORGET;
-    if (o->word_count == 0)
+    if (o->word_count == (forget ? 1 : 0))
         return usage_error(o->prog, "HOST:PORT is missing");
     if (o->word_count > (forget ? 2 : 1))
         return usage_error(o->prog, "unexpected argument %s", o->words[forget ? 2 : 1]);

@@ -411,6 +411,25 @@ def test_client_usage_errors(args):
         assert said["outcome"] == "failed" and said["event"] == "error" and said["message"] != ""
 
 
+@pytest.mark.parametrize("args, says", [
+    (["forget"], b"forget needs --hosts FILE"), (["forget", "--hosts", "/nowhere"], b"HOST:PORT is missing"),
+    (["forget", "--hosts", "/nowhere", "a:1", "b:1"], b"unexpected argument b:1"),
+])
+def test_forget_says_what_is_missing(args, says):
+    for program in (CLIENT, str(BUILD / "apps" / "smkex-client")):
+        done = run(program, *args)
+        assert done.returncode == 1 and says in done.stderr, done.stderr
+
+
+def test_check_gives_up_on_a_silent_server():
+    """The handshake may take five seconds more than the deadline, whatever a connect may take."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        done = run(CLIENT, "check", "--json", "--path2", f"remote=127.0.1.1:{port},distinct=server",
+                   "--deadline", "100", "--timeout", "300", f"127.0.0.1:{port}")
+    assert done.returncode == 3 and json.loads(done.stdout)["reason"] == "timeout", done
+
+
 def test_server_usage_errors(certs, site):
     base = ["--listen", "127.0.0.1:0", "--cert", str(certs.cert), "--key", str(certs.key)]
     off = ["--policy", "off"]
