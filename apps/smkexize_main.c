@@ -47,6 +47,14 @@ struct run {
     char **program;
 };
 
+static int add_text(struct run *r, const char *rule)
+{
+    if (strlen(r->rules) + strlen(rule) >= sizeof r->rules)
+        return usage_error(PROG, "too many addresses");
+    strcat(r->rules, rule);
+    return 0;
+}
+
 static int add_rule(struct run *r, const char *kind, const struct addr *a, const char *loop)
 {
     const struct sockaddr_in *in = (const void *)&a->sa;
@@ -60,10 +68,7 @@ static int add_rule(struct run *r, const char *kind, const struct addr *a, const
         return -1;
     n = snprintf(one, sizeof one, "%s %s %u %s;", kind, text,
                  ntohs(v4 ? in->sin_port : in6->sin6_port), loop);
-    if (n < 0 || (size_t)n >= sizeof one || strlen(r->rules) + (size_t)n >= sizeof r->rules)
-        return -1;
-    strcat(r->rules, one);
-    return 0;
+    return n < 0 || (size_t)n >= sizeof one ? -1 : add_text(r, one);
 }
 
 /* An address of this run's own in 127.64.0.0/10: nobody else's listener is there. */
@@ -187,15 +192,20 @@ static int one_group(struct run *r, int argc, char **argv, int *at)
 
 static int take_arguments(struct run *r, int argc, char **argv)
 {
-    int i = 2;
+    int i = 2, end = 2;
 
     if (argc < 2 || strcmp(argv[1], "run") != 0)
         return usage_error(PROG, "the first word is run");
+    while (end < argc && strcmp(argv[end], "--") != 0)
+        end++;
+    if (end + 1 >= argc)
+        return usage_error(PROG, "-- PROGRAM is missing");
     while (i < argc && strcmp(argv[i], "--") != 0) {
         if (strcmp(argv[i], "--others") == 0) {
             if (i + 1 >= argc || strcmp(argv[i + 1], "plain") != 0)
                 return usage_error(PROG, "--others: only plain can be said");
-            strcat(r->rules, "PLAIN;");
+            if (add_text(r, "PLAIN;") < 0)
+                return -1;
             i += 2;
         } else if (strcmp(argv[i], "--to") != 0 && strcmp(argv[i], "--on") != 0) {
             return usage_error(PROG, "%s: --to, --on or -- is expected", argv[i]);
@@ -205,9 +215,7 @@ static int take_arguments(struct run *r, int argc, char **argv)
     }
     if (r->count == 0)
         return usage_error(PROG, "neither --to nor --on");
-    if (i + 1 >= argc)
-        return usage_error(PROG, "-- PROGRAM is missing");
-    r->program = argv + i + 1;
+    r->program = argv + end + 1;
     return 0;
 }
 

@@ -243,7 +243,10 @@ def test_exit_codes_are_the_program_s(redis):
 
 
 @pytest.mark.parametrize("words, text", [
-    (["--", "true"], b"neither --to nor --on"), (["--to"], b"needs an address"),
+    (["--", "true"], b"neither --to nor --on"), (["--to", "--", "true"], b"needs an address"),
+    (["--to", "10.0.0.1:1"], b"-- PROGRAM is missing"), (["--to", "10.0.0.1:1", "--"], b"-- PROGRAM is missing"),
+    (["--to", "10.0.0.1:1", "--path2", "auto", "true"], b"-- PROGRAM is missing"),
+    (["--others", "plain"] * 800 + ["--", "true"], b"too many addresses"),
     (["--to", "10.0.0.1:1", "--colour", "--", "true"], b"unknown flag"),
     (["--others", "maybe", "--", "true"], b"only plain")])
 def test_contradictions_are_refused(lab, words, text):
