@@ -328,8 +328,11 @@ void bundle_explain(FILE *out, const struct bundle *b)
         "Who it was: only which path. Nothing in a bundle is signed but the handshake by the "
         "certificate's\n"
         "key; proofs convince nobody who does not hold the session's keys, and these are not in "
-        "the file.\n"
-        "That the session failed says that nothing was sent under keys of an attacker, except "
-        "where it\n"
-        "says that data was exposed.\n");
+        "the file.\n");
+    if (!bundle_is(b, "outcome", "failed"))
+        return;
+    fprintf(out,
+            "That the session failed says that nothing was sent under keys of an attacker, except "
+            "where it\n"
+            "says that data was exposed.\n");
 }

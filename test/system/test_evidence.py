@@ -51,6 +51,7 @@ def test_interception(lab, pki, www, tmp_path, mitm_ext, folder):
     assert code == 0 and errors == "", errors
     assert "[TAG-3]" in text and "rogue CA" in text and "signed this very handshake" in text
     assert "proof on path 2: wrong" in text and "ANOTHER handshake" in text
+    assert "That the session failed says" in text
     code, text, _ = explain(other)
     assert code == 0 and "[SRV-2]" in text and "its own" in text
 
@@ -95,7 +96,8 @@ def test_the_same_handshake(lab, pki, www, folder):
     """The twin of the interception: nobody in between, and the two ends' bundles agree."""
     server = tools.Server(lab, pki, *words(folder, "evidence-of=all"), www=www)
     check.verified(client(lab, pki, server, *words(folder, "evidence-of=all")), server)
-    assert "nobody ended TLS between them" in explain(*bundles(folder))[1]
+    text = explain(*bundles(folder))[1]
+    assert "nobody ended TLS between them" in text and "That the session failed" not in text
 
 
 def test_only_failures_unless_asked(lab, pki, www, folder):
