@@ -168,16 +168,46 @@ static bool continues(const struct mtls_session *s, const uint8_t *random)
     return facts.hello_retry && !facts.server_hello && memcmp(s->hello_random, random, 32) == 0;
 }
 
+static bool requires(const SSL_CTX *ctx)
+{
+    const struct mtls_hook *hook = mtls_hook_of(ctx);
+
+    return hook != NULL && hook->config.policy == MTLS_POLICY_REQUIRE;
+}
+
+/* Without BIOs nothing is read and nothing leaves: where there is no memory for the gate. */
+static void cut(SSL *ssl)
+{
+    SSL_set0_rbio(ssl, NULL);
+    SSL_set0_wbio(ssl, NULL);
+    mtls_raise(MTLS_ERR_NOMEM, NULL);
+}
+
+/* Fails a handshake that would go on without our extension. */
+static void fail_plain(SSL *ssl, struct mtls_session *s, int why)
+{
+    int err = s == NULL ? MTLS_ERR_NOMEM : mtls_gate_install(s);
+
+    if (err != 0)
+        cut(ssl);
+    if (s != NULL)
+        mtls_session_fail(s, err != 0 ? err : why);
+}
+
 /* A ClientHello that libssl reports: on the server this is where a handshake begins. */
 static struct mtls_session *server_hello(SSL *ssl, const uint8_t *msg, size_t len)
 {
     struct mtls_session *s = mtls_session_get(ssl);
 
+    if (s == NULL && requires(SSL_get_SSL_CTX(ssl)))
+        cut(ssl);
     if (s == NULL || len < RANDOM_AT + 32)
         return s;
     if (!continues(s, msg + RANDOM_AT)) {
-        if ((s->phase != MTLS_PHASE_START || s->hs->hellos > 0) && mtls_session_reset(s) != 0)
+        if ((s->phase != MTLS_PHASE_START || s->hs->hellos > 0) && mtls_session_reset(s) != 0) {
+            cut(ssl);
             return NULL;
+        }
         memcpy(s->hello_random, msg + RANDOM_AT, 32);
         s->times[MTLS_STEP_CLIENT_HELLO] = mtls_now();
     }
@@ -194,22 +224,16 @@ static struct mtls_session *client_hello(SSL *ssl, const struct mtls_hook *hook,
 
     /* Not the handshake that the session is of: its outcome must not stand for this one. */
     if (s != NULL && s->phase != MTLS_PHASE_START && len >= RANDOM_AT + 32 &&
-        memcmp(s->hello_random, msg + RANDOM_AT, 32) != 0 && mtls_session_reset(s) != 0)
+        memcmp(s->hello_random, msg + RANDOM_AT, 32) != 0 && mtls_session_reset(s) != 0) {
+        cut(ssl);
         return NULL;
+    }
     if (hook == NULL || hook->config.policy != MTLS_POLICY_REQUIRE ||
         (s != NULL && s->phase != MTLS_PHASE_START))
         return s;
     s = mtls_session_get(ssl);
-    if (s != NULL && mtls_gate_install(s) == 0)
-        mtls_session_fail(s, MTLS_ERR_TLS_VERSION);
+    fail_plain(ssl, s, MTLS_ERR_TLS_VERSION);
     return s;
-}
-
-static bool requires(const SSL_CTX *ctx)
-{
-    const struct mtls_hook *hook = mtls_hook_of(ctx);
-
-    return hook != NULL && hook->config.policy == MTLS_POLICY_REQUIRE;
 }
 
 /* The server's ServerHello goes out and our extension was not in the ClientHello: ordinary TLS,
@@ -220,8 +244,8 @@ static void server_plain(struct mtls_session *s)
 
     if (s->hook->config.policy != MTLS_POLICY_REQUIRE && !requires(SSL_get_SSL_CTX(s->ssl)))
         mtls_session_decide(s, MTLS_OUTCOME_PLAIN, why);
-    else if (mtls_gate_install(s) == 0)
-        mtls_session_fail(s, why);
+    else
+        fail_plain(s->ssl, s, why);
 }
 
 /* ServerHello or HelloRetryRequest leaves. [EXT-3] */
