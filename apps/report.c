@@ -126,6 +126,12 @@ static const char *message_of(const struct report *r)
 }
 
 /* Which paths it was that failed. */
+/* The path's own error, unless it is the session's. */
+static bool tells_more(const struct report *r, const struct mtls_path_info *p)
+{
+    return p->error != 0 && p->error != report_link_reason(r->link);
+}
+
 static void print_failed_paths(const struct report *r)
 {
     struct mtls_path_info p;
@@ -134,7 +140,9 @@ static void print_failed_paths(const struct report *r)
         return;
     for (size_t i = 1; report_link_path(r->link, i, &p); i++) {
         if (*p.spec != '\0' && strcmp(p.state, "confirmed") != 0)
-            fprintf(stderr, " (path2=%s%s%s)", p.spec, *p.remote != '\0' ? " to " : "", p.remote);
+            fprintf(stderr, " (path2=%s%s%s%s%s)", p.spec, *p.remote != '\0' ? " to " : "",
+                    p.remote, tells_more(r, &p) ? ": " : "",
+                    tells_more(r, &p) ? mtls_error_string(p.error) : "");
     }
 }
 

@@ -106,6 +106,10 @@ const char *report_link_key(const struct link *l)
 
 bool report_link_path(const struct link *l, size_t index, struct mtls_path_info *path)
 {
+    const struct mtls_confirmation *confirmation = link_get0_confirmation(l, NULL);
+
+    if (confirmation != NULL)
+        return mtls_confirmation_get_path(confirmation, index, path) == 1;
     return mtls_get_path(link_get0_ssl(l), index, path) == 1;
 }
 
@@ -114,8 +118,8 @@ bool report_link_step(const struct link *l, size_t index, const char **name, uin
     static const char *const names[MTLS_STEP_COUNT] = {
         "ClientHello", "path 2 connected", "HELLO", "READY", "PROOF", "Finished", "decided"};
 
-    if (index >= MTLS_STEP_COUNT)
-        return false;
+    if (index >= MTLS_STEP_COUNT || link_get0_confirmation(l, NULL) != NULL)
+        return false; /* those of a handshake that came to nothing */
     *name = names[index];
     *at_us = mtls_get_time_us(link_get0_ssl(l), (enum mtls_step)index);
     return true;

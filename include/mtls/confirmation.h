@@ -65,6 +65,12 @@ MTLS_API unsigned mtls_confirmation_scope(const struct mtls_confirmation *c);
 /* Whether path 1 resumed a session that was verified before, without path 2 (1/0). */
 MTLS_API int mtls_confirmation_resumed(const struct mtls_confirmation *c);
 
+/* After mtls_confirmation_run(), as mtls_get_path(): index 0 is path 1, 1 the path that was tried
+ * (state "confirmed" or "failed"). 1, or 0 beyond the last (no error is raised). The strings live
+ * as long as c. */
+MTLS_API int mtls_confirmation_get_path(const struct mtls_confirmation *c, size_t index,
+                                        struct mtls_path_info *info);
+
 /* All of it as one JSON object without line breaks: "outcome", "verdict", "reason", "meaning",
  * "scope", "paths", "tickets", "times_us". The caller frees it with OPENSSL_free. NULL: out of
  * memory. */

@@ -390,6 +390,7 @@ static void judge(struct mtls_confirmation *c, SSL *ssl, const struct mtls_rsm_f
         c->scope = 0;
     if (!c->allowed)
         forget(ssl);
+    mtls_confirmation_put_texts(c);
     gather_evidence(c, ssl, until);
     mtls_confirmation_keep_evidence(c, ssl);
 }

@@ -30,6 +30,11 @@ struct mtls_try {
     STACK_OF(X509) * chain;       /* a full handshake's; NULL */
 };
 
+/* Both paths' addresses as text, for who asks. */
+struct mtls_confirmation_text {
+    char local[64], remote[64], via[64];
+};
+
 struct mtls_confirmation {
     struct mtls_config config;
     char name[MTLS_HOST_MAX + 1];
@@ -53,6 +58,8 @@ struct mtls_confirmation {
     bool has_evidence, has_key1;
     uint8_t key1[MTLS_SHA256_LEN];
     struct mtls_path_facts path1, path2;
+    struct mtls_confirmation_text text[2];
+    char shares[128];
     enum mtls_rsm_reason reason;
     unsigned scope;
     SSL_SESSION *spare; /* with the record */
@@ -89,6 +96,9 @@ bool mtls_name_fits(X509 *cert, const char *name);
 bool mtls_key_of(const X509 *cert, uint8_t out[MTLS_SHA256_LEN]);
 /* Whether path 1's handshake had a key exchange (a resumed one need not). */
 bool mtls_has_key_exchange(SSL *ssl);
+
+/* confirmation_report.c. After the verdict: what mtls_confirmation_get_path() shows. */
+void mtls_confirmation_put_texts(struct mtls_confirmation *c);
 
 /* confirmation_evidence.c. The chain that ssl's peer showed, in place of *out. */
 void mtls_chain_keep(STACK_OF(X509) * *out, SSL *ssl);

@@ -47,6 +47,47 @@ SSL_SESSION *mtls_confirmation_get1_session(const struct mtls_confirmation *c)
     return c->spare;
 }
 
+static void put_text_of(struct mtls_confirmation_text *t, const struct mtls_path_facts *f)
+{
+    if (f->local.family != 0)
+        mtls_addr_format(&f->local, t->local, sizeof(t->local));
+    if (f->remote.family != 0)
+        mtls_addr_format(&f->remote, t->remote, sizeof(t->remote));
+    if (f->proxied)
+        mtls_addr_format(&f->proxy, t->via, sizeof(t->via));
+}
+
+void mtls_confirmation_put_texts(struct mtls_confirmation *c)
+{
+    put_text_of(&c->text[0], &c->path1);
+    put_text_of(&c->text[1], &c->path2);
+    if (c->path2.known)
+        mtls_shared_words(mtls_paths_shared(&c->path1, &c->path2), c->shares, sizeof(c->shares));
+}
+
+int mtls_confirmation_get_path(const struct mtls_confirmation *c, size_t index,
+                               struct mtls_path_info *info)
+{
+    bool made = c->main.end != MTLS_RSM_NOT_MADE;
+
+    if (!c->ran || index > 1 || (index == 1 && c->spec.text[0] == '\0'))
+        return 0;
+    *info = (struct mtls_path_info){.local = c->text[index].local,
+                                    .remote = c->text[index].remote,
+                                    .device = index == 0 ? c->path1.dev : c->path2.dev,
+                                    .via = c->text[index].via,
+                                    .spec = "",
+                                    .shares = "",
+                                    .state = ""};
+    if (index == 0)
+        return 1;
+    info->spec = c->spec.text;
+    info->shares = c->shares;
+    info->state = c->reason == MTLS_RSM_WHY_RESUMED ? "confirmed" : "failed";
+    info->error = made ? 0 : c->main.error;
+    return 1;
+}
+
 /* ---- JSON; what is written is ASCII: names, addresses, configuration words ---- */
 
 static void put_text(BIO *out, const char *text)
@@ -72,9 +113,9 @@ static void put_addr(BIO *out, const char *key, const struct mtls_addr *a)
     BIO_printf(out, ", \"%s\": \"%s\"", key, text);
 }
 
-static void put_path(BIO *out, const struct mtls_path_facts *f, const char *spec)
+static void put_path(BIO *out, int number, const struct mtls_path_facts *f, const char *spec)
 {
-    BIO_puts(out, "{\"spec\": ");
+    BIO_printf(out, "{\"path\": %d, \"spec\": ", number);
     put_text(out, spec);
     put_addr(out, "local", &f->local);
     put_addr(out, "remote", &f->remote);
@@ -89,11 +130,11 @@ static void put_paths(BIO *out, const struct mtls_confirmation *c)
     char words[128];
 
     BIO_puts(out, ", \"paths\": [");
-    put_path(out, &c->path1, "");
+    put_path(out, 1, &c->path1, "");
     BIO_puts(out, "}");
     if (c->spec.text[0] != '\0') {
         BIO_puts(out, ", ");
-        put_path(out, &c->path2, c->spec.text);
+        put_path(out, 2, &c->path2, c->spec.text);
         if (c->path2.known)
             BIO_printf(
                 out, ", \"shares\": \"%s\"",

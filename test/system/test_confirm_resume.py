@@ -5,6 +5,7 @@ TLS (test_plain_tls_is_read). [RSM-8] to [RSM-16]."""
 
 import base64
 import os
+import re
 import subprocess
 
 import pytest
@@ -551,6 +552,30 @@ def test_check_table(lab, pki, www, tmp_path):
     assert lines[1].split()[:4] == [f"{pki.name}:{good.port}", "verified", "resumed", "TLSv1.3"]
     assert "1 verified, 0 consistent, 0 unproven, 0 alarm, 0 not reached" in lines
     assert lines[-1].startswith("resumed: the server on path 2")
+
+
+@pytest.mark.parametrize("way", ["resume", "auto"])
+def test_paths_are_shown(lab, pki, www, tmp_path, way):
+    """For people: both paths; those of the proof that was not to be had are not among them."""
+    server = stock.nginx(lab, pki, tmp_path / "nginx", www)
+    words = [tools.tool("mtls-client"), "-v", "--cafile", pki.cafile, "--connect", lab.addr, "--confirm", way,
+             "--path2", spec(lab), "--get", "/file", f"{pki.name}:{server.port}"]
+    proc = lab.run(lab.client, words)
+    assert proc.wait() == 0, proc.log()
+    lines = proc.lines("stderr")
+    assert re.fullmatch(rf"  path 1  \S+ -> {lab.addr}:{server.port}  dev p1", lines[1]), proc.log()
+    assert re.fullmatch(rf"  path 2  \S+ -> {lab.addr}:{server.port}  dev p2  confirmed", lines[2]), proc.log()
+    assert lines[3:] == ["          shares with path 1: remote-address,remote-prefix"], proc.log()
+
+
+def test_failed_path_is_named(lab, pki, www, tmp_path):
+    server = stock.nginx(lab, pki, tmp_path / "nginx", www)
+    lab.filter(2, f"tcp dport {server.port} reject with tcp reset")
+    words = [tools.tool("mtls-client"), "--cafile", pki.cafile, "--connect", lab.addr, "--confirm", "resume",
+             "--path2", spec(lab), "--get", "/file", f"{pki.name}:{server.port}"]
+    proc = lab.run(lab.client, words)
+    assert proc.wait() == tools.EXIT_UNVERIFIED, proc.log()
+    assert proc.lines("stderr")[0].endswith(f"(path2={spec(lab)}: path 2 was refused)"), proc.log()
 
 
 @pytest.mark.parametrize("options", [["check"], ["check", "--path2", "dev=p2"],

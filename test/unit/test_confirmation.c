@@ -97,6 +97,7 @@ static void run_without_a_handshake(void **state)
     struct mtls_confirmation *c = mtls_confirmation_new(PATH " early=off", "a.example", 443, NULL);
     SSL_CTX *ctx = SSL_CTX_new(TLS_method());
     SSL *ssl = SSL_new(ctx), *server = SSL_new(ctx);
+    struct mtls_path_info path;
     char *json;
 
     assert_non_null(c);
@@ -109,6 +110,7 @@ static void run_without_a_handshake(void **state)
     assert_int_equal(mtls_confirmation_scope(c), 0);
     assert_int_equal(mtls_confirmation_resumed(c), 0);
     assert_null(mtls_confirmation_get1_session(c));
+    assert_int_equal(mtls_confirmation_get_path(c, 0, &path), 0);
     json = mtls_confirmation_json(c);
     assert_non_null(json);
     assert_non_null(strstr(json, "\"outcome\": \"none\", \"mode\": \"resume\""));
