@@ -282,8 +282,7 @@ static int check_confirm(struct mtls_p2s_session *x, const struct mtls_p2s_claim
             return rc;
         if (!mtls_tag_equal(tag, f->u.confirm.tag))
             continue;
-        if (!x->confirmed)
-            memcpy(x->d, d, sizeof(x->d));
+        memcpy(x->d, d, sizeof(x->d));
         return 1;
     }
     return 0;
@@ -319,7 +318,7 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
     if (claim->via[slot] != 0)
         return mtls_p2s_claim_forward(claim, slot, f);
     x = session_in(claim->join, slot);
-    if (x == NULL) /* it ended while CONFIRM was under way */
+    if (x == NULL || x->confirmed) /* it ended while CONFIRM was under way; [CNF-4] */
         return 0;
     rc = check_confirm(x, claim, f);
     if (rc < 0)
@@ -330,8 +329,6 @@ int mtls_p2s_claim_confirm(struct mtls_p2s_claim *claim, const struct mtls_frame
         rc = mtls_p2s_conn_send(claim->conn, frame, sizeof(frame));
         return rc < 0 ? rc : MTLS_ERR_CONFIRM_WRONG;
     }
-    if (x->confirmed) /* [CNF-4] */
-        return 0;
     x->confirmed = true;
     s->stats.confirmed++;
     if (s->events.confirmed != NULL)

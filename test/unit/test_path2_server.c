@@ -305,6 +305,40 @@ static void confirm_over_several_paths(void **state)
     proven_stop(&t);
 }
 
+/* [CNF-4] A wrong CONFIRM of a confirmed session is ignored: its connection, which other sessions
+ * may use, stays open. The twin of a session that is not confirmed closes it. */
+static void a_wrong_confirm_after_the_right_one(void **state)
+{
+    static struct proven t;
+    struct mtls_keys other;
+    struct side b, later;
+    struct peer *q;
+
+    for (int confirmed = 0; confirmed <= 1; confirmed++) {
+        proven_start(&t);
+        lab_keys(&other, 4);
+        q = peer_new(&t.lab, lab_v4(3, 1));
+        peer_greet(q);
+        b = side_open(q, 1, 100, 1);
+        side_expect_proof(&b, &t.keys);
+        if (confirmed)
+            assert_int_equal(side_confirm(&t.s, &t.keys, 1, ONE(t.s)), 0);
+        assert_int_equal(side_confirm(&b, &other, 1, ONE(b)),
+                         confirmed ? 0 : MTLS_ERR_CONFIRM_WRONG);
+        assert_int_equal(lab_stats(&t.lab).confirm_wrong, !confirmed);
+        if (confirmed) {
+            peer_expect_nothing(q);
+            later = side_open(q, 2, 100, 1);
+            side_expect_proof(&later, &t.keys);
+        } else {
+            peer_expect_fail(q, 1, MTLS_FAIL_CONFIRM_WRONG);
+        }
+        assert_int_equal(t.lab.confirmed, confirmed);
+        peer_free(q);
+        proven_stop(&t);
+    }
+}
+
 /* The call-back may free the session; what follows in the same read is taken all the same. */
 static void a_session_may_end_when_it_is_confirmed(void **state)
 {
@@ -588,6 +622,7 @@ int main(void)
         cmocka_unit_test(confirm_covers_k_n_and_keys),
         cmocka_unit_test(confirm_where_none_belongs),
         cmocka_unit_test(confirm_over_several_paths),
+        cmocka_unit_test(a_wrong_confirm_after_the_right_one),
         cmocka_unit_test(a_session_may_end_when_it_is_confirmed),
         cmocka_unit_test(confirm_over_a_set_that_cannot_be),
         cmocka_unit_test(eight_claims_and_no_more),
