@@ -10,13 +10,18 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 
 #include "hostfile.h"
 
-enum { SUFFIX_MAX = 5 /* ".lock" */ };
+enum {
+    SUFFIX_MAX = 5, /* ".lock" */
+    LOCK_WAIT_MS = 3000,
+    LOCK_PAUSE_MS = 16,
+};
 
 struct place {
     int dir, lock; /* -1: not open */
@@ -25,8 +30,10 @@ struct place {
 
 static void place_close(struct place *p)
 {
-    if (p->lock >= 0)
+    if (p->lock >= 0) {
+        (void)flock(p->lock, LOCK_UN); /* a process forked meanwhile has it open still */
         (void)close(p->lock);
+    }
     if (p->dir >= 0)
         (void)close(p->dir);
     p->dir = p->lock = -1;
@@ -66,10 +73,28 @@ static bool is_ours(int fd, struct stat *st)
            (st->st_mode & (S_IRWXG | S_IRWXO)) == 0;
 }
 
+/* Whoever holds it writes for milliseconds, or is stopped: a handshake does not wait for that. */
+static int lock_take(int fd)
+{
+    unsigned waited = 0, pause = 1;
+
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        struct timespec ts = {.tv_nsec = pause * 1000000l};
+
+        if (errno == EINTR)
+            continue;
+        if (errno != EWOULDBLOCK || waited >= LOCK_WAIT_MS)
+            return MTLS_ERR_IO;
+        (void)nanosleep(&ts, NULL);
+        waited += pause;
+        pause = pause < LOCK_PAUSE_MS ? pause * 2 : LOCK_PAUSE_MS;
+    }
+    return 0;
+}
+
 static int place_lock(struct place *p)
 {
     struct stat st;
-    int r;
 
     p->lock =
         openat(p->dir, p->lock_file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
@@ -80,10 +105,7 @@ static int place_lock(struct place *p)
         return MTLS_ERR_HOSTS_FILE;
     if ((st.st_mode & 0600) != 0600) /* made under a strange umask */
         (void)fchmod(p->lock, 0600);
-    do
-        r = flock(p->lock, LOCK_EX);
-    while (r != 0 && errno == EINTR);
-    return r == 0 ? 0 : MTLS_ERR_IO;
+    return lock_take(p->lock);
 }
 
 /* ---- Reading [MEM-5] ---- */

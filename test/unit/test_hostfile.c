@@ -486,6 +486,49 @@ static void killed_writers(void **state)
     assert_tidy();
 }
 
+/* Whoever stands still with the lock keeps nobody for ever. */
+static void held(void **state)
+{
+    char lock[160];
+    int fd;
+
+    assert_int_equal(put("before.example"), 0);
+    (void)snprintf(lock, sizeof(lock), "%s.lock", path);
+    fd = open(lock, O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(put("during.example"), MTLS_ERR_IO);
+    assert_int_equal(get("before.example"), 1);
+    assert_int_equal(get("during.example"), 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(put("after.example"), 0);
+    assert_tidy();
+}
+
+/* A process that another thread forked in the middle of a write, and that lives on. */
+static void inherited(void **state)
+{
+    struct place p;
+    int ends[2];
+    char byte;
+    pid_t pid;
+
+    assert_int_equal(put("before.example"), 0);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(place_open(&p, path, false), 1);
+    assert_int_equal(place_lock(&p), 0);
+    pid = fork();
+    if (pid == 0) {
+        (void)close(ends[1]);
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    place_close(&p);
+    assert_int_equal(put("after.example"), 0);
+    (void)close(ends[1]);
+    assert_int_equal(wait_for(pid), 0);
+    (void)close(ends[0]);
+    assert_tidy();
+}
+
 /* A disk that is full after n bytes. */
 static int put_within(rlim_t n)
 {
@@ -533,11 +576,23 @@ static void full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(put_get_forget), IN_FOLDER(any_umask),          IN_FOLDER(keys),
-        IN_FOLDER(folders),        IN_FOLDER(relative_name),      IN_FOLDER(bad_arguments),
-        IN_FOLDER(permissions),    IN_FOLDER(not_a_file),         IN_FOLDER(traps_beside_it),
-        IN_FOLDER(damaged),        IN_FOLDER(without_permission), IN_FOLDER(concurrent_writers),
-        IN_FOLDER(killed_writers), IN_FOLDER(full_disk),          IN_FOLDER(lack_of_memory),
+        IN_FOLDER(put_get_forget),
+        IN_FOLDER(any_umask),
+        IN_FOLDER(keys),
+        IN_FOLDER(folders),
+        IN_FOLDER(relative_name),
+        IN_FOLDER(bad_arguments),
+        IN_FOLDER(permissions),
+        IN_FOLDER(not_a_file),
+        IN_FOLDER(traps_beside_it),
+        IN_FOLDER(damaged),
+        IN_FOLDER(without_permission),
+        IN_FOLDER(concurrent_writers),
+        IN_FOLDER(killed_writers),
+        IN_FOLDER(held),
+        IN_FOLDER(inherited),
+        IN_FOLDER(full_disk),
+        IN_FOLDER(lack_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
