@@ -47,6 +47,8 @@ struct mtls_confirmation;
 MTLS_API struct mtls_confirmation *mtls_confirmation_new(const char *config, const char *name,
                                                          uint16_t port, SSL_SESSION *offered);
 
+/* NULL in the place of the object: nothing was run; mtls_confirmation_run() refuses it (_ARG). */
+
 /* After the handshake of ssl (a client on a socket), before its first byte of application data:
  * takes the ticket in, resumes the session on path 2, judges. Blocks for at most the deadline,
  * whatever the socket is (it is non-blocking within the call). Data that came is left for SSL_read.
@@ -73,7 +75,7 @@ MTLS_API int mtls_confirmation_get_path(const struct mtls_confirmation *c, size_
 
 /* All of it as one JSON object without line breaks: "outcome", "verdict", "reason", "meaning",
  * "scope", "paths", "tickets", "times_us". The caller frees it with OPENSSL_free. NULL: out of
- * memory. */
+ * memory, or of none. */
 MTLS_API char *mtls_confirmation_json(const struct mtls_confirmation *c);
 
 /* verified alone: a session with a ticket that was not used yet and the record of this

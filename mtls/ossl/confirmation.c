@@ -407,6 +407,10 @@ static int refuse(const struct mtls_confirmation *c, SSL *ssl)
 
 int mtls_confirmation_run(struct mtls_confirmation *c, SSL *ssl)
 {
+    if (c == NULL) {
+        mtls_raise(MTLS_ERR_ARG, NULL);
+        return 0;
+    }
     return mtls_confirmation_go_on(c, ssl) == 1;
 }
 

@@ -15,33 +15,41 @@ const char *mtls_verdict_name(enum mtls_confirm_verdict verdict)
     return (unsigned)verdict <= MTLS_VERDICT_ALARM ? names[verdict] : "none";
 }
 
+/* NULL is what mtls_confirmation_new() gives where it fails: nothing was run. */
+static enum mtls_rsm_reason reason_of(const struct mtls_confirmation *c)
+{
+    return c != NULL ? c->reason : (enum mtls_rsm_reason)0;
+}
+
 enum mtls_confirm_verdict mtls_confirmation_verdict(const struct mtls_confirmation *c)
 {
-    return (enum mtls_confirm_verdict)mtls_rsm_verdict_of(c->reason);
+    return (enum mtls_confirm_verdict)mtls_rsm_verdict_of(reason_of(c));
 }
 
 const char *mtls_confirmation_reason(const struct mtls_confirmation *c)
 {
-    return mtls_rsm_word(c->reason);
+    return mtls_rsm_word(reason_of(c));
 }
 
 const char *mtls_confirmation_meaning(const struct mtls_confirmation *c)
 {
-    return mtls_rsm_meaning(c->reason);
+    return mtls_rsm_meaning(reason_of(c));
 }
 
 unsigned mtls_confirmation_scope(const struct mtls_confirmation *c)
 {
-    return c->scope;
+    return c != NULL ? c->scope : 0;
 }
 
 int mtls_confirmation_resumed(const struct mtls_confirmation *c)
 {
-    return c->reason == MTLS_RSM_WHY_SPARE_TICKET;
+    return reason_of(c) == MTLS_RSM_WHY_SPARE_TICKET;
 }
 
 SSL_SESSION *mtls_confirmation_get1_session(const struct mtls_confirmation *c)
 {
+    if (c == NULL)
+        return NULL;
     if (c->spare != NULL)
         SSL_SESSION_up_ref(c->spare);
     return c->spare;
@@ -230,7 +238,7 @@ static void put_all(BIO *out, const struct mtls_confirmation *c)
 
 char *mtls_confirmation_json(const struct mtls_confirmation *c)
 {
-    BIO *out = BIO_new(BIO_s_mem());
+    BIO *out = c != NULL ? BIO_new(BIO_s_mem()) : NULL;
     char *data = NULL, *text = NULL;
     long len;
 

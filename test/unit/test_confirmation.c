@@ -105,6 +105,13 @@ static void run_without_a_handshake(void **state)
     SSL_set_accept_state(server);
     run_refused(c, NULL);
     run_refused(c, ssl);
+    run_refused(NULL, ssl);
+    assert_string_equal(mtls_confirmation_reason(NULL), "none");
+    assert_string_equal(mtls_confirmation_meaning(NULL), mtls_confirmation_meaning(c));
+    assert_int_equal(mtls_confirmation_scope(NULL), 0);
+    assert_int_equal(mtls_confirmation_resumed(NULL), 0);
+    assert_null(mtls_confirmation_get1_session(NULL));
+    assert_null(mtls_confirmation_json(NULL));
     run_refused(c, server);
     assert_string_equal(mtls_confirmation_reason(c), "none");
     assert_int_equal(mtls_confirmation_scope(c), 0);
