@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -83,6 +85,31 @@ static int load_files(struct server *s)
     return c->ticket_key != NULL ? load_ticket_key(s->ctx, c->ticket_key) : 0;
 }
 
+/* single-port=on, in whatever layer: the library then looks at a connection on which nothing has
+ * come yet once more. */
+static bool is_single_port(SSL_CTX *ctx)
+{
+    int ends[2];
+    bool rv;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return false;
+    rv = mtls_accept_path2(ctx, ends[0]) < 0;
+    close(ends[0]);
+    close(ends[1]);
+    return rv;
+}
+
+static int check_listener(const struct server *s)
+{
+    if (mtls_ssl_ctx_get0_listener(s->ctx, 0) != NULL || is_single_port(s->ctx))
+        return 0;
+    if (strstr(s->config.words.text, "policy=require") != NULL)
+        return usage_error(PROG, "--policy require needs --path2-listen: no client could confirm");
+    complain_warning(PROG, "no --path2-listen: no session can be verified here");
+    return 0;
+}
+
 static int setup_tls(struct server *s)
 {
     struct server_config *c = &s->config;
@@ -106,12 +133,7 @@ static int setup_tls(struct server *s)
     if (mtls_ssl_ctx_hook(s->ctx, c->words.text) != 1)
         return tls_setup_error(PROG, "Multipath TLS");
     s->hooked = mtls_ssl_ctx_is_hooked(s->ctx) == 1;
-    if (s->hooked && strstr(c->words.text, "policy=require") != NULL &&
-        mtls_ssl_ctx_get0_listener(s->ctx, 0) == NULL)
-        return usage_error(PROG, "--policy require needs --path2-listen: no client could confirm");
-    if (s->hooked && mtls_ssl_ctx_get0_listener(s->ctx, 0) == NULL)
-        complain_warning(PROG, "no --path2-listen: no session can be verified here");
-    return 0;
+    return s->hooked ? check_listener(s) : 0;
 }
 
 int server_protocol_setup(struct server *s)

@@ -165,10 +165,11 @@ def test_reload_under_load(lab, pki):
     assert lost["reuse=on"] <= lost["plain"] and lost["reuse=off"] <= lost["plain"], lost
 
 
-def test_path_2_on_the_tls_port(lab, pki, www):
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+def test_path_2_on_the_tls_port(lab, pki, www, policy):
     """single-port=on: path 2 comes to the TLS port of another address of the server, which tells it from
     TLS by its first byte; a stranger's bytes there are TLS's to refuse, and plain TLS is served."""
-    server = tools.Server(lab, pki, "--config", "single-port=on", path2=False, policy="prefer", www=www,
+    server = tools.Server(lab, pki, "--config", "single-port=on", path2=False, policy=policy, www=www,
                           listen=f"0.0.0.0:{lab.port()}", address=lab.addr)
     server.host = lab.addr
     lab.hosts(lab.client, **{pki.name.replace(".", "_"): lab.addr})
@@ -181,17 +182,19 @@ def test_path_2_on_the_tls_port(lab, pki, www):
                         path2=[f"dev=p2,remote={lab.server_addr(2)}"])
     check.verified(late, None, (www / "file").read_bytes())
     plain = tools.curl(lab, pki, lab.addr, server.port)
-    assert plain.stdout == (www / "file").read_bytes(), plain.log()
+    assert plain.stdout == ((www / "file").read_bytes() if policy == "prefer" else b""), plain.log()
     strangers = lab.spawn(lab.client, [sys.executable, LOAD, "flood", lab.addr, str(server.port), "8"],
                           name="load", stdin=True)
     strangers.wait_json("stdout", event="done")
     assert tools.client(lab, pki, server, path2=[path2]).outcome == tools.VERIFIED
     assert server.stop() == 0
+    assert b"--path2-listen" not in server.proc.stderr, server.proc.log()
 
 
 def test_path_2_on_the_tls_port_is_off(lab, pki, www):
-    """Without the word path 2 gets no answer on the TLS port."""
+    """Without the word path 2 gets no answer on the TLS port, and the server says that there is none."""
     server = tools.Server(lab, pki, path2=False, policy="prefer", www=www)
+    assert b"no --path2-listen" in server.proc.stderr, server.proc.log()
     path2 = f"dev=p2,remote={tools.join(lab.addr, server.port)}"
     result = tools.client(lab, pki, server, path2=[path2], policy="require")
     assert result.outcome == tools.FAILED, result
