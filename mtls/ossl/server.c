@@ -87,6 +87,10 @@ int mtls_server_hello(struct mtls_session *s, const uint8_t *data, size_t len, i
         return err;
     }
     if (err == MTLS_ERR_EXT_NOT_OURS || (err == 0 && !mtls_ext_ch_offers(&ch, MTLS_VERSION_1))) {
+        if (s->phase == MTLS_PHASE_HELLO && s->hs->hellos > 1) { /* the first had ours [EXT-3] */
+            *alert = SSL_AD_ILLEGAL_PARAMETER;
+            return MTLS_ERR_EXT_CHANGED;
+        }
         /* As if it were absent; the security call-back only saw that there is one. [POL] */
         *alert = SSL_AD_HANDSHAKE_FAILURE;
         return s->hook->config.policy == MTLS_POLICY_REQUIRE ? MTLS_ERR_NOT_OFFERED : 0;

@@ -27,6 +27,7 @@ struct offering {
     size_t len;
     bool in[2]; /* in the first, in the second ClientHello */
     bool other; /* the second is not the same */
+    bool alien; /* nor has it our magic */
     unsigned hellos;
 };
 
@@ -37,7 +38,7 @@ static int offering_add(SSL *ssl, unsigned type, unsigned context, const unsigne
     unsigned n = o->hellos++;
 
     if (n == 1 && o->other)
-        o->ext[o->len - 1] ^= 1;
+        o->ext[o->alien ? 0 : o->len - 1] ^= 1;
     *out = o->ext;
     *len = o->len;
     return o->in[n & 1];
@@ -65,20 +66,23 @@ static void offer_through(struct offering *o, SSL_CTX *ctx)
 static void one_sided(void **state)
 {
     static const struct {
-        bool first, second, other;
+        bool first, second, other, alien;
         int require, prefer;
     } cases[] = {
-        {true, true, false, MTLS_ERR_CONFIRM_MISSING, MTLS_ERR_CONFIRM_MISSING},
-        {true, true, true, MTLS_ERR_EXT_CHANGED, MTLS_ERR_EXT_CHANGED},
-        {true, false, false, MTLS_ERR_EXT_CHANGED, MTLS_ERR_EXT_CHANGED},
-        {false, true, false, MTLS_ERR_NOT_OFFERED, MTLS_ERR_EXT_CHANGED},
+        {true, true, false, false, MTLS_ERR_CONFIRM_MISSING, MTLS_ERR_CONFIRM_MISSING},
+        {true, true, true, false, MTLS_ERR_EXT_CHANGED, MTLS_ERR_EXT_CHANGED},
+        {true, true, true, true, MTLS_ERR_EXT_CHANGED, MTLS_ERR_EXT_CHANGED},
+        {true, false, false, false, MTLS_ERR_EXT_CHANGED, MTLS_ERR_EXT_CHANGED},
+        {false, true, false, false, MTLS_ERR_NOT_OFFERED, MTLS_ERR_EXT_CHANGED},
     };
     size_t i;
     int require;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         for (require = 0; require < 2; require++) {
-            struct offering o = {.in = {cases[i].first, cases[i].second}, .other = cases[i].other};
+            struct offering o = {.in = {cases[i].first, cases[i].second},
+                                 .other = cases[i].other,
+                                 .alien = cases[i].alien};
             SSL_CTX *ctx = pair_client_ctx();
             struct rogue r;
             SSL *ssl;
