@@ -2,8 +2,6 @@
  * They only translate; client.c and server.c decide. */
 #include <string.h>
 
-#include <openssl/err.h>
-
 #include "confirming.h"
 #include "evidence.h"
 #include "gate.h"
@@ -24,16 +22,12 @@ static int fail(struct mtls_session *s, int reason, int alert, int *al)
 }
 
 /* A connect BIO makes its socket with the first write, which is the ClientHello's: path 1 has to be
- * known before. What fails here fails there again. */
-static void connect_first(SSL *ssl)
+ * known before. false: it cannot connect, and has said why; it is not to try twice. */
+static bool connect_first(SSL *ssl)
 {
     BIO *b = BIO_find_type(SSL_get_wbio(ssl), BIO_TYPE_CONNECT);
 
-    if (b == NULL || SSL_get_rfd(ssl) >= 0)
-        return;
-    ERR_set_mark();
-    (void)BIO_do_connect(b);
-    ERR_pop_to_mark();
+    return b == NULL || SSL_get_rfd(ssl) >= 0 || BIO_do_connect(b) > 0 || BIO_should_retry(b);
 }
 
 static int add_client_hello(SSL *ssl, const unsigned char **out, size_t *outlen, int *al)
@@ -55,7 +49,8 @@ static int add_client_hello(SSL *ssl, const unsigned char **out, size_t *outlen,
         if (s->phase != MTLS_PHASE_START)
             err = mtls_session_reset(s);
         memcpy(s->hello_random, random, sizeof(random));
-        connect_first(ssl);
+        if (err == 0 && !connect_first(ssl))
+            err = MTLS_ERR_PATH_UNKNOWN;
         if (err == 0)
             err = mtls_client_hello(s);
         if (err == 0 && s->offered)
