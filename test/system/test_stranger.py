@@ -201,7 +201,8 @@ def two_is_up(client, path2):
     assert path2.up
 
 
-def test_wrong_confirm_for_a_confirmed_session(files):
+@pytest.mark.parametrize("finished", [True, False])
+def test_wrong_confirm_for_a_confirmed_session(files, finished):
     with mtls_server(files) as server, link(server) as one, link(server) as two, \
             session(files, server, [one, two]) as client:
         client.hello()
@@ -210,10 +211,54 @@ def test_wrong_confirm_for_a_confirmed_session(files):
         _, other = client.claims
         client.claims = client.claims[:1]
         client.confirm()
-        client.release()
-        assert client.ask(b"x") == b"x"
+        two_is_up(client, one)  # CONFIRM has been taken
+        if finished:
+            client.release()
+            assert client.ask(b"x") == b"x"
         other.send(peer.CONFIRM, bytes([0, 1, 1]) + bytes(32))
         two_is_up(client, two)  # [CNF-4]
+        if not finished:
+            client.release()
+            assert client.ask(b"x") == b"x"
+
+
+def test_fail_ends_its_claim_alone(files):
+    """In each state of a claim; the session is confirmed over another one of that connection, and a
+    FAIL that follows its CONFIRM takes nothing back [FAIL-1]."""
+    with mtls_server(files) as server, link(server) as path2, \
+            session(files, server, [path2]) as client:
+        client.hello()
+        waiting = client.claims.pop()
+        until(lambda: waiting.ready, path2)
+        waiting.send(peer.FAIL, bytes([5]))
+        waiting.ended = False  # to see what comes all the same
+        proved, last = (path2.claim(server.path1[1], 0, client.secret) for _ in range(2))
+        client.claims = [proved, last]
+        client.flight()
+        until(lambda: all(client.right(each) is not None for each in client.claims), path2)
+        assert not waiting.proofs  # it had ended before there were keys
+        proved.send(peer.FAIL, bytes([5]))
+        client.claims = [last]
+        client.confirm()
+        last.send(peer.FAIL, bytes([5]))
+        two_is_up(client, path2)
+        client.release()
+        assert client.ask(b"x") == b"x"
+
+
+def test_failed_session_leaves_the_connection(files):
+    """A session fails by its deadline; another is confirmed over the same connection [REU-4]."""
+    with mtls_server(files, "--deadline", "1000") as server, link(server) as path2:
+        with session(files, server, [path2]) as client:
+            client.hello()
+            client.flight()
+            client.prove()
+            until(lambda: client.claims[0].ended, path2)
+            assert client.claims[0].reason == peer.ABANDONED and path2.up
+        with session(files, server, [path2]) as client:
+            client.verify()
+            assert client.ask(b"x") == b"x"
+        assert server.outcomes() == ["failed", "verified"]
 
 
 def test_connection_reused_by_two_sessions(files):

@@ -1,6 +1,9 @@
 """Our server, written from doc/protocol.md alone, against mtls-client."""
 
+import json
+import selectors
 import socket
+import subprocess
 import time
 
 import pytest
@@ -189,6 +192,44 @@ def test_client_without_record_says_nothing(files, tmp_path):
                                        "resume=0 early=off")
         assert (code, out, event["outcome"]) == (0, b"a line\n", "verified")
         assert server.flags == [0, 0]
+
+
+class Elsewhere(Server):
+    """EncryptedExtensions, which are not verified yet, name a port and an address for path 2."""
+
+    port = None
+
+    def answer(self, tls):
+        right = super().answer(tls)
+        port = (self.port or self.path2_addresses[0][1]).to_bytes(2, "big")
+        address = b"\1\4" + bytes([127, 0, 1, 1]) + port
+        return right[:6] + port + right[8:12] + address
+
+    def _listen(self, host, accept):
+        """Path 2 on path 1's port where the test says so."""
+        if accept == self._accept1 or not self.port:
+            return super()._listen(host, accept)
+        sock = socket.create_server((host, self.listener.getsockname()[1]))
+        type(self).port = sock.getsockname()[1]
+        self.poll.register(sock, selectors.EVENT_READ, lambda: accept(*sock.accept()))
+        return sock
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_client_follows_no_other_port(files, own):
+    """Late mode without a port of its own: path 1's port alone is taken from an answer that nobody
+    has verified, any other may be the attacker's [PATH-4]; so 914 is tried, where nobody is."""
+    kind = type("Named", (Elsewhere,), {"port": own})
+    with our_server(files, kind) as server:
+        args = client_args(files, server, "--config", "early=off", "--deadline", "2000")
+        args[args.index("--path2") + 1] = "remote=127.0.1.1,distinct=server"
+        done = subprocess.run(args, input=b"a line\n", capture_output=True, timeout=WAIT,
+                              check=False)
+        event = json.loads(done.stderr.splitlines()[-1])
+        assert event["outcome"] == ("verified" if own else "failed"), event
+        assert done.stdout == (b"a line\n" if own else b"")
+        assert bool([1 for name, _ in server.events if name == "hello"]) == own
+        assert event["paths"][1]["remote"] in (f"127.0.1.1:{server.address[1] if own else 914}", "")
 
 
 def test_client_reuses_its_connection(files):
