@@ -58,7 +58,7 @@ struct counts {
     bool wrong;          /* a path in state WRONG */
     bool wrong_for_good; /* and no other session can explain it */
     bool no_proof;       /* READY{ok} came, and then no PROOF */
-    bool ready;          /* showed_ready() */
+    bool ready;          /* showed_ready(), on this claim or the one before */
     bool all_negative;
 };
 
@@ -78,8 +78,8 @@ static struct counts count_paths(const struct mtls_decision_input *in)
         n.no_proof |=
             p->state == MTLS_PATH_READY ||
             (p->state == MTLS_PATH_FAILED && showed_ready(p) && p->error != MTLS_ERR_PATH_BUSY);
-        n.ready |= showed_ready(p);
-        n.all_negative &= mtls_path_definitely_negative(p);
+        n.ready |= showed_ready(p) || p->ready_before;
+        n.all_negative &= mtls_path_definitely_negative(p) && !p->ready_before;
     }
     return n;
 }

@@ -21,6 +21,7 @@ struct mtls_path_status {
     int error;         /* FAILED: MTLS_ERR_PATH_* ... */
     bool ready_seen;   /* any READY (busy and not-here too) with the right echo */
     bool not_here;     /* READY{not-here} */
+    bool ready_before; /* READY{ok} or READY{busy} on an announced claim that had ended before */
     bool proof_right;  /* a PROOF was checked and fits */
     bool only_session; /* WRONG: every PROOF had more == 0 (fatal at once) */
     uint32_t rtt_us;   /* 0 = unknown */

@@ -112,12 +112,14 @@ void mtls_secondary_status(struct mtls_secondary *p, struct mtls_crypto *c,
                            const struct mtls_keys *keys, struct mtls_path_status *st)
 {
     memset(st, 0, sizeof(*st));
+    st->ready_before = p->ready_before;
     if (p->claim == NULL) {
         st->state = p->error != 0 ? MTLS_PATH_FAILED : MTLS_PATH_IDLE;
         st->error = p->error;
         return;
     }
     mtls_path2_claim_status(p->claim, st);
+    st->ready_before = p->ready_before;
     if (keys == NULL || st->state != MTLS_PATH_PROOF)
         return;
     if (check_proofs(p, c, keys) != 0) {

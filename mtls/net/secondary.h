@@ -14,6 +14,7 @@ struct mtls_secondary {
     char *why;                         /* auto: why this one; NULL = none */
     struct mtls_path2_claim *claim;    /* L; NULL: not started */
     int error;                         /* could not be started */
+    bool ready_before;                 /* mtls_path_status's */
     bool right, wrong_only;            /* proofs against our keys */
     uint8_t slot, tag[MTLS_TAG_LEN];   /* the right PROOF */
     uint8_t p2[MTLS_SHA256_LEN];

@@ -70,8 +70,10 @@ void mtls_client_paths_adopt(struct mtls_session *s, struct mtls_announced *anno
             strcmp(mtls_path2_claim_spec(claim)->text, hs->paths[i].spec->text) != 0)
             continue;
         mtls_path2_claim_status(claim, &st);
-        if (st.state == MTLS_PATH_FAILED) /* the session tries anew */
+        if (st.state == MTLS_PATH_FAILED) {                            /* the session tries anew */
+            hs->paths[i].ready_before = st.ready_seen && !st.not_here; /* [DWN-1] */
             continue;
+        }
         mtls_path2_claim_set_fn(claim, changed, s);
         hs->paths[i].claim = claim;
         announced->claims[i] = NULL;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/wait.h>
 
+#include "mtls/core/wire_frame.h"
 #include "mtls/net/announced.h"
 #include "mtls/net/path2_service.h"
 #include "mtls/net/reactor.h"
@@ -20,7 +21,8 @@ struct world {
     int64_t hello_us; /* after the ClientHello; negative: before */
 };
 
-static void world_open(struct world *w, const char *listen, uint16_t port2, const char *more)
+static void world_open_as(struct world *w, const char *policy, const char *listen, uint16_t port2,
+                          const char *more)
 {
     char words[160];
 
@@ -32,8 +34,13 @@ static void world_open(struct world *w, const char *listen, uint16_t port2, cons
     if (listen != NULL)
         port2 = pair_port2(w->server);
     assert_int_equal(
-        mtls_ssl_ctx_hook(w->client, pair_words(words, sizeof(words), "require", port2, more)), 1);
+        mtls_ssl_ctx_hook(w->client, pair_words(words, sizeof(words), policy, port2, more)), 1);
     w->listener = pair_listen("127.0.0.1", &w->port1);
+}
+
+static void world_open(struct world *w, const char *listen, uint16_t port2, const char *more)
+{
+    world_open_as(w, "require", listen, port2, more);
 }
 
 static void world_close(struct world *w)
@@ -155,14 +162,30 @@ static void another_name_or_port(void **state)
     world_close(&w);
 }
 
+static int await_failed(const char *name, uint16_t port1)
+{
+    struct mtls_path_status st = {.state = MTLS_PATH_STARTING};
+    struct mtls_announced *a;
+
+    for (int i = 0; i < 1000 && st.state != MTLS_PATH_FAILED; i++) {
+        mtls_engine_lock();
+        a = mtls_announced_take(name, port1);
+        assert_non_null(a);
+        mtls_path2_claim_status(a->claims[0], &st);
+        mtls_announced_keep(a, mtls_now());
+        mtls_engine_unlock();
+        (void)!poll(NULL, 0, 10);
+    }
+    assert_int_equal(st.state, MTLS_PATH_FAILED);
+    return st.error;
+}
+
 /* Nobody listened when it was announced; somebody does when it is needed. */
 static void a_failure_is_not_adopted(void **state)
 {
     struct sockaddr_in sin = {.sin_family = AF_INET};
     socklen_t len = sizeof(sin);
-    int reserved = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), i;
-    struct mtls_path_status st = {.state = MTLS_PATH_STARTING};
-    struct mtls_announced *a;
+    int reserved = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct world w;
     char words[80];
     uint16_t port2;
@@ -173,23 +196,54 @@ static void a_failure_is_not_adopted(void **state)
     port2 = ntohs(sin.sin_port);
     world_open(&w, NULL, port2, "reuse=off");
     assert_int_equal(mtls_announce(w.client, NAME, w.port1), 1);
-    for (i = 0; i < 1000 && st.state != MTLS_PATH_FAILED; i++) {
-        mtls_engine_lock();
-        a = mtls_announced_take(NAME, w.port1);
-        assert_non_null(a);
-        mtls_path2_claim_status(a->claims[0], &st);
-        mtls_announced_keep(a, mtls_now());
-        mtls_engine_unlock();
-        (void)!poll(NULL, 0, 10);
-    }
-    assert_int_equal(st.state, MTLS_PATH_FAILED);
-    assert_int_equal(st.error, MTLS_ERR_PATH_REFUSED);
+    assert_int_equal(await_failed(NAME, w.port1), MTLS_ERR_PATH_REFUSED);
     close(reserved);
     snprintf(words, sizeof(words), "policy=require listen=127.0.1.1:%u", port2);
     assert_int_equal(mtls_ssl_ctx_hook(w.server, words), 1);
     world_connect(&w);
     assert_int_equal(w.outcome, MTLS_OUTCOME_VERIFIED);
     world_close(&w);
+}
+
+/* A server that answers one HELLO, if it does, with READY{busy}; whoever asks again is not heard.
+ */
+static void answer_busy(int listener, bool answers)
+{
+    uint8_t in[MTLS_PREFACE_LEN + MTLS_HELLO_LEN], out[MTLS_PREFACE_LEN + MTLS_READY_LEN];
+    uint8_t *hello = in + MTLS_PREFACE_LEN, hash[32];
+    int fd = accept(listener, NULL, NULL);
+
+    assert_int_equal(recv(fd, in, sizeof(in), MSG_WAITALL), sizeof(in));
+    EVP_Digest(hello, MTLS_HELLO_LEN, hash, NULL, EVP_sha256(), NULL);
+    memcpy(out, mtls_preface, MTLS_PREFACE_LEN);
+    mtls_frame_ready(out + MTLS_PREFACE_LEN,
+                     (uint32_t)hello[4] << 24 | (uint32_t)hello[5] << 16 | (uint32_t)hello[6] << 8 |
+                         hello[7],
+                     MTLS_READY_BUSY, hash, hash);
+    if (answers)
+        assert_int_equal(send(fd, out, sizeof(out), MSG_NOSIGNAL), sizeof(out));
+    close(fd);
+}
+
+/* An announcement that got READY and ended is begun anew, and READY is not forgotten. [DWN-1] */
+static void busy_is_remembered(void **state)
+{
+    for (int answers = 0; answers < 2; answers++) {
+        struct world w;
+        uint16_t port2;
+        int listener = pair_listen("127.0.1.1", &port2);
+
+        world_open_as(&w, "prefer", NULL, port2, "reuse=off");
+        assert_int_equal(mtls_announce(w.client, NAME, w.port1), 1);
+        answer_busy(listener, answers == 1);
+        await_failed(NAME, w.port1);
+        world_connect(&w); /* its own HELLO is not answered */
+        assert_int_equal(w.outcome, answers ? MTLS_OUTCOME_FAILED : MTLS_OUTCOME_PLAIN);
+        if (answers)
+            assert_int_equal(w.reason, MTLS_ERR_DOWNGRADE);
+        close(listener);
+        world_close(&w);
+    }
 }
 
 static void told_what_is_wrong(void **state)
@@ -280,10 +334,15 @@ static void a_child_has_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hello_goes_ahead),     cmocka_unit_test(each_serves_one),
-        cmocka_unit_test(another_name_or_port), cmocka_unit_test(a_failure_is_not_adopted),
-        cmocka_unit_test(told_what_is_wrong),   cmocka_unit_test(late_mode_announces_nothing),
-        cmocka_unit_test(bounded_and_passing),  cmocka_unit_test(a_child_has_none),
+        cmocka_unit_test(hello_goes_ahead),
+        cmocka_unit_test(each_serves_one),
+        cmocka_unit_test(another_name_or_port),
+        cmocka_unit_test(a_failure_is_not_adopted),
+        cmocka_unit_test(busy_is_remembered),
+        cmocka_unit_test(told_what_is_wrong),
+        cmocka_unit_test(late_mode_announces_nothing),
+        cmocka_unit_test(bounded_and_passing),
+        cmocka_unit_test(a_child_has_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

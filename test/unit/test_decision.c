@@ -546,9 +546,34 @@ static void definite_negatives(void **state)
     }
 }
 
+/* READY came to an announcement that ended before its session began: what the session's own claim
+ * meets says nothing against it. [DWN-1] */
+static void ready_before(void **state)
+{
+    static const enum path_name now_[] = {IDLE, STARTING, REFUSED, FOREIGN, TIMEOUT, NOT_HERE};
+
+    for (size_t i = 0; i < sizeof(now_) / sizeof(now_[0]); i++) {
+        struct given g = {.policy = MTLS_POLICY_PREFER,
+                          .answered = MTLS_OFFER_NO,
+                          .paths = {P(now_[i])},
+                          .need = 1,
+                          .now = GRACE};
+        struct mtls_decision_input in = input_of(&g);
+
+        assert_int_equal(mtls_decide(&in, GRACE).verdict, MTLS_PLAIN);
+        in.paths[0].ready_before = true;
+        assert_int_equal(mtls_decide(&in, GRACE).verdict, MTLS_FAILED);
+        assert_int_equal(mtls_decide(&in, GRACE).reason, MTLS_ERR_DOWNGRADE);
+        assert_int_equal(mtls_decide(&in, START).reason, MTLS_ERR_DOWNGRADE); /* at once */
+        in.answered = MTLS_OFFER_YES;
+        assert_int_not_equal(mtls_decide(&in, START).reason, MTLS_ERR_DOWNGRADE);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ready_before),
         cmocka_unit_test(one_by_one),
         cmocka_unit_test(the_whole_cross_product),
         cmocka_unit_test(the_grace_covers_four_round_trips),
