@@ -88,6 +88,22 @@ void bench_bare_begin(int fd);
 void bench_bare_await(int fd);
 void bench_bare_confirm(int fd, bool keep);
 
+/* bench_gated.c: a server that waits for path 2 as a gate does, one session at a time: PROOF is sent
+ * when the server's flight has left, and nothing is served until CONFIRM has come. */
+int bench_gated(void); /* from now on; readable when CONFIRM has come after bench_gated_waits() */
+void bench_gated_flight(void);
+bool bench_gated_began(void); /* the flight has left */
+bool bench_gated_waits(void); /* false: CONFIRM came already, or nothing is gated */
+bool bench_gated_hello(int fd);
+void bench_gated_confirm(void);
+bool bench_gated_over(void);
+void bench_bare_proof(int fd);
+
+/* bench_hollow.c: the call-backs of a hook, with nothing in them. */
+void bench_hollow(SSL_CTX *ctx);
+/* Client: cb before the second flight leaves, which waits for path 2. */
+void bench_hollow_flight(void (*cb)(SSL *ssl));
+
 /* bench_needs.c: at the end of a plain handshake, by either side. */
 enum { BENCH_KEYS = 64 };
 void bench_exporter(SSL *ssl, uint8_t key[BENCH_KEYS]);

@@ -14,7 +14,7 @@ static struct {
     const char *host, *words, *cafile;
     unsigned port, bare; /* bare: port of the second connection without a protocol, 0 = none */
     SSL_CTX *ctx;
-    bool announce, resume, confirm, keep;
+    bool announce, resume, confirm, keep, hollow;
     int count, threads, warm, hold;
     uint64_t bytes;
 } client = {.host = "127.0.0.1", .count = 100, .threads = 4};
@@ -342,6 +342,9 @@ static void option(int opt)
     case 'C':
         client.confirm = true;
         break;
+    case 'o':
+        client.hollow = true;
+        break;
     default:
         exit(1);
     }
@@ -349,15 +352,23 @@ static void option(int opt)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},    {"port", required_argument, NULL, 'P'},
-        {"words", required_argument, NULL, 'w'},   {"cafile", required_argument, NULL, 'a'},
-        {"cpu", required_argument, NULL, 'p'},     {"count", required_argument, NULL, 'n'},
-        {"threads", required_argument, NULL, 't'}, {"warm", required_argument, NULL, 'W'},
-        {"hold", required_argument, NULL, 'H'},    {"bytes", required_argument, NULL, 'b'},
-        {"announce", no_argument, NULL, 'A'},      {"resume", no_argument, NULL, 'r'},
-        {"bare", required_argument, NULL, 'B'},    {"keep-bare", no_argument, NULL, 'K'},
-        {"confirm", no_argument, NULL, 'C'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"port", required_argument, NULL, 'P'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cafile", required_argument, NULL, 'a'},
+                                            {"cpu", required_argument, NULL, 'p'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"warm", required_argument, NULL, 'W'},
+                                            {"hold", required_argument, NULL, 'H'},
+                                            {"bytes", required_argument, NULL, 'b'},
+                                            {"announce", no_argument, NULL, 'A'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {"keep-bare", no_argument, NULL, 'K'},
+                                            {"confirm", no_argument, NULL, 'C'},
+                                            {"hollow", no_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -366,6 +377,8 @@ int main(int argc, char **argv)
         client.threads > THREADS_MAX)
         return 1;
     client.ctx = bench_client_ctx(client.confirm ? NULL : client.words, client.cafile);
+    if (client.hollow)
+        bench_hollow(client.ctx);
     if (strcmp(argv[optind], "handshakes") == 0)
         return hands();
     return strcmp(argv[optind], "throughput") == 0 ? throughput() : latency();

@@ -24,7 +24,8 @@ struct conn {
 static struct {
     int listener, path2; /* path2: what is polled for path 2, with reactor=app */
     SSL_CTX *ctx;
-    bool exporter, needs; /* bench_needs.c, for each handshake */
+    bool exporter, needs, gated, hollow; /* bench_needs.c, bench_gated.c, bench_hollow.c */
+    struct conn *waiting;                /* gated */
     uint64_t done, failed, resumed, verified, resumed_verified, open; /* atomic */
 } server;
 
@@ -53,11 +54,18 @@ static void count(const struct conn *c)
     add(&server.done, 1);
 }
 
+static void listen_for(struct conn *c, uint32_t what)
+{
+    struct epoll_event ev = {.events = what, .data.ptr = c};
+
+    if (what != c->events)
+        bench_check(epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0, "epoll_ctl");
+    c->events = what;
+}
+
 /* rc: what libssl returned; 1 go on, 0 wait, -1 over. */
 static int judge(struct conn *c, int rc)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
-
     if (rc > 0)
         return 1;
     switch (SSL_get_error(c->ssl, rc)) {
@@ -65,17 +73,14 @@ static int judge(struct conn *c, int rc)
         SSL_shutdown(c->ssl);
         return -1;
     case SSL_ERROR_WANT_READ:
-        break;
+        listen_for(c, EPOLLIN);
+        return 0;
     case SSL_ERROR_WANT_WRITE:
-        ev.events = EPOLLOUT;
-        break;
+        listen_for(c, EPOLLOUT);
+        return 0;
     default:
         return -1;
     }
-    if (ev.events != c->events)
-        bench_check(epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0, "epoll_ctl");
-    c->events = ev.events;
-    return 0;
 }
 
 static int serve_up(struct conn *c)
@@ -131,23 +136,50 @@ static int serve(struct conn *c)
     return go;
 }
 
-static void conn_event(struct conn *c)
+/* PROOF is made now, as long as the flight is under way. */
+static void flight_out(struct conn *c)
+{
+    uint8_t own[1];
+
+    if (SSL_get_finished(c->ssl, own, sizeof(own)) == 0 || bench_gated_began())
+        return;
+    if (server.needs)
+        bench_needs(c->ssl);
+    bench_gated_flight();
+}
+
+/* The handshake is over. 0: it waits for path 2. */
+static int accepted(struct conn *c)
 {
     uint8_t keys[BENCH_KEYS];
+
+    c->ready = true;
+    if (server.exporter)
+        bench_exporter(c->ssl, keys);
+    if (server.needs && !server.gated)
+        bench_needs(c->ssl);
+    count(c);
+    if (!bench_gated_waits())
+        return 1;
+    server.waiting = c;
+    listen_for(c, 0); /* or level-triggered epoll would turn in circles */
+    return 0;
+}
+
+static void conn_event(struct conn *c)
+{
     int go = 1;
 
     if (!c->ready) {
         go = judge(c, SSL_accept(c->ssl));
-        if (go == 1) {
-            c->ready = true;
-            if (server.exporter)
-                bench_exporter(c->ssl, keys);
-            if (server.needs)
-                bench_needs(c->ssl);
-            count(c);
-        } else if (go == -1) {
+        if (go == 1)
+            go = accepted(c);
+        else if (go == -1)
             add(&server.failed, 1);
-        }
+        else if (server.gated)
+            flight_out(c);
+    } else if (c == server.waiting) {
+        return;
     }
     if (go == 1)
         go = serve(c);
@@ -155,6 +187,18 @@ static void conn_event(struct conn *c)
         ERR_clear_error();
         conn_close(c);
     }
+}
+
+/* What the one that waits may have read meanwhile is in its socket still. */
+static void confirmed(void)
+{
+    struct conn *c = server.waiting;
+
+    if (!bench_gated_over() || c == NULL)
+        return;
+    server.waiting = NULL;
+    listen_for(c, EPOLLIN);
+    conn_event(c);
 }
 
 static void accept_some(int epoll)
@@ -226,12 +270,16 @@ static void loop(bool first)
         watch(epoll, STDIN_FILENO, EPOLLIN, NULL);
     if (first && server.path2 >= 0)
         watch(epoll, server.path2, EPOLLIN, &server.path2);
+    if (first && server.gated)
+        watch(epoll, bench_gated(), EPOLLIN, &server.waiting);
     for (;;) {
         int n = epoll_wait(epoll, events, EVENTS, -1);
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == &server.listener)
                 accept_some(epoll);
+            else if (events[i].data.ptr == &server.waiting)
+                confirmed();
             else if (events[i].data.ptr == &server.path2)
                 bench_check(mtls_dispatch() == 1, "mtls_dispatch");
             else if (events[i].data.ptr != NULL)
@@ -240,6 +288,14 @@ static void loop(bool first)
                 return;
         }
     }
+}
+
+static void *idle_main(void *arg)
+{
+    (void)arg;
+    for (;;)
+        pause();
+    return NULL;
 }
 
 static void *thread_main(void *arg)
@@ -258,65 +314,90 @@ static void run(int threads)
     loop(true);
 }
 
+static struct {
+    const char *host, *cert, *key, *words, *bare;
+    int transport, threads;
+    bool idle; /* a second thread that does nothing */
+} asked = {.host = "127.0.0.1", .transport = IPPROTO_TCP, .threads = 1};
+
+static void option(int opt)
+{
+    switch (opt) {
+    case 'h':
+        asked.host = optarg;
+        break;
+    case 'c':
+        asked.cert = optarg;
+        break;
+    case 'k':
+        asked.key = optarg;
+        break;
+    case 'w':
+        asked.words = optarg;
+        break;
+    case 'p':
+        bench_pin(atoi(optarg));
+        break;
+    case 'B':
+        asked.bare = optarg;
+        break;
+    case 't':
+        asked.threads = atoi(optarg);
+        bench_check(asked.threads >= 1 && asked.threads <= THREADS_MAX, "--threads");
+        break;
+    case 'e':
+        server.exporter = true;
+        break;
+    case 'n':
+        server.needs = true;
+        break;
+    case 'g':
+        server.gated = true;
+        break;
+    case 'o':
+        server.hollow = true;
+        break;
+    case 'i':
+        asked.idle = true;
+        break;
+    case 'm':
+        asked.transport = IPPROTO_MPTCP;
+        break;
+    default:
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
-                                            {"cert", required_argument, NULL, 'c'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"words", required_argument, NULL, 'w'},
-                                            {"cpu", required_argument, NULL, 'p'},
-                                            {"bare", required_argument, NULL, 'B'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"exporter", no_argument, NULL, 'e'},
-                                            {"needs", no_argument, NULL, 'n'},
-                                            {"mptcp", no_argument, NULL, 'm'},
-                                            {NULL, 0, NULL, 0}};
-    const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *words = NULL, *bare = NULL;
-    int opt, transport = IPPROTO_TCP, threads = 1;
+    static const struct option options[] = {
+        {"host", required_argument, NULL, 'h'},    {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},     {"words", required_argument, NULL, 'w'},
+        {"cpu", required_argument, NULL, 'p'},     {"bare", required_argument, NULL, 'B'},
+        {"threads", required_argument, NULL, 't'}, {"exporter", no_argument, NULL, 'e'},
+        {"needs", no_argument, NULL, 'n'},         {"gated", no_argument, NULL, 'g'},
+        {"hollow", no_argument, NULL, 'o'},        {"idle", no_argument, NULL, 'i'},
+        {"mptcp", no_argument, NULL, 'm'},         {NULL, 0, NULL, 0}};
+    const char *path2 = NULL;
+    pthread_t thread;
+    int opt;
 
-    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (opt) {
-        case 'h':
-            host = optarg;
-            break;
-        case 'c':
-            cert = optarg;
-            break;
-        case 'k':
-            key = optarg;
-            break;
-        case 'w':
-            words = optarg;
-            break;
-        case 'p':
-            bench_pin(atoi(optarg));
-            break;
-        case 'B':
-            bare = optarg;
-            break;
-        case 't':
-            threads = atoi(optarg);
-            bench_check(threads >= 1 && threads <= THREADS_MAX, "--threads");
-            break;
-        case 'e':
-            server.exporter = true;
-            break;
-        case 'n':
-            server.needs = true;
-            break;
-        case 'm':
-            transport = IPPROTO_MPTCP;
-            break;
-        default:
-            return 1;
-        }
-    }
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1)
+        option(opt);
     signal(SIGPIPE, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    server.ctx = bench_server_ctx(words, cert, key);
-    server.path2 = words != NULL && strstr(words, "reactor=app") != NULL ? mtls_pollable_fd() : -1;
-    listen_on(host, transport, words != NULL ? mtls_ssl_ctx_get0_listener(server.ctx, 0) : NULL,
-              bare != NULL ? bench_bare_serve(bare) : 0);
-    run(threads);
+    server.ctx = bench_server_ctx(asked.words, asked.cert, asked.key);
+    server.path2 = -1;
+    if (asked.words != NULL && strstr(asked.words, "reactor=app") != NULL)
+        server.path2 = mtls_pollable_fd();
+    if (asked.words != NULL)
+        path2 = mtls_ssl_ctx_get0_listener(server.ctx, 0);
+    if (server.hollow)
+        bench_hollow(server.ctx);
+    if (asked.idle)
+        bench_check(pthread_create(&thread, NULL, idle_main, NULL) == 0, "pthread_create");
+    listen_on(asked.host, asked.transport, path2,
+              asked.bare != NULL ? bench_bare_serve(asked.bare) : 0);
+    run(asked.threads);
     return 0;
 }

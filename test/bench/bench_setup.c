@@ -17,6 +17,7 @@ static struct {
     unsigned port, bare; /* bare: port of a second connection over device, with no protocol in it */
     int transport;
     bool tls, smkex, announce, resume, confirm;
+    bool hollow;
     bool needs; /* beside the second connection: bench_needs.c, and where both paths go */
     SSL_CTX *ctx;
     struct smkex_ctx *smkex_ctx;
@@ -212,7 +213,7 @@ static void tls_sample(struct sample *s)
     bench_check(SSL_connect(ssl) == 1, "SSL_connect");
     if (c != NULL)
         bench_check(mtls_confirmation_run(c, ssl) == 1, "mtls_confirmation_run");
-    if (client.needs)
+    if (client.needs && !client.hollow)
         needs(ssl);
     s->ready = elapsed();
     echo(ssl);
@@ -271,6 +272,9 @@ static void option(int opt)
     case 'n':
         client.needs = true;
         break;
+    case 'o':
+        client.hollow = true;
+        break;
     default:
         exit(1);
     }
@@ -282,6 +286,10 @@ static void open_contexts(void)
 
     if (client.tls)
         client.ctx = bench_client_ctx(client.confirm ? NULL : client.words, client.cafile);
+    if (client.hollow) {
+        bench_hollow(client.ctx);
+        bench_hollow_flight(client.needs ? needs : NULL);
+    }
     if (client.smkex && smkex_ctx_new(&client.smkex_ctx, client.words, msg, sizeof(msg)) != 0) {
         errno = 0;
         bench_die(msg);
@@ -290,14 +298,21 @@ static void open_contexts(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"host", required_argument, NULL, 'h'},  {"port", required_argument, NULL, 'P'},
-        {"words", required_argument, NULL, 'w'}, {"cafile", required_argument, NULL, 'a'},
-        {"bare", required_argument, NULL, 'B'},  {"device", required_argument, NULL, 'D'},
-        {"mptcp", no_argument, NULL, 'm'},       {"tls", no_argument, NULL, 't'},
-        {"smkex", no_argument, NULL, 's'},       {"announce", no_argument, NULL, 'A'},
-        {"resume", no_argument, NULL, 'r'},      {"confirm", no_argument, NULL, 'c'},
-        {"needs", no_argument, NULL, 'n'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"host", required_argument, NULL, 'h'},
+                                            {"port", required_argument, NULL, 'P'},
+                                            {"words", required_argument, NULL, 'w'},
+                                            {"cafile", required_argument, NULL, 'a'},
+                                            {"bare", required_argument, NULL, 'B'},
+                                            {"device", required_argument, NULL, 'D'},
+                                            {"mptcp", no_argument, NULL, 'm'},
+                                            {"tls", no_argument, NULL, 't'},
+                                            {"smkex", no_argument, NULL, 's'},
+                                            {"announce", no_argument, NULL, 'A'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"confirm", no_argument, NULL, 'c'},
+                                            {"needs", no_argument, NULL, 'n'},
+                                            {"hollow", no_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
     char line[16];
     int opt;
 

@@ -10,13 +10,16 @@ HANDSHAKES = (
     ("plain, bare 2nd connection", "bare", None, (), "plain", None),
     ("the same and an exporter", "bare and exporter", None, (), "plain", None),
     ("the same and all cryptography", "bare and needs", None, (), "plain", None),
+    ("the same and an empty hook", "bare, needs, hollow", None, ("--hollow",), "plain", None),
     ("plain, bare kept connection, all cryptography", "bare and needs", None, ("--keep-bare",), "plain", None),
+    ("the same and an empty hook, kept", "bare, needs, hollow", None, ("--keep-bare", "--hollow"), "plain", None),
     ("fresh path 2", "hooked", PATH2 + " reuse=off", (), "plain", "verified"),
     ("fresh, reactor=app", "app", PATH2 + " reuse=off", (), "plain", "verified"),
     ("kept path 2", "hooked", PATH2, (), "plain", "verified"),
     ("kept, reactor=app", "app", PATH2, (), "plain", "verified"),
     ("client without", "prefer", None, (), "plain", None),
     ("plain, resumed", "plain", None, ("--resume",), None, "resumed"),
+    ("plain, resumed, empty hook", "hollow", None, ("--resume", "--hollow"), "plain, resumed", "resumed"),
     ("confirm=resume", "two addresses", "policy=require confirm=resume path2=remote=127.0.1.1,distinct=server", ("--confirm",), "plain",
      "verified"),
     ("resumed-verified", "hooked", PATH2 + " reuse=off", ("--resume",), "plain, resumed", "resumed_verified"),
@@ -43,7 +46,9 @@ def handshake_batch(server, cafile, case, batch):
 def run(pki, size):
     """{row: server's and client's microseconds and ratios}."""
     servers = {"plain": Server(pki), "bare": Server(pki, options=BARE), "bare and exporter": Server(pki, options=[*BARE, "--exporter"]),
-               "bare and needs": Server(pki, options=[*BARE, "--needs"]), "hooked": Server(pki, SERVER_WORDS),
+               "bare and needs": Server(pki, options=[*BARE, "--needs"]),
+               "bare, needs, hollow": Server(pki, options=[*BARE, "--needs", "--hollow"]), "hollow": Server(pki, options=["--hollow"]),
+               "hooked": Server(pki, SERVER_WORDS),
                "app": Server(pki, SERVER_WORDS + " reactor=app"),
                "prefer": Server(pki, SERVER_WORDS.replace("require", "prefer")),
                "two addresses": Server(pki, host="0.0.0.0")}

@@ -42,6 +42,7 @@ WAYS = (
     ("TLS 1.3", "plain", ("--tls",), None, "plain", 3, None),
     ("TLS 1.3, bare 2nd connection", "plain", ("--tls", *_SECOND), None, "plain", 3, "TLS 1.3"),
     ("TLS 1.3, the same, cryptography, look-ups", "plain-needs", ("--tls", "--needs", *_SECOND), None, "plain", 3, "TLS 1.3"),
+    ("TLS 1.3, the same, empty hook, waiting", "plain-gated", ("--tls", "--needs", "--hollow", *_SECOND), None, "plain", 3, "TLS 1.3"),
     ("TLS 1.3, resumed", "plain", ("--tls", "--resume"), None, "resumed", 3, "TLS 1.3"),
     ("TLS 1.3 over MPTCP", "tls-mptcp", ("--tls", "--mptcp"), None, "plain", 3, "TLS 1.3"),
     ("announced", "hooked", ("--tls", "--announce"), _REQUIRE + " reuse=off tfo=off", "verified", 3, "TLS 1.3"),
@@ -74,6 +75,7 @@ def start_servers(lab, pki):
         servers[name] = server
     servers["plain"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr])
     servers["plain-needs"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr, "--needs"])
+    servers["plain-gated"] = Server(pki, None, lab.addr, lab.server, None, ["--bare", lab.addr, "--needs", "--hollow", "--gated"])
     servers["tls-mptcp"] = Server(pki, None, lab.addr, lab.server, None, ["--mptcp"])
     servers["hooked"] = Server(pki, f"policy=require listen={lab.addr}:0", lab.addr, lab.server, None)
     return servers
