@@ -88,8 +88,8 @@ void bench_bare_begin(int fd);
 void bench_bare_await(int fd);
 void bench_bare_confirm(int fd, bool keep);
 
-/* bench_gated.c: a server that waits for path 2 as a gate does, one session at a time: PROOF is sent
- * when the server's flight has left, and nothing is served until CONFIRM has come. */
+/* bench_gated.c: a server that waits for path 2 as a gate does, one session at a time: PROOF is
+ * sent when the server's flight has left, and nothing is served until CONFIRM has come. */
 int bench_gated(void); /* from now on; readable when CONFIRM has come after bench_gated_waits() */
 void bench_gated_flight(void);
 bool bench_gated_began(void); /* the flight has left */

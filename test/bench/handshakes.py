@@ -12,7 +12,7 @@ HANDSHAKES = (
     ("the same and all cryptography", "bare and needs", None, (), "plain", None),
     ("the same and an empty hook", "bare, needs, hollow", None, ("--hollow",), "plain", None),
     ("plain, bare kept connection, all cryptography", "bare and needs", None, ("--keep-bare",), "plain", None),
-    ("the same and an empty hook, kept", "bare, needs, hollow", None, ("--keep-bare", "--hollow"), "plain", None),
+    ("the same and an empty hook, kept connection", "bare, needs, hollow", None, ("--keep-bare", "--hollow"), "plain", None),
     ("fresh path 2", "hooked", PATH2 + " reuse=off", (), "plain", "verified"),
     ("fresh, reactor=app", "app", PATH2 + " reuse=off", (), "plain", "verified"),
     ("kept path 2", "hooked", PATH2, (), "plain", "verified"),

@@ -117,53 +117,93 @@ def targets(result):
 
 
 def _share(whole, least):
-    """Which part of what stands above 1 is there without any protocol, in percent."""
+    """Which part of what stands above 1 is there without any code of ours, in percent."""
     return f"{100 * max(0, min(1, (least - 1) / (whole - 1))):.0f} %" if whole > 1.005 else "all"
+
+
+# way, the same messages without any code of ours, what that row does beside them
+_MOST = {NEAR: 1.10, FAR: 1.01}
+_FLOORS = (("announced", "TLS 1.3, the same, empty hook, waits", "what the protocol needs of libcrypto and of the kernel's tables, a hook with "
+            "nothing in it, and ends that wait for path 2 where they must"),
+           ("SMKEX", "DH, the same, look-ups", "what the protocol needs of the kernel's tables"))
+
+
+def _setup_remarks(cells):
+    points = {(c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"]): c["rows"] for c in cells}
+    for rtt in (NEAR, FAR):
+        rows = points.get((rtt, rtt, 0))
+        for name, bare, what in _FLOORS if rows else ():
+            whole, least = rows[name]["ratio"], rows[bare]["ratio"]
+            ours = max(0, whole["median"] - least["median"]) * rows[rows[name]["to"]]["first_ms"]["median"] * 1000
+            if whole["median"] <= _MOST[rtt]:
+                continue
+            yield (f"- {name} at {rtt:g} ms, {num(whole['median'], 3)}: a second TCP connection with as many messages, {what}, take "
+                   f"{num(least['median'], 3)} [{num(least['ci'][0], 3)} .. {num(least['ci'][1], 3)}] without anything of ours "
+                   f"({_share(whole['median'], least['median'])} of what stands above 1); {num(ours, 0)} us are ours. Two processors carry both "
+                   "ends, both links and both paths.")
+    double = next((c for c in cells if c["rtt2_ms"] == 2 * c["rtt1_ms"] and not c["loss_percent"]), None)
+    if double:
+        yield (f"- Fast Open with RTT2 = 2 RTT1, {num(double['rows']['announced, Fast Open']['ratio']['median'], 2)}: four round trips of path 1 "
+               "instead of three, 1.33, is the least that any order of messages can reach. PROOF answers the ClientHello, so it is at "
+               "the client half an RTT1 after the server's flight, and CONFIRM answers PROOF.")
+
+
+def _cost_remarks(rows):
+    for name, bare in (("fresh path 2", "the same and an empty hook"), ("kept path 2", "the same and an empty hook, kept connection")):
+        whole, least = (rows[one]["server_ratio"] for one in (name, bare))
+        ours = (whole["median"] - least["median"]) * rows["plain"]["server_us"]["median"]
+        yield (f"- server CPU, {name}, {num(whole['median'], 2)}: {num(least['median'], 2)} [{num(least['ci'][0], 2)} .. {num(least['ci'][1], 2)}] for "
+               f"what is not ours to spare (row \"{bare}\"; {_share(whole['median'], least['median'])} of what stands above 1); {num(ours, 0)} us "
+               "are ours.")
+
+
+def _nginx_remark(servers, rows):
+    """The bare exchange beside nginx's own handshake."""
+    extra = rows["the same and an empty hook"]["server_us"]["median"] - rows["plain"]["server_us"]["median"]
+    plain = servers["bench_client"]["nginx"]["server_us"]["median"]
+    yield (f"- server CPU, nginx under mtlsize: the same work as with a fresh path 2. The {num(extra, 0)} us that are not ours to spare there are "
+           f"{num(1 + extra / plain, 2)} of nginx's {num(plain, 0)} us. Under mtlsize the calls that nginx makes on its sockets pass the preloaded "
+           "library as well.")
+
+
+def _data_remark(rows):
+    idle, hooked = rows["cpu"]["idle_ratio"], rows["cpu"]["ratio"]
+    if 0.99 <= hooked["median"] <= 1.01:
+        return
+    yield (f"- application data, {num(hooked['median'], 3)} by the server's CPU ({num(rows['up']['ratio']['median'], 3)} up and "
+           f"{num(rows['down']['ratio']['median'], 3)} down by the wall): a plain server with a second thread that only sleeps has "
+           f"{num(idle['median'], 3)} [{num(idle['ci'][0], 3)} .. {num(idle['ci'][1], 3)}]. With two threads in a process the kernel counts the "
+           "users of a descriptor in every call; the second thread serves path 2. No code of ours is in the way of the data. "
+           "reactor=app does without that thread.")
 
 
 def remarks(result):
     """What the machine takes for itself, beside each target that this bears on."""
-    out = []
-    if result.get("setup"):
-        cells = {(c["rtt1_ms"], c["rtt2_ms"], c["loss_percent"]): c["rows"] for c in result["setup"]["cells"]}
-        near = cells[NEAR, NEAR, 0]
-        for name, bare, what in (("announced", "TLS 1.3, the same, cryptography, look-ups", "the cryptography and the questions to the kernel"),
-                                 ("SMKEX", "DH, the same, look-ups", "the questions to the kernel")):
-            whole, least = near[name]["ratio"]["median"], near[bare]["ratio"]["median"]
-            ours = (whole - least) * near[near[name]["to"]]["first_ms"]["median"] * 1000
-            out.append(f"- {name} at {NEAR:g} ms, {num(whole, 2)}: a second TCP connection with as many messages, and {what} that the protocol needs, "
-                       f"take {num(least, 2)} without anything of ours around them ({_share(whole, least)} of what stands above 1); {num(ours, 0)} us "
-                       "are ours. Two processors carry both ends, both links and both paths; at 10 ms and more the same work is lost in "
-                       "the round trip.")
-        double = next((c for c in result["setup"]["cells"] if c["rtt2_ms"] == 2 * c["rtt1_ms"] and not c["loss_percent"]), None)
-        if double:
-            out.append(f"- Fast Open with RTT2 = 2 RTT1, {num(double['rows']['announced, Fast Open']['ratio']['median'], 2)}: four round trips of path 1 "
-                       "instead of three, 1.33, is the least that any order of messages can reach. PROOF answers the ClientHello, so it is at "
-                       "the client half an RTT1 after the server's flight, and CONFIRM answers PROOF.")
-    rows = result.get("handshakes") or {}
-    for name, bare in (("fresh path 2", "the same and all cryptography"), ("kept path 2", "plain, bare kept connection, all cryptography")):
-        if name in rows:
-            whole, least = (rows[one]["server_ratio"]["median"] for one in (name, bare))
-            ours = (whole - least) * rows["plain"]["server_us"]["median"]
-            out.append(f"- server CPU, {name}, {num(whole, 2)}: {num(least, 2)} for what is not ours to spare (row \"{bare}\"; {_share(whole, least)} "
-                       f"of what stands above 1); {num(ours, 0)} us are ours.")
-    if result.get("servers"):
-        out.append("- server CPU, nginx under mtlsize: the same work as with a fresh path 2, on a plain handshake that costs less.")
-    return "\n".join(out + _cold(result))
+    out = list(_setup_remarks(result["setup"]["cells"])) if result.get("setup") else []
+    rows = result.get("handshakes")
+    if rows:
+        out += list(_cost_remarks(rows)) + list(_cold(result, rows))
+    if rows and result.get("servers"):
+        out += list(_nginx_remark(result["servers"], rows))
+    if result.get("data"):
+        out += list(_data_remark(result["data"]))
+    return "\n".join(out)
 
 
-def _cold(result):
+def _cold(result, rows):
     """Why a resumed session costs more time than instructions."""
-    rows = result.get("instructions") or {}
-    if "resumed-verified" not in rows or "resumed-verified" not in (result.get("handshakes") or {}):
-        return []
-    time_ = result["handshakes"]["resumed-verified"]["server_ratio"]["median"]
-    ours, plain = rows["resumed-verified"], rows["plain, resumed"]
+    counts = result.get("instructions") or {}
+    if "resumed-verified" not in counts:
+        return
+    time_, hollow = (rows[name]["server_ratio"] for name in ("resumed-verified", "plain, resumed, empty hook"))
+    ours, plain = counts["resumed-verified"], counts["plain, resumed"]
     more = {what: num(ours[f"server_{what}"] / plain[f"server_{what}"], 3) for what in ("all", "i1", "branches")}
-    return [f"- server CPU, resumed from verified, {num(time_, 2)}: {more['all']} in instructions, but {more['i1']} in misses of the first-level "
-            f"instruction cache and {more['branches']} in branches predicted wrongly (a simulated 32 KiB cache). A handshake walks through far more "
-            f"code than that cache holds: plain TLS misses it {num(plain['server_i1'], 0)} times, and what runs once a handshake, as ours does, "
-            "misses nearly with every line."]
+    yield (f"- server CPU, resumed from verified, {num(time_['median'], 2)}: {more['all']} in instructions, but {more['i1']} in misses of the first-level "
+           f"instruction cache and {more['branches']} in branches predicted wrongly (a simulated 32 KiB cache). A handshake walks through far more "
+           f"code than that cache holds: plain TLS misses it {num(plain['server_i1'], 0)} times, and what runs once a handshake, as ours does, "
+           f"misses nearly with every line. A hook with nothing in it takes {num(hollow['median'], 2)} [{num(hollow['ci'][0], 2)} .. "
+           f"{num(hollow['ci'][1], 2)}]. The rest is the join's registration ([SRV-8]), the gate until the flight is out, the check of the record, "
+           "and the outcome's record; no part of it stands out.")
 
 
 # ---- parts ----------------------------------------------------------------------------------------
@@ -187,15 +227,17 @@ def setup_part(setup):
             out.append(f"![distribution](evaluation/{cdf_name(c)})\n")
     out.append("The ways with a bare second connection exchange as many messages over path 2 beside path 1, with no protocol, and nothing "
                "waits for them; \"cryptography, look-ups\": both ends call what the protocol needs of libcrypto, and the client asks "
-               "the kernel where both paths go.\n")
+               "the kernel where both paths go; \"empty hook, waits\": the call-backs of a hook with nothing in them as well, and the ends wait as "
+               "[CLI-1] and [SRV-1] want it: the client's second flight leaves after PROOF, the server serves after CONFIRM.\n")
     out.append("Ratios over the grid, without loss:\n\n![grid](evaluation/setup-grid.svg)\n")
     return "\n".join(out)
 
 
 LIMITS = """The rows "bare" show what is not ours to spare: the same number of messages over a second TCP connection by a
 thread that does nothing else, beside plain handshakes; then with one call of libssl's exporter, which the proofs' keys come from; then
-with all that the protocol asks of libcrypto as well (two proofs, four hashes, a nonce). What a hooked handshake costs above them
-is ours: the gate, the table of sessions, wake-ups of the thread that serves path 2.
+with all that the protocol asks of libcrypto as well (two proofs, four hashes, a nonce); then with an empty hook: the
+call-backs that any hook registers, a filter in front of the socket, an object for each SSL, data in the ticket, and no code in
+them. What a hooked handshake costs above them is ours: the gate, the table of sessions, wake-ups of the thread that serves path 2.
 """
 
 
@@ -249,10 +291,10 @@ def instruction_part(rows):
 
 
 def data_part(rows):
-    lines = [(name, quart(row["plain_mib_s"], 0), quart(row["hooked_mib_s"], 0), with_ci(row["ratio"]))
+    lines = [(name, quart(row["plain_mib_s"], 0), quart(row["hooked_mib_s"], 0), with_ci(row["ratio"]), with_ci(row["idle_ratio"]))
              for name, row in rows.items()]
-    return ("## Application data\n\nMiB/s over loopback; cpu: MiB for each second of the server's CPU time.\n\n" +
-            table(("way", "plain", "hooked", "ratio"), lines) + "\n")
+    return ("## Application data\n\nMiB/s over loopback; cpu: MiB for each second of the server's CPU time; idle: a plain server with a second "
+            "thread that sleeps, to plain.\n\n" + table(("way", "plain", "hooked", "ratio", "idle"), lines) + "\n")
 
 
 def memory_part(m):
