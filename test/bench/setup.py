@@ -57,7 +57,7 @@ WAYS = (
      "TLS 1.3"),
 )
 COUNT_RTT_MS = 100  # for counting round trips: so long that nothing else matters
-CLOSE_MS, CLOSE_TIMES = 10, 30  # where our own work shows beside the round trips, and samples are cheap
+CLOSE_MS, CLOSE_TIMES, LOSSY_TIMES = 10, 25, 10  # where our own work shows beside the round trips, and samples are cheap
 HALF = 0.5
 SETTLE_S = 0.5
 
@@ -231,7 +231,8 @@ def run(pki, size, folder):
     result = {"round_trips": counted(pki, folder), "cells": []}
     result["cells"].append(cell(pki, 0.2, 0.2, 0, size["near_rounds"], tell=False))
     for rtt1, rtt2, loss in size["grid"]:
-        rounds = size["rounds"] * (CLOSE_TIMES if max(rtt1, rtt2) <= CLOSE_MS else 1)
+        close = CLOSE_TIMES if loss == 0 else LOSSY_TIMES
+        rounds = size["rounds"] * (close if max(rtt1, rtt2) <= CLOSE_MS else 1)
         result["cells"].append(cell(pki, rtt1, rtt2, loss, rounds, tell=False))
         done = len(result["cells"]) - 1
         progress(f"set-up: {done} of {len(size['grid'])} points of the grid, {time.monotonic() - began:.0f} s")
